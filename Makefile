@@ -1,0 +1,56 @@
+# Everything a developer or a new user runs. `make demo` and `make test` need nothing else.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PY := .venv/bin/python
+# Data sets beside the checkout, when there are any; tests that need them skip otherwise.
+export NNZ_STRICT ?= 1
+
+.PHONY: install demo test test-slow check lint type layers size format bench warm clean
+.DEFAULT_GOAL := help
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+install: .venv/.installed  ## make .venv with the server, the SDK and the development tools
+.venv/.installed: pyproject.toml clients/python/pyproject.toml deploy/constraints.txt
+	@test -n "$(PYTHON)" || { echo "nnz needs Python 3.11 or newer, found none (set PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	  --constraint deploy/constraints.txt --editable clients/python --editable '.[dev]'
+	@touch .venv/.installed
+
+demo: install  ## serve a pruned network and a sparse matrix, use both, print what came out
+	$(PY) deploy/demo/demo.py
+
+test: install  ## everything that needs nothing special
+	$(PY) -m pytest
+
+test-slow: install  ## real processes, whole models, fuzzing
+	$(PY) -m pytest -m slow
+
+check: lint type layers size  ## style, types, import layers, file sizes
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+type: install
+	$(PY) -m mypy --no-incremental
+
+layers: install
+	.venv/bin/lint-imports --no-cache
+
+size: install
+	$(PY) deploy/checks/sizes.py
+
+format: install  ## let ruff put the code in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: install  ## compare with ONNX Runtime, print ratios
+	$(PY) -m pytest -m benchmark -s tests/benchmarks
+
+warm: install  ## compile every CPU kernel now rather than at first use
+	.venv/bin/nnz warm
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis nnz-home

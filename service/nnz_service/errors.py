@@ -1,0 +1,156 @@
+"""Every error of the service; each class carries the HTTP status it becomes.
+
+* ServiceError 500
+  - MalformedError 400
+  - UnauthorizedError 401
+  - ForbiddenError 403
+  - NotFoundError 404
+  - ConflictError 409
+  - TooLargeError 413
+  - UnsupportedMediaError 415
+  - ImpossibleError 422
+    - InvalidModelError
+    - UnsupportedModelError
+    - InvalidInputError
+    - InvalidMatrixError
+  - OverloadedError 429
+  - UnavailableError 503
+    - WorkerLostError
+  - DeadlineError 504
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Base class; the web layer answers ``{"error": str(exc)}`` with `status`."""
+
+    status: ClassVar[int] = 500
+    #: Seconds after which a retry may succeed; None when a retry cannot help.
+    retry_after: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the error so that it can cross a process boundary."""
+        return {"type": type(self).__name__, "message": str(self)}
+
+    @staticmethod
+    def from_dict(fields: dict[str, Any]) -> ServiceError:
+        """Rebuild what `to_dict` described; an unknown type becomes the base class."""
+        kind = _BY_NAME.get(str(fields.get("type")), ServiceError)
+        message = str(fields.get("message", ""))
+        if issubclass(kind, UnsupportedModelError):
+            return kind(message, nodes=fields.get("nodes", ()))
+        return kind(message)
+
+
+class MalformedError(ServiceError):
+    """The request cannot be read: broken JSON, lengths that disagree, bad syntax."""
+
+    status = 400
+
+
+class UnauthorizedError(ServiceError):
+    """No API key was sent, or one that is not known."""
+
+    status = 401
+
+
+class ForbiddenError(ServiceError):
+    """The caller is known but may not do this."""
+
+    status = 403
+
+
+class NotFoundError(ServiceError):
+    """There is no such thing, or this caller may not see it."""
+
+    status = 404
+
+
+class ConflictError(ServiceError):
+    """The thing is in a state that does not allow the request."""
+
+    status = 409
+
+
+class TooLargeError(ServiceError):
+    """The body, or what it decompresses to, passes the limit."""
+
+    status = 413
+
+
+class UnsupportedMediaError(ServiceError):
+    """The content type or content encoding is not one that is understood."""
+
+    status = 415
+
+
+class ImpossibleError(ServiceError):
+    """The request is well formed but cannot be done: shapes, types or values."""
+
+    status = 422
+
+
+class InvalidModelError(ImpossibleError):
+    """The file is not a valid ONNX model."""
+
+
+class UnsupportedModelError(ImpossibleError):
+    """The model is valid but has nodes that this engine cannot run.
+
+    Args:
+        message: What to tell the user, with every node named.
+        nodes: One ``"name (Op, domain opset): why"`` string a node.
+    """
+
+    def __init__(self, message: str, nodes: tuple[str, ...] | list[str] = ()) -> None:
+        super().__init__(message)
+        self.nodes = tuple(nodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the error, nodes included."""
+        return {**super().to_dict(), "nodes": list(self.nodes)}
+
+
+class InvalidInputError(ImpossibleError):
+    """An input tensor has the wrong name, shape or type."""
+
+
+class InvalidMatrixError(ImpossibleError):
+    """A matrix or vector breaks the rules of its format."""
+
+
+class OverloadedError(ServiceError):
+    """The queue is full; the same request may succeed a little later."""
+
+    status = 429
+    retry_after = 1
+
+
+class UnavailableError(ServiceError):
+    """Starting, draining, or the model is not loaded."""
+
+    status = 503
+    retry_after = 1
+
+
+class WorkerLostError(UnavailableError):
+    """The worker process ended while it held the request."""
+
+
+class DeadlineError(ServiceError):
+    """The deadline of the request passed before its answer was ready."""
+
+    status = 504
+
+
+def _leaves(kind: type[ServiceError]) -> dict[str, type[ServiceError]]:
+    found = {kind.__name__: kind}
+    for child in kind.__subclasses__():
+        found |= _leaves(child)
+    return found
+
+
+_BY_NAME = _leaves(ServiceError)
