@@ -1,0 +1,13 @@
+"""The command ``nnz``: one file a command, each registers itself with the app."""
+
+from __future__ import annotations
+
+from nnz_service.cli import serve
+from nnz_service.cli._app import app
+
+__all__ = ["app", "main", "serve"]
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``nnz``."""
+    app(prog_name="nnz")

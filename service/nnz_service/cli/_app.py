@@ -1,0 +1,96 @@
+"""The typer application and what every command shares: errors, JSON, tables.
+
+A command file imports `app` from here and decorates its functions; the package's
+``__init__`` imports the command files. Whatever is slow to import (numba, onnx, the
+engine, the SDK) is imported inside the command, so that ``nnz --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from nnz_service.errors import ServiceError
+
+#: A command could not do what was asked; wrong usage is 2, as typer has it.
+FAILED = 1
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, for programs.")
+]
+
+
+class Commands(TyperGroup):
+    """A group whose commands report expected errors in one line, with exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; bad files, bad input and lost servers are no tracebacks."""
+        try:
+            return super().invoke(ctx)
+        except Exception as exc:
+            if not _expected(exc):
+                raise
+            # A reader who needs the place finds it with the library, not the command.
+            complain(str(exc) or type(exc).__name__)
+            raise typer.Exit(FAILED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="nnz",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve pruned neural networks and sparse matrices: pay only for the nonzeros.",
+)
+
+
+def complain(message: str) -> None:
+    """Print an error to stderr; square brackets in it are text, not markup."""
+    Console(stderr=True).print(f"error: {message}", style="red", markup=False)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document to stdout, as it is: no colours, no line breaks added."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Print rows as a table; columns whose name ends in a space align right.
+
+    Out of a terminal the table is as wide as it needs, so that `grep` sees whole rows.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in columns:
+        right = name.endswith(" ")
+        table.add_column(name.strip(), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*(_text(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("[", r"\[")
+
+
+def _expected(exc: Exception) -> bool:
+    if isinstance(exc, ServiceError | OSError):
+        return True
+    # The errors of the SDK and the kernels, told by their home: importing those
+    # packages for a command that never used them would cost every start.
+    homes = {kind.__module__.partition(".")[0] for kind in type(exc).__mro__}
+    return not homes.isdisjoint({"nnz", "nnz_kernels"})

@@ -1,0 +1,59 @@
+"""``nnz serve``: start the server and stay until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnz_service.cli._app import app
+
+
+@app.command(rich_help_panel="Server")
+def serve(
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of .onnx files, or name/version/model.onnx, to serve.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Where models, matrices, jobs and compiled kernels stay."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Compute threads; all cores if absent.", min=1)
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Allow other hosts in without a key."),
+    ] = False,
+) -> None:
+    """Serve models and matrices over HTTP until SIGTERM or Ctrl-C.
+
+    What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...), then
+    from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
+    key in NNZ_API_KEY.
+
+    Example: [bold]nnz serve --models ./models --port 8000[/bold]
+    """
+    from nnz_service import supervisor
+    from nnz_service.settings import Settings
+
+    given = {
+        "models": models,
+        "host": host,
+        "port": port,
+        "home": home,
+        "threads": threads,
+        "insecure": insecure or None,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(supervisor.serve(Settings(**chosen)))
