@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from nnz_service import __version__
 from nnz_service.errors import ServiceError
 
 #: A command could not do what was asked; wrong usage is 2, as typer has it.
@@ -47,11 +48,28 @@ app = typer.Typer(
     cls=Commands,
     name="nnz",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Serve pruned neural networks and sparse matrices: pay only for the nonzeros.",
 )
+
+
+@app.callback()
+def describe(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Serve pruned neural networks and sparse matrices: pay only for the nonzeros.
+
+    `nnz serve` starts the server; `nnz COMMAND --help` ends with an example of each
+    command. Exit codes: 0 done, 1 failed, 2 wrong usage.
+    """
+    if version:
+        typer.echo(f"nnz {__version__}")
+        raise typer.Exit
 
 
 def complain(message: str) -> None:

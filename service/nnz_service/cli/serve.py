@@ -42,7 +42,7 @@ def serve(
     from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
     key in NNZ_API_KEY.
 
-    Example: [bold]nnz serve --models ./models --port 8000[/bold]
+    Example: `nnz serve --models ./models --port 8000`
     """
     from nnz_service import supervisor
     from nnz_service.settings import Settings
