@@ -1,0 +1,66 @@
+"""Both ends of the pipe between a web process and a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from nnz_service.dataplane.messages import Reply, Tensors
+
+__all__ = ["Dataplane", "Reply", "Tensors"]
+
+
+class Dataplane(Protocol):
+    """How the web side reaches a worker.
+
+    Kinds of call (parameters -> result):
+    `ping {}` -> {ready, detail, pid}; `devices {}` -> {devices};
+    `load {kind, name, version, path}` -> metadata; `unload {name, version?}` -> {};
+    `index {}` -> {models: [{name, version, kind, state, reason}]};
+    `infer {name, version?, outputs?}` + tensors -> {name, version} + tensors;
+    `metadata {name, version?}` -> {name, version, versions, kind, inputs, outputs,
+    max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
+    `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?}` + tensors -> tensors;
+    `stats {name?, version?}` -> {model_stats, scheduler}; `wake {}` -> {}.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker answers and has finished starting."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """One line for people: what the worker is doing, or why it is not ready."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; calls in flight fail."""
+        ...
+
+    async def call(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the worker must know it too
+    ) -> Reply:
+        """Ask the worker for something.
+
+        Args:
+            kind: One of the kinds above.
+            params: Plain JSON.
+            tensors: Arrays by name, any layout; they are copied before this returns.
+            timeout: Seconds until the answer is of no use; None waits for ever.
+
+        Raises:
+            DeadlineError: when the time is over; the worker drops the request.
+            WorkerLostError: when the worker ended or cannot be reached.
+            ServiceError: what the worker refused, as the type it raised.
+        """
+        ...

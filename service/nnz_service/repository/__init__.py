@@ -1,0 +1,11 @@
+"""Models and matrices on disk, and the catalog that knows them."""
+
+from nnz_service.repository.records import (
+    Blob,
+    MatrixRecord,
+    ModelRecord,
+    is_matrix_id,
+    matrix_id,
+)
+
+__all__ = ["Blob", "MatrixRecord", "ModelRecord", "is_matrix_id", "matrix_id"]

@@ -1,0 +1,61 @@
+"""Every setting of the server; the only file that reads the environment (NNZ_*)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """What an operator may choose; `NNZ_<NAME>` in the environment sets each field."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NNZ_", extra="ignore", frozen=True, validate_default=True
+    )
+
+    #: Folder of everything that must survive a restart.
+    home: Path = Path("nnz-home")
+    #: Folder of `.onnx` files or `name/version/model.onnx`, served besides the stored.
+    models: Path | None = None
+    host: str = "127.0.0.1"
+    #: 0 takes a free port.
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    #: Callers must send it as `Authorization: Bearer <key>`; None lets everybody in.
+    api_key: SecretStr | None = None
+    #: Bind other addresses than loopback even though there is no key.
+    insecure: bool = False
+    #: Threads of the kernels; None takes every core.
+    threads: Annotated[int | None, Field(ge=1)] = None
+    #: Bytes of one request body, after decompression.
+    max_body: Annotated[int, Field(ge=1)] = 64 * MIB
+    #: Bytes of the JSON part of one request body.
+    max_json: Annotated[int, Field(ge=1)] = 4 * MIB
+    #: Bytes of one uploaded model or matrix.
+    max_upload: Annotated[int, Field(ge=1)] = 4 * GIB
+    #: Seconds that a request may take when its caller names no deadline.
+    request_timeout: Annotated[float, Field(gt=0)] = 60.0
+    #: Requests admitted at once, over all callers.
+    max_inflight: Annotated[int, Field(ge=1)] = 256
+    #: Bytes of admitted request bodies at once.
+    max_inflight_bytes: Annotated[int, Field(ge=1)] = 2 * GIB
+    log_level: str = "info"
+
+    @property
+    def key(self) -> str | None:
+        """The API key in clear text; an empty one counts as none."""
+        return self.api_key.get_secret_value() or None if self.api_key else None
+
+    def to_environment(self) -> dict[str, str]:
+        """`NNZ_*` variables from which a child process reads the same settings."""
+        fields = self.model_dump(exclude_none=True) | {"api_key": self.key}
+        return {
+            f"NNZ_{name.upper()}": str(value)
+            for name, value in fields.items()
+            if value is not None
+        }

@@ -1,0 +1,1 @@
+"""The worker: resident servables, the queue, the batcher and the job runner."""
