@@ -1,0 +1,25 @@
+"""The op table: what a back-end offers, one Protocol a family."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from nnz_kernels.api.products import ProductOps
+from nnz_kernels.api.vectors import VectorOps
+
+__all__ = ["Kernels", "ProductOps", "VectorOps"]
+
+A = TypeVar("A")
+
+
+class Kernels(VectorOps[A], ProductOps[A], Protocol[A]):
+    """One back-end.
+
+    A back-end is a module with these functions; mypy compares each module with this
+    class, so an op that is missing or differs in one place never ships.
+    """
+
+    @property
+    def FAMILIES(self) -> tuple[str, ...]:  # noqa: N802 - a module's constant
+        """Names of the families that this back-end has."""
+        ...

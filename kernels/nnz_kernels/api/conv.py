@@ -1,0 +1,166 @@
+"""Convolutions and products with constant weights: packed once, bound, then run.
+
+``prepare`` packs the weights, ``bind`` works out the offsets of one pair of grids, and
+``run`` computes. A fully connected layer or a product with a constant matrix is a 1x1
+convolution whose pixels are tokens (``planes.token_grid``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.errors import ShapeError
+from nnz_kernels.planes import Grid
+
+#: Output channels that may share a column index; None stands for dense.
+BLOCKS = (1, 2, 4, 8, 16)
+
+Array_contra = TypeVar("Array_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvSpec:
+    """What a convolution does besides its weights.
+
+    Attributes:
+        strides: Steps of the window, rows then columns.
+        dilations: Distance of the kernel's taps, rows then columns.
+        pads: Zeros around the image: top, left, bottom, right.
+        groups: Equal runs of input channels that see only their own outputs.
+        clamp: Lowest and highest value of the result; NaN passes through.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    clamp: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no convolution has."""
+        if min(*self.strides, *self.dilations, self.groups) < 1 or min(self.pads) < 0:
+            raise ShapeError(
+                f"strides, dilations and groups must be >= 1 and pads >= 0, got {self}"
+            )
+
+    def output_size(self, h: int, w: int, kernel: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the result for an image of ``h`` x ``w``."""
+        top, left, bottom, right = self.pads
+        reach_h = self.dilations[0] * (kernel[0] - 1) + 1
+        reach_w = self.dilations[1] * (kernel[1] - 1) + 1
+        return (
+            (h + top + bottom - reach_h) // self.strides[0] + 1,
+            (w + left + right - reach_w) // self.strides[1] + 1,
+        )
+
+
+class BoundConv(Protocol[Array_contra]):
+    """A convolution of grids of one geometry."""
+
+    @property
+    def scratch(self) -> int:
+        """Floats of scratch that a run needs; 0 when it reads its input in place."""
+        ...
+
+    def run(
+        self,
+        x: Array_contra,
+        y: Array_contra,
+        residual: Array_contra | None,
+        scratch: Array_contra,
+        /,
+        *,
+        threads: int,
+    ) -> None:
+        """Write ``y = clamp(conv(x) + bias + residual)``.
+
+        All buffers are flat float32, at best 64-byte aligned. All of ``y`` is written:
+        pixels, and zeros everywhere else. Calls with different ``y`` and ``scratch``
+        may run at the same time.
+
+        Args:
+            x: Planes of the input channels on the grid ``x`` of ``bind``, zero wherever
+                there is no pixel.
+            y: Planes of the output channels on the grid ``y``; must not overlap ``x``.
+            residual: Planes on the grid ``y``, added before the clamp; may be ``y``.
+            scratch: At least ``self.scratch`` floats of any content, not read later.
+            threads: Threads to compute with.
+
+        Raises:
+            ShapeError: A buffer is too short.
+        """
+        ...
+
+
+class PreparedConv(Protocol[Array_contra]):
+    """Packed weights of one layer."""
+
+    @property
+    def kernel(self) -> str:
+        """Name of the chosen kernel, such as ``spmm_b4``, ``dense``, ``depthwise``."""
+        ...
+
+    @property
+    def block(self) -> int | None:
+        """Output channels that share a column index; None for a dense kernel."""
+        ...
+
+    @property
+    def nnz(self) -> int:
+        """Weights that are multiplied, zeros in kept blocks included."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held for weights and indices."""
+        ...
+
+    @property
+    def density(self) -> float:
+        """``nnz`` over the weights of the dense layer."""
+        ...
+
+    def bind(self, x: Grid, y: Grid, /) -> BoundConv[Array_contra]:
+        """Work out offsets for one pair of grids.
+
+        Any pair is right. It is fastest, with nothing staged in scratch, when strides
+        are 1, ``x.pitch == y.pitch``, also ``x.rows == y.rows`` if ``x.n > 1``, and the
+        border of ``x`` holds the padding (``bh`` and ``bw`` not below the pads).
+
+        Raises:
+            ShapeError: ``y`` is not of the size that the convolution gives on ``x``.
+        """
+        ...
+
+
+class ConvOps(Protocol[Array_contra]):
+    """Convolutions of planes."""
+
+    def prepare_conv(
+        self,
+        weights: HostArray,
+        bias: HostArray | None,
+        spec: ConvSpec,
+        /,
+        *,
+        block: int | None,
+    ) -> PreparedConv[Array_contra]:
+        """Pack the weights of a layer.
+
+        Args:
+            weights: ``(oc, ic / groups, kh, kw)`` float32.
+            bias: ``(oc,)`` float32, or None for zeros.
+            spec: Strides, dilations, pads, groups, clamp.
+            block: None for the dense kernel; 1, 2, 4, 8 or 16 for one that stores and
+                multiplies only blocks of so many output channels (of one group) in
+                which any weight is not zero. A depthwise layer (one input and one
+                output channel a group) has one kernel, whatever the block.
+
+        Raises:
+            ShapeError: Shapes of weights, bias and groups do not fit, or no such block.
+            DTypeError: Weights or bias are not float32.
+        """
+        ...

@@ -1,0 +1,68 @@
+"""Array types, aligned allocation, and the workspace of sparse vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+HostArray: TypeAlias = npt.NDArray[Any]
+
+#: Bytes of a cache line; NumPy aligns to 16, which splits every wide load.
+ALIGNMENT = 64
+
+#: Types of matrix and vector entries that every product takes.
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+#: Types of indices and row pointers.
+INDICES = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+def aligned_empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> HostArray:
+    """Return an uninitialised C-order array whose base address is 64-byte aligned."""
+    return _aligned(np.empty, shape, dtype)
+
+
+def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> HostArray:
+    """Return a zeroed C-order array whose base address is 64-byte aligned."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(
+    allocate: Any, shape: int | tuple[int, ...], dtype: npt.DTypeLike
+) -> HostArray:
+    sizes = (shape,) if isinstance(shape, int) else shape
+    wanted = math.prod(sizes) * np.dtype(dtype).itemsize
+    raw = allocate(wanted + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    out: HostArray = raw[start : start + wanted].view(dtype).reshape(sizes)
+    return out
+
+
+class Workspace:
+    """Scratch that remembers positions of indices; never cleared between calls.
+
+    ``stamps[0]`` is the current epoch. Every other cell holds ``epoch << 32 |
+    position``, so one cache line tells whether an index was met in this call and
+    where. A call takes a fresh epoch before it writes anything: what an interrupted
+    call left behind has an older stamp and is not seen. One call at a time may use
+    a workspace.
+    """
+
+    __slots__ = ("stamps",)
+
+    def __init__(self) -> None:
+        self.stamps: npt.NDArray[np.int64] = np.zeros(1, np.int64)
+
+    def reserve(self, cells: int) -> npt.NDArray[np.int64]:
+        """Return stamps with room for *cells* cells; growing forgets the old ones."""
+        if self.stamps.size < cells + 1:
+            self.stamps = np.zeros(cells + 1, np.int64)
+        return self.stamps
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.stamps.nbytes

@@ -1,0 +1,153 @@
+"""The one place that knows numba's flags, threads, vector width and cache.
+
+Import it before any jitted function of this package is defined.
+
+How a kernel is written here: a module-level *body* with ``@njit(**SERIAL)`` that does
+the rows ``start..stop``, called directly when one thread is asked for, and a *driver*
+with ``@njit(**PARALLEL)`` that runs ``prange`` over chunks and calls the body. The
+number of chunks bounds the number of threads at work, so numba's own thread count is
+never changed. Compiled code calls compiled code of its own file only: numba's cache
+does not notice changes in another file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+# Numba reads both when it is imported; a caller may set them earlier.
+os.environ.setdefault(
+    "NUMBA_CACHE_DIR", str(Path(platformdirs.user_cache_dir("nnz")) / "numba")
+)
+# "threadsafe" lets numba choose tbb or OpenMP, never workqueue, which aborts the
+# process when two threads call parallel kernels at once.
+os.environ.setdefault("NUMBA_THREADING_LAYER", "threadsafe")
+
+
+def _preload_tbb() -> bool:
+    """Load tbb from its wheel, which is not on the loader's path, for numba to find."""
+    try:
+        files = importlib.metadata.files("tbb") or []
+        for file in files:
+            if file.name == "libtbb.so.12":
+                ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
+                return True
+    except (importlib.metadata.PackageNotFoundError, OSError):
+        return False  # numba will look for OpenMP instead
+    return False
+
+
+TBB_PRELOADED = _preload_tbb()
+
+import llvmlite.binding as llvm  # noqa: E402 - numba reads its settings on import
+import numba  # noqa: E402
+import numpy as np  # noqa: E402
+from numba.np.ufunc import parallel as _parallel  # noqa: E402
+
+from nnz_kernels.arrays import HostArray  # noqa: E402
+from nnz_kernels.errors import BackendUnavailableError  # noqa: E402
+
+_config: Any = numba.config
+if not _config.CACHE_DIR:  # somebody imported numba before the lines above ran
+    _config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+if _config.THREADING_LAYER == "default":
+    _config.THREADING_LAYER = "threadsafe"
+
+#: Sums may be reordered into vector lanes and multiply-adds fused. Never ``nnan`` or
+#: ``ninf``: a NaN must survive.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
+#: Multiply-adds are fused, but sums keep their order: products with a fixed order.
+ORDERED = {"contract"}
+
+#: Flags of a body and of a driver; add ``fastmath=`` as the kernel needs.
+SERIAL: dict[str, Any] = {"cache": True, "nogil": True}
+PARALLEL: dict[str, Any] = {"cache": True, "nogil": True, "parallel": True}
+
+#: Multiply-adds below which starting threads costs more than it saves.
+GRAIN = 32_768
+
+
+def _features() -> dict[str, bool]:
+    """Return the features that numba compiles for: its override, or the host's."""
+    chosen = _config.CPU_FEATURES
+    if chosen is None:
+        return dict(llvm.get_host_cpu_features())
+    return {name[1:]: name[0] == "+" for name in chosen.split(",") if name}
+
+
+def vector_floats() -> int:
+    """Return the float32 lanes of one vector register: 16, 8 or 4."""
+    features = _features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx2") and features.get("fma") else 4
+
+
+def cpu_name() -> str:
+    """Return the processor that numba compiles for."""
+    return _config.CPU_NAME or str(llvm.get_host_cpu_name())
+
+
+def thread_count(threads: int | None = None, work: int | None = None) -> int:
+    """Return how many threads to use.
+
+    Args:
+        threads: What the caller asked for; None means all that numba may use.
+        work: Multiply-adds of the call; little work is given fewer threads.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}, but must be None or at least 1")
+    available = int(_config.NUMBA_NUM_THREADS)
+    count = available if threads is None else min(threads, available)
+    return count if work is None else max(1, min(count, work // GRAIN))
+
+
+def threading_layer() -> str:
+    """Start numba's threads if need be, and return the name of their layer.
+
+    Raises:
+        BackendUnavailableError: Neither tbb nor OpenMP can be loaded.
+    """
+    try:
+        _parallel._launch_threads()  # type: ignore[no-untyped-call]
+        layer = str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
+    except ValueError as exc:
+        raise BackendUnavailableError(
+            "numba found neither tbb nor OpenMP; install the package tbb"
+        ) from exc
+    if layer == "workqueue":
+        raise BackendUnavailableError(
+            "numba uses its workqueue layer, which aborts on concurrent calls; "
+            "unset NUMBA_THREADING_LAYER and install the package tbb"
+        )
+    return layer
+
+
+def readable(x: HostArray) -> HostArray:
+    """Return *x* in the one form that kernels are compiled for.
+
+    Numba takes a read-only or misaligned array for another type and would compile
+    again. A read-only array (a mapped file, say) is therefore passed through a view
+    that is marked writable; kernels never write to their inputs.
+    """
+    if not x.flags.c_contiguous or not x.flags.aligned:
+        return np.array(x, order="C")
+    if x.flags.writeable:
+        return x
+    return np.asarray(_Writable(x))
+
+
+class _Writable:
+    """Shares the memory of a read-only array and keeps that array alive."""
+
+    def __init__(self, x: HostArray) -> None:
+        self._owner = x
+        interface = dict(x.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
