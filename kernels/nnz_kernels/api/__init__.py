@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv
+from nnz_kernels.api.pointwise import PointwiseOps
+from nnz_kernels.api.pool import PoolOps, PoolSpec
 from nnz_kernels.api.products import ProductOps
+from nnz_kernels.api.tensor import TensorOps
 from nnz_kernels.api.vectors import VectorOps
 
-__all__ = ["Kernels", "ProductOps", "VectorOps"]
+__all__ = [
+    "BoundConv",
+    "ConvOps",
+    "ConvSpec",
+    "Kernels",
+    "PointwiseOps",
+    "PoolOps",
+    "PoolSpec",
+    "PreparedConv",
+    "ProductOps",
+    "TensorOps",
+    "VectorOps",
+]
 
 A = TypeVar("A")
 
 
-class Kernels(VectorOps[A], ProductOps[A], Protocol[A]):
+class Kernels(
+    VectorOps[A],
+    ProductOps[A],
+    ConvOps[A],
+    PoolOps[A],
+    PointwiseOps[A],
+    TensorOps[A],
+    Protocol[A],
+):
     """One back-end.
 
     A back-end is a module with these functions; mypy compares each module with this

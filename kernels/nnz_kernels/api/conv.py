@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.planes import Grid
 
 #: Output channels that may share a column index; None stands for dense.
@@ -164,3 +166,85 @@ class ConvOps(Protocol[Array_contra]):
             DTypeError: Weights or bias are not float32.
         """
         ...
+
+
+def check_weights(
+    weights: HostArray, bias: HostArray | None, spec: ConvSpec, block: int | None
+) -> None:
+    """Check what ``prepare_conv`` is given.
+
+    Raises:
+        ShapeError: Shapes of weights, bias and groups do not fit, or no such block.
+        DTypeError: Weights or bias are not float32.
+    """
+    for name, array in (("weights", weights), ("bias", bias)):
+        if array is not None and array.dtype != np.float32:
+            raise DTypeError(f"{name} must be float32, got {array.dtype}")
+    if weights.ndim != 4 or 0 in weights.shape:
+        raise ShapeError(
+            f"weights must be (oc, ic/groups, kh, kw), got {weights.shape}"
+        )
+    if weights.shape[0] % spec.groups:
+        raise ShapeError(
+            f"{weights.shape[0]} output channels do not divide into "
+            f"{spec.groups} groups"
+        )
+    if bias is not None and bias.shape != weights.shape[:1]:
+        raise ShapeError(f"bias must be {weights.shape[:1]}, got {bias.shape}")
+    if block is not None and block not in BLOCKS:
+        raise ShapeError(f"block must be None or one of {BLOCKS}, got {block}")
+
+
+def is_depthwise(weights: HostArray, spec: ConvSpec) -> bool:
+    """Return whether every output channel sees one input channel of several."""
+    return spec.groups > 1 and weights.shape[1] == 1
+
+
+def kept_weights(weights: HostArray, groups: int, block: int | None) -> HostArray:
+    """Return a mask, of the shape of *weights*, of those that are multiplied.
+
+    All of them for block None; else runs of *block* output channels, counted from the
+    first of each group, in which any weight is not zero.
+    """
+    if block is None:
+        return np.ones(weights.shape, np.bool_)
+    a_group = weights.shape[0] // groups
+    kept: HostArray = (weights != 0).reshape(groups, a_group, *weights.shape[1:])
+    for start in range(0, a_group, block):
+        rows = kept[:, start : start + block]
+        rows[...] = rows.any(axis=1, keepdims=True)
+    return kept.reshape(weights.shape)
+
+
+def check_bind(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> None:
+    """Check that a convolution takes images of grid *x* to images of grid *y*.
+
+    Raises:
+        ShapeError: It gives another batch or size.
+    """
+    size = spec.output_size(x.h, x.w, kernel)
+    if min(size) < 1:
+        raise ShapeError(
+            f"a kernel of {kernel[0]}x{kernel[1]} with {spec} is larger than the "
+            f"padded image of {x.h}x{x.w}"
+        )
+    if (x.n, *size) != (y.n, y.h, y.w):
+        raise ShapeError(
+            f"{x.n} images of {x.h}x{x.w} give {x.n} of {size[0]}x{size[1]}, but the "
+            f"output grid is for {y.n} of {y.h}x{y.w}"
+        )
+
+
+def check_buffer(name: str, buffer: HostArray, floats: int) -> None:
+    """Check a flat buffer.
+
+    Raises:
+        ShapeError: It is too short or not flat.
+        DTypeError: It is not float32.
+    """
+    if buffer.dtype != np.float32:
+        raise DTypeError(f"{name} must be float32, got {buffer.dtype}")
+    if buffer.ndim != 1 or buffer.size < floats:
+        raise ShapeError(
+            f"{name} must be a flat buffer of {floats} floats, got {buffer.shape}"
+        )

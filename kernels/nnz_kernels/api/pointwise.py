@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeVar, get_args
 
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import Grid
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
@@ -25,6 +27,32 @@ ZERO_KEEPING_KINDS = frozenset(
         "neg", "abs", "hard_swish", "silu",
     }
 )  # fmt: skip
+
+
+def check_unary(kind: str, x: HostArray, y: HostArray) -> None:
+    """Check what ``unary`` is given.
+
+    Raises:
+        ShapeError: The sizes differ.
+        ValueError: No such kind.
+    """
+    if kind not in UNARY_KINDS:
+        raise ValueError(f"unary has no kind {kind!r}; it has {', '.join(UNARY_KINDS)}")
+    if x.size != y.size:
+        raise ShapeError(f"x and y must be of one size, got {x.shape} and {y.shape}")
+
+
+def check_layout(name: str, x: HostArray, shape: tuple[int, ...]) -> None:
+    """Check a shape in which -1 stands for any size.
+
+    Raises:
+        ShapeError: It differs.
+    """
+    fits = len(shape) == x.ndim and all(
+        wanted in (-1, size) for wanted, size in zip(shape, x.shape, strict=True)
+    )
+    if not fits:
+        raise ShapeError(f"{name} must be {shape} (-1: any), got {x.shape}")
 
 
 class PointwiseOps(Protocol[Array_contra]):

@@ -55,6 +55,18 @@ def check_pool(x: Grid, y: Grid, spec: PoolSpec) -> None:
         )
 
 
+def check_global_pool(x: Grid, y: Grid) -> None:
+    """Check that *y* has one pixel for each image of *x*.
+
+    Raises:
+        ShapeError: It has more or fewer.
+    """
+    if y.pixels != x.n:
+        raise ShapeError(
+            f"{x.n} images give {x.n} pixels, but the output has {y.pixels}"
+        )
+
+
 class PoolOps(Protocol[Array_contra]):
     """Pooling; every op writes all of ``y``, zeros where there is no pixel."""
 

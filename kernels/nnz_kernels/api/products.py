@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from nnz_kernels.arrays import FLOATS, INDICES
+from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.formats import Csr
 
 A = TypeVar("A")
@@ -35,3 +37,33 @@ class ProductOps(Protocol[A]):
     def spmm_t(self, a: Csr[A], y: A, /, *, threads: int | None = None) -> A:
         """Return ``a.T @ y``: y (m, k) C order, result (n, k) C order, fresh."""
         ...
+
+
+def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
+    """Refuse operands that do not fit; return the length of the result.
+
+    Args:
+        a: The matrix.
+        x: The dense operand.
+        ndim: Axes that *x* must have.
+        transposed: Whether ``a.T`` is multiplied.
+    """
+    rows, columns = reversed(a.shape) if transposed else a.shape
+    if x.ndim != ndim or x.shape[0] != columns:
+        wanted = f"({columns},)" if ndim == 1 else f"({columns}, k)"
+        which = "transposed matrix" if transposed else "matrix"
+        raise ShapeError(
+            f"the dense operand has shape {x.shape}, but a {which} of shape "
+            f"{(rows, columns)} needs {wanted}"
+        )
+    if a.data.dtype not in FLOATS or x.dtype != a.data.dtype:
+        raise DTypeError(
+            f"the matrix holds {a.data.dtype} and the dense operand {x.dtype}, but both "
+            "must be float32 or both float64"
+        )
+    if a.indices.dtype not in INDICES or a.indptr.dtype != a.indices.dtype:
+        raise DTypeError(
+            f"indptr is {a.indptr.dtype} and indices {a.indices.dtype}, but both must be "
+            "int32 or both int64"
+        )
+    return int(rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
-from nnz_kernels.arrays import HostArray, Workspace
+import numpy as np
+
+from nnz_kernels.arrays import FLOATS, INDICES, HostArray, Workspace
+from nnz_kernels.errors import DTypeError, ShapeError, StructureError
 from nnz_kernels.formats import Ragged, SparseVector
 
 A = TypeVar("A")
@@ -128,3 +131,62 @@ class VectorOps(Protocol[A]):
         K times. The order is that of first appearance.
         """
         ...
+
+
+def check_vectors(
+    u: SparseVector[Any] | Ragged[Any], v: SparseVector[Any] | Ragged[Any]
+) -> None:
+    """Refuse operands whose sizes, counts or types differ."""
+    if u.size != v.size:
+        raise ShapeError(f"the vectors have sizes {u.size} and {v.size}; make them equal")
+    if u.values.dtype not in FLOATS or v.values.dtype != u.values.dtype:
+        raise DTypeError(
+            f"the values are {u.values.dtype} and {v.values.dtype}, but both must be "
+            "float32 or both float64"
+        )
+    if u.indices.dtype not in INDICES or v.indices.dtype != u.indices.dtype:
+        raise DTypeError(
+            f"the indices are {u.indices.dtype} and {v.indices.dtype}, but both must be "
+            "int32 or both int64"
+        )
+    if isinstance(u, Ragged) and isinstance(v, Ragged) and u.count != v.count:
+        raise ShapeError(f"there are {u.count} and {v.count} vectors; make them equal")
+
+
+def check_policies(zeros: str, duplicates: str = "sum") -> None:
+    """Refuse a policy that does not exist."""
+    if zeros not in get_args(Zeros):
+        raise ValueError(f"zeros is {zeros!r}, but must be one of {get_args(Zeros)}")
+    if duplicates not in get_args(Duplicates):
+        allowed = get_args(Duplicates)
+        raise ValueError(f"duplicates is {duplicates!r}, but must be one of {allowed}")
+
+
+def check_factors(r: Any, count: int, dtype: np.dtype[Any]) -> HostArray:
+    """Return K factors in the type of the values, or raise ShapeError."""
+    with np.errstate(over="ignore"):  # a factor beyond float32 is an infinity
+        factors = np.ascontiguousarray(r, dtype=dtype)
+    if factors.shape != (count,):
+        raise ShapeError(f"r has shape {factors.shape}, but must be ({count},)")
+    return factors
+
+
+def check_gather(x: Any, indices: Any) -> None:
+    """Refuse indices outside a dense vector."""
+    if x.ndim != 1 or indices.ndim != 1:
+        raise ShapeError(f"x and indices have {x.ndim} and {indices.ndim} axes, not 1")
+    if indices.dtype not in INDICES:
+        raise DTypeError(f"indices are {indices.dtype}, but must be int32 or int64")
+    wrong = (indices < 0) | (indices >= x.shape[0])
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ShapeError(
+            f"indices[{at}] is {indices[at]}, but must be from 0 to {x.shape[0] - 1}"
+        )
+
+
+def duplicate_error(name: str, position: int, index: int) -> StructureError:
+    """Return the error of ``duplicates="error"``."""
+    return StructureError(
+        f"{name}[{position}] repeats the index {index}, but duplicates are refused"
+    )
