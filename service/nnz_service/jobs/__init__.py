@@ -1,6 +1,8 @@
 """Long work that is written down before it is acknowledged and survives a crash."""
 
 from nnz_service.jobs.job import TRANSITIONS, Job, StaleTokenError, Status, fingerprint
+from nnz_service.jobs.memory import MemoryStore
+from nnz_service.jobs.sql import SqlStore
 from nnz_service.jobs.store import MAX_ATTEMPTS, JobStore
 
 __all__ = [
@@ -8,6 +10,8 @@ __all__ = [
     "TRANSITIONS",
     "Job",
     "JobStore",
+    "MemoryStore",
+    "SqlStore",
     "StaleTokenError",
     "Status",
     "fingerprint",

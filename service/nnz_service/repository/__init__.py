@@ -1,5 +1,7 @@
 """Models and matrices on disk, and the catalog that knows them."""
 
+from nnz_service.repository.blobs import BlobStore, BlobWriter
+from nnz_service.repository.catalog import Repository
 from nnz_service.repository.records import (
     Blob,
     MatrixRecord,
@@ -8,4 +10,13 @@ from nnz_service.repository.records import (
     matrix_id,
 )
 
-__all__ = ["Blob", "MatrixRecord", "ModelRecord", "is_matrix_id", "matrix_id"]
+__all__ = [
+    "Blob",
+    "BlobStore",
+    "BlobWriter",
+    "MatrixRecord",
+    "ModelRecord",
+    "Repository",
+    "is_matrix_id",
+    "matrix_id",
+]

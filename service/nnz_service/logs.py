@@ -1,0 +1,44 @@
+"""Logging: one line an event on standard error, JSON unless a person is watching."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure(level: str, process: str) -> None:
+    """Set up logging of this process; every line names it.
+
+    Args:
+        level: debug, info, warning or error.
+        process: supervisor, web, worker or intake.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(pad_event_to=0)
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """Give the logger; events are short lower-case phrases with named values."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return log

@@ -1,0 +1,295 @@
+"""The catalog: which models and matrices are stored, and which should be resident."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import delete as sql_delete
+
+from nnz_service.database import create_tables, open_database, reading, writing
+from nnz_service.errors import ConflictError, NotFoundError
+from nnz_service.repository.blobs import BlobStore
+from nnz_service.repository.records import (
+    Blob,
+    MatrixRecord,
+    ModelRecord,
+    check_name,
+    check_version,
+    matrix_id,
+)
+from nnz_service.repository.tables import MATRICES, MODELS, matrix_of, model_of
+
+
+class Repository:
+    """Models and matrices under one home; synchronous and thread-safe.
+
+    Args:
+        home: Folder of `catalog.sqlite` and `blobs/`; made when it is not there.
+        clock: Gives seconds since 1970.
+    """
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        self._engine: Engine = open_database(home / "catalog.sqlite")
+        create_tables(self._engine)
+        self._folder = home.resolve() / "blobs"
+        self._clock = clock
+        self.blobs = BlobStore(self._folder)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    # Models
+
+    def put_model(
+        self, name: str, version: str | None, blob: Blob, info: Mapping[str, Any]
+    ) -> tuple[ModelRecord, bool]:
+        """Record an uploaded model; `info` has `inputs` and `outputs`.
+
+        Without a version, content that the newest one has is found again, and other
+        content becomes the next version. Returns the record and whether it is new.
+
+        Raises:
+            ConflictError: when that version is there with other content.
+            ImpossibleError: when name or version is not usable.
+        """
+        check_name(name)
+        if version is not None:
+            check_version(version)
+        with writing(self._engine) as connection:
+            latest = self._model_row(connection, name, version)
+            if latest is not None and latest.sha256 == blob.sha256:
+                self._want(connection, latest, wanted=True)
+                return self._find_model(connection, name, latest.version), False
+            if latest is not None and version is not None:
+                raise ConflictError(
+                    f"model {name!r} version {version} is there with other content; "
+                    "delete it first or choose another version"
+                )
+            number = int(version or (int(latest.version) + 1 if latest else 1))
+            self._require(blob)
+            self._insert_model(connection, name, number, blob, info, source="put")
+            return self._find_model(connection, name, str(number)), True
+
+    def put_directory_model(
+        self, name: str, version: str, blob: Blob, info: Mapping[str, Any]
+    ) -> ModelRecord:
+        """Record a model that lies in the folder of models, replacing what it said.
+
+        `info` may have a `reason` why the file cannot be served.
+
+        Raises:
+            ConflictError: when an uploaded model has that name and version.
+        """
+        with writing(self._engine) as connection:
+            old = self._model_row(connection, check_name(name), check_version(version))
+            if old is not None and old.source != "directory":
+                raise ConflictError(
+                    f"model {name!r} version {version} was uploaded already; "
+                    f"{blob.path} is not served"
+                )
+            self._delete_models(connection, name, version)
+            self._insert_model(
+                connection, name, int(version), blob, info, source="directory"
+            )
+            return self._find_model(connection, name, version)
+
+    def models(self) -> list[ModelRecord]:
+        """Every version of every model, by name, newest version first."""
+        query = select(MODELS).order_by(MODELS.c.name, MODELS.c.version.desc())
+        with reading(self._engine) as connection:
+            return [model_of(row, self._folder) for row in connection.execute(query)]
+
+    def model(self, name: str, version: str | None = None) -> ModelRecord:
+        """One version, the newest when none is named.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        with reading(self._engine) as connection:
+            return self._find_model(connection, name, version)
+
+    def delete_model(self, name: str, version: str | None = None) -> None:
+        """Forget one version or all, and their blobs unless something else has them.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        with writing(self._engine) as connection:
+            self._find_model(connection, name, version)
+            gone = self._delete_models(connection, name, version)
+            self._drop_blobs(connection, gone)
+
+    def set_wanted(self, name: str, version: str, wanted: bool) -> None:
+        """Say whether a worker should hold this version, also after a restart.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        with writing(self._engine) as connection:
+            record = self._find_model(connection, name, version)
+            self._want(connection, record, wanted=wanted)
+
+    # Matrices
+
+    def put_matrix(
+        self, blob: Blob, info: Mapping[str, Any], name: str | None = None
+    ) -> tuple[MatrixRecord, bool]:
+        """Record a matrix by its resident form; returns it and whether it is new.
+
+        Args:
+            blob: A bundle, as the intake writes it.
+            info: `shape` (m, n), `nnz`, `dtype`, `index_dtype`.
+            name: What people may call it; only shown.
+        """
+        identity = matrix_id(blob.sha256)
+        with writing(self._engine) as connection:
+            query = select(MATRICES).where(MATRICES.c.id == identity)
+            if (row := connection.execute(query).first()) is not None:
+                return matrix_of(row, self._folder), False
+            self._require(blob)
+            rows, columns = info["shape"]
+            connection.execute(
+                MATRICES.insert().values(
+                    id=identity,
+                    name=name,
+                    rows=rows,
+                    columns=columns,
+                    nnz=info["nnz"],
+                    dtype=info["dtype"],
+                    index_dtype=info["index_dtype"],
+                    bytes=blob.bytes,
+                    sha256=blob.sha256,
+                    created=self._clock(),
+                )
+            )
+            return matrix_of(connection.execute(query).one(), self._folder), True
+
+    def matrices(self) -> list[MatrixRecord]:
+        """Every matrix, newest first."""
+        query = select(MATRICES).order_by(MATRICES.c.created.desc(), MATRICES.c.id)
+        with reading(self._engine) as connection:
+            return [matrix_of(row, self._folder) for row in connection.execute(query)]
+
+    def matrix(self, identity: str) -> MatrixRecord:
+        """One matrix.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        query = select(MATRICES).where(MATRICES.c.id == identity)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise NotFoundError(f"there is no matrix {identity!r}")
+        return matrix_of(row, self._folder)
+
+    def delete_matrix(self, identity: str) -> None:
+        """Forget a matrix and its blob.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        record = self.matrix(identity)
+        with writing(self._engine) as connection:
+            connection.execute(sql_delete(MATRICES).where(MATRICES.c.id == identity))
+            self._drop_blobs(connection, {record.sha256})
+
+    def used_blobs(self) -> set[str]:
+        """Every blob that a model or a matrix needs."""
+        with reading(self._engine) as connection:
+            return {
+                sha
+                for table in (MODELS, MATRICES)
+                for (sha,) in connection.execute(select(table.c.sha256))
+            }
+
+    # Inside a transaction
+
+    def _model_row(
+        self, connection: Connection, name: str, version: str | None
+    ) -> ModelRecord | None:
+        query: Select[Any] = select(MODELS).where(MODELS.c.name == name)
+        if version is not None:
+            query = query.where(MODELS.c.version == int(version))
+        row = connection.execute(query.order_by(MODELS.c.version.desc())).first()
+        return None if row is None else model_of(row, self._folder)
+
+    def _find_model(
+        self, connection: Connection, name: str, version: str | None
+    ) -> ModelRecord:
+        if version is not None and not version.isdecimal():
+            raise NotFoundError(f"there is no model {name!r} version {version!r}")
+        if (record := self._model_row(connection, name, version)) is None:
+            suffix = "" if version is None else f" version {version}"
+            raise NotFoundError(f"there is no model {name!r}{suffix}")
+        return record
+
+    def _insert_model(
+        self,
+        connection: Connection,
+        name: str,
+        version: int,
+        blob: Blob,
+        info: Mapping[str, Any],
+        *,
+        source: str,
+    ) -> None:
+        reason = info.get("reason")
+        connection.execute(
+            MODELS.insert().values(
+                name=name,
+                version=version,
+                sha256=blob.sha256,
+                path=str(blob.path) if source == "directory" else None,
+                bytes=blob.bytes,
+                inputs=info.get("inputs", []),
+                outputs=info.get("outputs", []),
+                source=source,
+                wanted=reason is None,
+                reason=reason,
+                created=self._clock(),
+            )
+        )
+
+    def _want(
+        self, connection: Connection, record: ModelRecord, *, wanted: bool
+    ) -> None:
+        connection.execute(
+            MODELS.update()
+            .where(
+                MODELS.c.name == record.name, MODELS.c.version == int(record.version)
+            )
+            .values(wanted=wanted)
+        )
+
+    def _delete_models(
+        self, connection: Connection, name: str, version: str | None
+    ) -> set[str]:
+        chosen = MODELS.c.name == name
+        if version is not None:
+            chosen &= MODELS.c.version == int(version)
+        gone = {
+            sha for (sha,) in connection.execute(select(MODELS.c.sha256).where(chosen))
+        }
+        connection.execute(sql_delete(MODELS).where(chosen))
+        return gone
+
+    def _drop_blobs(self, connection: Connection, gone: set[str]) -> None:
+        for sha in gone:
+            users = sum(
+                connection.execute(
+                    select(func.count()).select_from(table).where(table.c.sha256 == sha)
+                ).scalar_one()
+                for table in (MODELS, MATRICES)
+            )
+            if not users:
+                self.blobs.delete(sha)
+
+    def _require(self, blob: Blob) -> None:
+        if not blob.path.is_file():
+            raise ConflictError("the same content was deleted meanwhile; send it again")

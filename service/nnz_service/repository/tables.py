@@ -1,0 +1,67 @@
+"""Tables of the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Row,
+    String,
+    Table,
+)
+
+from nnz_service.database import METADATA
+from nnz_service.repository.records import MatrixRecord, ModelRecord
+
+MODELS = Table(
+    "models",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("path", String),  # of a file in the folder of models; blobs are in the store
+    Column("bytes", BigInteger, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("wanted", Boolean, nullable=False),
+    Column("reason", String),
+    Column("created", Float, nullable=False),
+)
+
+MATRICES = Table(
+    "matrices",
+    METADATA,
+    Column("id", String(18), primary_key=True),
+    Column("name", String(128)),
+    Column("rows", BigInteger, nullable=False),
+    Column("columns", BigInteger, nullable=False),
+    Column("nnz", BigInteger, nullable=False),
+    Column("dtype", String(8), nullable=False),
+    Column("index_dtype", String(8), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+)
+
+
+def model_of(row: Row[Any], blobs: Path) -> ModelRecord:
+    """Turn a row of MODELS into a record; `blobs` is the folder of blobs."""
+    fields = dict(row._mapping)
+    fields["version"] = str(fields["version"])
+    fields["path"] = Path(fields["path"] or blobs / fields["sha256"])
+    return ModelRecord(**fields)
+
+
+def matrix_of(row: Row[Any], blobs: Path) -> MatrixRecord:
+    """Turn a row of MATRICES into a record; `blobs` is the folder of blobs."""
+    fields = dict(row._mapping)
+    fields["shape"] = (fields.pop("rows"), fields.pop("columns"))
+    fields["path"] = blobs / fields["sha256"]
+    return MatrixRecord(**fields)
