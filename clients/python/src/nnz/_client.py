@@ -1,0 +1,136 @@
+"""The client for programs that wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx2
+from numpy.typing import ArrayLike
+
+from nnz import _calls as calls
+from nnz import _local
+from nnz._calls import Answer, Call
+from nnz._errors import NnzError
+from nnz._resources import Jobs, Matrices, Models, Ops, Server
+from nnz._retry import RetryPolicy
+from nnz._session import Attempts, Session, answer_of
+from nnz._tensors import Array
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to an nnz server; may be shared by threads.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+        ...     model = client.models.put("digits", "digits.onnx")
+        ...     y = model.infer(images)["logits"]
+
+    Args:
+        url: Of the server; None reads NNZ_URL, then takes http://127.0.0.1:8000.
+        api_key: Sent as a bearer token; None reads NNZ_API_KEY.
+        timeout: Seconds without a byte from the server after which a call fails.
+        retries: How many times a call that failed for a passing reason is sent again,
+            or a `RetryPolicy`.
+        transport: Replaces the network; for tests and for `local`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        retries: int | RetryPolicy = 4,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._session = Session(url, api_key, timeout, retries)
+        self._http = httpx2.Client(**self._session.options(), transport=transport)
+        self.server = Server(self._send)
+        self.models = Models(self._send)
+        self.matrices = Matrices(self._send)
+        self.ops = Ops(self._send)
+        self.jobs = Jobs(self._send)
+
+    @classmethod
+    def local(cls, **options: Any) -> Client:
+        """A client with a server of its own inside this process, no network.
+
+        Args:
+            **options: Settings of the server, such as ``home`` and ``threads``.
+
+        Raises:
+            LocalServerMissingError: The distribution nnz-server is not installed.
+        """
+        return cls(_local.URL, transport=_local.Transport(options))
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+        return self._session.url
+
+    def infer(
+        self,
+        name: str,
+        feeds: Mapping[str, ArrayLike] | ArrayLike,
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str | int | None = None,
+    ) -> dict[str, Array]:
+        """Apply a model to arrays.
+
+        Args:
+            name: Of the model, or the id of a matrix (input x ``(k, n)``, output y).
+            feeds: Arrays by input name. One bare array costs a request more, to learn
+                the name; `models.get` gives a handle that remembers it.
+            outputs: Names of the outputs wanted; None asks for all of them.
+            version: Digits; None takes the newest.
+        """
+        if not isinstance(feeds, Mapping):
+            return self.models.get(name, version=version).infer(feeds, outputs)
+        return self._send(calls.infer(name, feeds, outputs, version))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        attempts = Attempts(self._session, call)
+        while True:
+            try:
+                answer = self._exchange(call)
+            except NnzError as error:
+                time.sleep(attempts.pause(error))
+            else:
+                self._session.budget.success()
+                return call.parse(answer)
+
+    def _exchange(self, call: Call[Any]) -> Answer:
+        content = None if call.content is None else call.content.open()
+        with (
+            self._session.translated(),
+            self._http.stream(
+                **self._session.request(call), content=content
+            ) as response,
+        ):
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+            return answer_of(response, body)

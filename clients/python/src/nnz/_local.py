@@ -1,0 +1,166 @@
+"""A server inside this process: its own event loop on a thread, no socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import httpx2
+
+from nnz._errors import LocalServerMissingError, NnzError
+
+T = TypeVar("T")
+Message = MutableMapping[str, Any]
+App = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[Message]],
+        Callable[[Message], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+URL = "http://nnz.local"
+GROUP = "nnz.local"
+
+
+def open_app(options: Mapping[str, Any]) -> App:
+    """Build the ASGI application that the server package offers.
+
+    Raises:
+        LocalServerMissingError: No installed package offers one.
+    """
+    found = next(iter(entry_points(group=GROUP)), None)
+    if found is None:
+        raise LocalServerMissingError(
+            "Client.local() needs the server in this environment: "
+            "install the distribution nnz-server"
+        )
+    app: App = found.load()(**options)
+    return app
+
+
+class LocalServer:
+    """Runs an ASGI application, lifespan included, on a thread of its own.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="nnz-local", daemon=True
+        )
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._asgi = httpx2.ASGITransport(app=app)
+        self._thread.start()
+        try:
+            self._lifespan = self.run(self._start())
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the server's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def run_async(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same for a caller that has a loop of its own."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return await asyncio.wrap_future(future)
+
+    async def answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
+        """Let the application answer; the response is complete on return."""
+        copy = httpx2.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=body,
+            extensions=request.extensions,
+        )
+        response = await self._asgi.handle_async_request(copy)
+        content = await response.aread()
+        return httpx2.Response(
+            response.status_code, headers=response.headers, content=content
+        )
+
+    def close(self) -> None:
+        """Shut the application down and end the thread."""
+        if self._loop.is_closed():
+            return
+        try:
+            self.run(self._end())
+        finally:
+            self._stop_loop()
+
+    async def _start(self) -> asyncio.Task[None]:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        await self._inbox.put({"type": "lifespan.startup"})
+        task = asyncio.ensure_future(
+            self._app(scope, self._inbox.get, self._outbox.put)
+        )
+        reply = asyncio.ensure_future(self._outbox.get())
+        await asyncio.wait({task, reply}, return_when=asyncio.FIRST_COMPLETED)
+        if not reply.done():
+            reply.cancel()
+            await task  # raises what ended it
+            raise NnzError("the local server ended while it started")
+        if reply.result()["type"] == "lifespan.startup.failed":
+            raise NnzError(
+                f"the local server did not start: {reply.result().get('message')}"
+            )
+        return task
+
+    async def _end(self) -> None:
+        await self._inbox.put({"type": "lifespan.shutdown"})
+        await self._lifespan
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Transport(httpx2.BaseTransport):
+    """The in-process server seen by the blocking client.
+
+    Args:
+        options: Settings of the server.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._server = LocalServer(open_app(options))
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request."""
+        return self._server.run(self._server.answer(request, request.read()))
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.close()
+
+
+class AsyncTransport(httpx2.AsyncBaseTransport):
+    """The in-process server seen by the asynchronous client.
+
+    Args:
+        options: Settings of the server.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._server = LocalServer(open_app(options))
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request."""
+        body = await request.aread()
+        return await self._server.run_async(self._server.answer(request, body))
+
+    async def aclose(self) -> None:
+        """End the server."""
+        await asyncio.to_thread(self._server.close)

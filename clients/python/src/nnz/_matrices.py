@@ -1,0 +1,146 @@
+"""Matrices and sparse vectors of scipy, or in files, made ready to be sent.
+
+scipy itself is never imported here: what its objects can do is enough.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nnz._content import Content, of_file
+from nnz._models import SparseVector
+from nnz._tensors import Array, encode
+
+CSR_TYPE = "application/x-nnz-csr"
+_FILE_TYPES: Mapping[str, dict[str, str]] = {
+    ".npz": {"Content-Type": "application/x-npz"},
+    ".mtx": {"Content-Type": "text/x-matrix-market"},
+    ".mtx.gz": {"Content-Type": "text/x-matrix-market", "Content-Encoding": "gzip"},
+}
+
+
+@runtime_checkable
+class ScipyMatrix(Protocol):
+    """Any sparse matrix or array of scipy."""
+
+    shape: Any
+    dtype: Any
+
+    def tocsr(self) -> Any:
+        """The same matrix in compressed rows."""
+        ...
+
+
+MatrixSource = ScipyMatrix | str | os.PathLike[str]
+#: What axpy and dot take: pairs, one of ours, or a scipy row, column or 1-D array.
+VectorSource = SparseVector | tuple[ArrayLike, ArrayLike] | Any
+
+
+def upload(source: MatrixSource) -> tuple[dict[str, str], Content]:
+    """Headers and body that put a matrix on the server.
+
+    Raises:
+        TypeError: Not a scipy matrix and not a path, or values of a type that has no
+            place on the server.
+        ValueError: A file whose name does not end in .npz, .mtx or .mtx.gz.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _file(Path(source))
+    if not isinstance(source, ScipyMatrix):
+        raise TypeError(
+            f"a matrix is a scipy.sparse matrix or the path of a .npz, .mtx or .mtx.gz "
+            f"file, not {type(source).__name__}; for a dense array use "
+            "scipy.sparse.csr_array(array)"
+        )
+    csr = source.tocsr()
+    if not csr.has_canonical_format:
+        csr = csr.copy()  # the caller's matrix stays as it was
+        csr.sum_duplicates()
+    headers, content = encode(
+        {"indptr": csr.indptr, "indices": csr.indices, "data": floats(csr.data)},
+        parameters={"shape": [int(extent) for extent in csr.shape]},
+    )
+    return {**headers, "Content-Type": CSR_TYPE}, content
+
+
+def _file(path: Path) -> tuple[dict[str, str], Content]:
+    suffix = ".mtx.gz" if path.name.endswith(".mtx.gz") else path.suffix
+    headers = _FILE_TYPES.get(suffix)
+    if headers is None:
+        raise ValueError(
+            f"{path.name}: the name of a matrix file ends in {', '.join(_FILE_TYPES)}"
+        )
+    return dict(headers), of_file(path)
+
+
+def floats(values: ArrayLike) -> Array:
+    """The values as float32 or float64, whichever holds them.
+
+    Raises:
+        TypeError: Complex numbers, objects or text.
+    """
+    array = np.asarray(values)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    raise TypeError(f"values are real numbers of up to 64 bits, not {array.dtype}")
+
+
+def pairs(source: VectorSource, name: str) -> SparseVector:
+    """A sparse vector from whatever the caller has; the order of pairs is kept.
+
+    Raises:
+        TypeError: Neither pairs nor a scipy vector.
+        ValueError: A matrix with more than one row and column, or lengths that differ.
+    """
+    indices: ArrayLike
+    values: ArrayLike
+    size: int | None
+    if isinstance(source, SparseVector):
+        indices, values, size = source.indices, source.values, source.size
+    elif hasattr(source, "tocoo"):
+        indices, values, size = _scipy_vector(source, name)
+    elif isinstance(source, tuple | list) and len(source) == 2:
+        indices, values, size = source[0], source[1], None
+    else:
+        raise TypeError(
+            f"{name} is a pair (indices, values), a SparseVector or a scipy sparse "
+            f"vector, not {type(source).__name__}"
+        )
+    vector = SparseVector(_indices(indices, name), floats(values), size)
+    if vector.indices.shape != vector.values.shape or vector.values.ndim != 1:
+        raise ValueError(
+            f"{name} has {vector.indices.shape} indices and {vector.values.shape} "
+            "values; both are one-dimensional and of one length"
+        )
+    return vector
+
+
+def _indices(indices: ArrayLike, name: str) -> Array:
+    array = np.asarray(indices)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"the indices of {name} are integers, not {array.dtype}")
+    return array if array.dtype == np.int32 else array.astype(np.int64)
+
+
+def _scipy_vector(source: Any, name: str) -> tuple[Array, Array, int]:
+    coo = source.tocoo()
+    if coo.ndim == 1:
+        return coo.coords[0], coo.data, coo.shape[0]
+    rows, columns = coo.shape
+    if rows != 1 and columns != 1:
+        raise ValueError(
+            f"{name} has shape {coo.shape}; a vector has one row or column"
+        )
+    return (coo.row, coo.data, rows) if columns == 1 else (coo.col, coo.data, columns)

@@ -1,0 +1,239 @@
+"""What the server says, as frozen dataclasses; unknown JSON fields are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnz._tensors import Array
+
+#: A job in one of these states will not change any more.
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, type and shape of a model's input or output.
+
+    Args:
+        name: As in the ONNX file.
+        datatype: Protocol type such as FP32.
+        shape: One extent an axis; None where any extent will do.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, data: Json) -> TensorSpec:
+        """Read it from the server's JSON."""
+        shape = (None if extent in (None, -1) else extent for extent in data["shape"])
+        datatype = data.get("datatype") or data.get("dtype", "")
+        return cls(data["name"], datatype, tuple(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A version of a model in the server's repository.
+
+    Args:
+        name: Name that it was put under.
+        version: Digits.
+        state: READY, LOADING or UNAVAILABLE.
+        bytes: Size of the model file.
+        sha256: Digest of the model file.
+        inputs: What `infer` takes.
+        outputs: What `infer` gives.
+        plan: One mapping a layer: op, shape, density, block, bytes, kernel, reason.
+            Only `models.get` fills it.
+    """
+
+    name: str
+    version: str
+    state: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    plan: tuple[Json, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, data: Json) -> ModelInfo:
+        """Read it from the server's JSON."""
+        return cls(
+            name=data["name"],
+            version=str(data.get("version") or ""),
+            state=data.get("state") or "",
+            bytes=data.get("bytes"),
+            sha256=data.get("sha256"),
+            inputs=tuple(map(TensorSpec.of, data.get("inputs") or ())),
+            outputs=tuple(map(TensorSpec.of, data.get("outputs") or ())),
+            plan=tuple(data.get("plan") or ()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixInfo:
+    """A matrix that the server keeps.
+
+    Args:
+        id: Made from the content; the same matrix has the same id.
+        shape: Rows, columns.
+        nnz: Stored entries.
+        dtype: Protocol type of the values, FP32 or FP64.
+        name: Name that it was put under, if any.
+        bytes: Size of the stored arrays.
+        created: When it was put, as the server writes it.
+    """
+
+    id: str
+    shape: tuple[int, int]
+    nnz: int
+    dtype: str
+    name: str | None = None
+    bytes: int | None = None
+    created: str | float | None = None
+
+    @classmethod
+    def of(cls, data: Json) -> MatrixInfo:
+        """Read it from the server's JSON."""
+        rows, columns = data["shape"]
+        return cls(
+            id=data["id"],
+            shape=(int(rows), int(columns)),
+            nnz=int(data["nnz"]),
+            dtype=data["dtype"],
+            name=data.get("name"),
+            bytes=data.get("bytes"),
+            created=data.get("created"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job at one moment.
+
+    Args:
+        id: Name of the job.
+        kind: What it does, such as ``cg``.
+        status: queued, running, succeeded, failed or cancelled.
+        progress: Numbers that the solver reports while it runs.
+        summary: Numbers at the end, without the result's tensors.
+        error: Why it failed.
+        created: When it was submitted, as the server writes it.
+        started: When a worker took it.
+        finished: When it ended.
+    """
+
+    id: str
+    kind: str
+    status: str
+    progress: Json = field(default_factory=dict)
+    summary: Json = field(default_factory=dict)
+    error: str | None = None
+    created: str | float | None = None
+    started: str | float | None = None
+    finished: str | float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """It succeeded, failed or was cancelled."""
+        return self.status in ENDED
+
+    @classmethod
+    def of(cls, data: Json) -> JobInfo:
+        """Read it from the server's JSON."""
+        return cls(
+            id=data["id"],
+            kind=data["kind"],
+            status=data["status"],
+            progress=data.get("progress") or {},
+            summary=data.get("result") or {},
+            error=_text(data.get("error")),
+            created=data.get("created"),
+            started=data.get("started"),
+            finished=data.get("finished"),
+        )
+
+
+def _text(error: object) -> str | None:
+    if isinstance(error, Mapping):
+        return str(error.get("message", error))
+    return None if error is None else str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class CgResult:
+    """Where conjugate gradients ended.
+
+    Args:
+        x: ``(n,)`` solution, or the last iterate when it did not converge.
+        status: converged, iteration_limit, breakdown or not_spd.
+        iterations: Products with the matrix.
+        residual: Norm of ``b - A x``.
+        relative_residual: The same divided by the norm of b.
+        backward_error: Relative size of the change to A and b that makes x exact.
+    """
+
+    x: Array
+    status: str
+    iterations: int
+    residual: float
+    relative_residual: float | None = None
+    backward_error: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        """The tolerance was reached."""
+        return self.status == "converged"
+
+    @classmethod
+    def of(cls, x: Array, summary: Json) -> CgResult:
+        """Join the tensor and the summary of the job."""
+        return cls(
+            x=x,
+            status=summary["status"],
+            iterations=int(summary["iterations"]),
+            residual=float(summary["residual"]),
+            relative_residual=summary.get("relative_residual"),
+            backward_error=summary.get("backward_error"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """(index, value) pairs in any order.
+
+    Args:
+        indices: ``(nnz,)`` integers.
+        values: ``(nnz,)`` float32 or float64.
+        size: Dimension; None when it does not matter.
+    """
+
+    indices: Array
+    values: Array
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the server calls itself.
+
+    Args:
+        name: Of the server.
+        version: Of the server.
+        extensions: Protocol extensions that it knows.
+    """
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Json) -> ServerInfo:
+        """Read it from the server's JSON."""
+        return cls(data["name"], data["version"], tuple(data.get("extensions") or ()))
