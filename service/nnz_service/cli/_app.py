@@ -74,7 +74,8 @@ def describe(
 
 def complain(message: str) -> None:
     """Print an error to stderr; square brackets in it are text, not markup."""
-    Console(stderr=True).print(f"error: {message}", style="red", markup=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"error: {message}", style="red", markup=False)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

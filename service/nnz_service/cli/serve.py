@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def serve(
     from nnz_service import supervisor
     from nnz_service.settings import Settings
 
-    given = {
+    given: dict[str, Any] = {
         "models": models,
         "host": host,
         "port": port,

@@ -127,8 +127,8 @@ def _move(
     node: onnx.NodeProto, positions: NDArray[np.int64], constants: dict[str, Weight]
 ) -> NDArray[np.int64] | None:
     """Move positions as the node moves the data; None when it does more than that."""
-    if node.op_type == "Identity":
-        return positions
+    if node.op_type in ("Identity", "DequantizeLinear"):
+        return positions  # a quantised weight is found so that its row can say so
     if node.op_type == "Transpose":
         return np.transpose(positions, _ints(node, "perm"))
     if node.op_type == "Reshape" and node.input[1] in constants:
@@ -202,7 +202,7 @@ def _reason_to_keep(node: onnx.NodeProto, weight: Weight, first: bool) -> str | 
         if groups > 1 and shape[1] == 1:
             return "kept: depthwise"
         if shape[1] * groups <= FEW_CHANNELS and not first:
-            return f"kept: reads only {shape[1] * groups} channels"
+            return f"kept: has only {shape[1] * groups} input channel(s)"
     return None
 
 

@@ -13,6 +13,7 @@ has score 1, so no layer is pruned away whole while others have blocks to give.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,7 @@ def prune(
     pruned = _read(model)
     layers, rows = find_layers(pruned.graph, block, first)
     if not layers:
-        raise ImpossibleError("the model has no weights that could be pruned")
+        raise ImpossibleError(f"nothing to prune: {_reasons(rows)}")
     scores = [_scores(layer) for layer in layers]
     if scope == "global":
         drops = _global_drops(layers, scores, sparsity)
@@ -111,6 +112,14 @@ def _read(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
     except Exception as exc:  # protobuf and the checker raise types of their own
         raise InvalidModelError(f"not a valid ONNX model: {exc}") from exc
     return proto
+
+
+def _reasons(rows: Sequence[dict[str, Any]]) -> str:
+    counts = Counter(str(row["note"]) for row in rows)
+    return (
+        "; ".join(f"{note} ({n} layers)" for note, n in counts.most_common())
+        or "no Conv, Gemm or MatMul of the main graph has constant weights"
+    )
 
 
 def _scores(layer: Layer) -> NDArray[np.float64]:

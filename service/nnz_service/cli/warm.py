@@ -1,0 +1,51 @@
+"""``nnz warm``: compile the CPU kernels now rather than at first use."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnz_service.cli._app import JsonFlag, app, print_json
+
+
+@app.command(rich_help_panel="Server")
+def warm(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Fill the cache of the server with this NNZ_HOME."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compile every CPU kernel into the cache.
+
+    The first start of a server does the same and takes a minute or two; afterwards
+    kernels are loaded from the cache. Useful when building an image, and before tests.
+
+    Example: `nnz warm --home ./nnz-home`
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    if home is not None:
+        # numba reads this when it is imported, which is below.
+        os.environ["NUMBA_CACHE_DIR"] = str(home.resolve() / "cache" / "numba")
+    columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn())
+    began = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def show(done: int, total: int, name: str) -> None:
+            progress.update(bar, completed=done, total=total, description=name)
+
+        from nnz_kernels.cpu import catalog
+
+        catalog.warm(show)
+    seconds = time.perf_counter() - began
+    if as_json:
+        print_json({"seconds": seconds, "cache": os.environ.get("NUMBA_CACHE_DIR")})
+    else:
+        typer.echo(f"the CPU kernels are ready ({seconds:.1f} s)")
