@@ -63,7 +63,7 @@ def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
         )
     if a.indices.dtype not in INDICES or a.indptr.dtype != a.indices.dtype:
         raise DTypeError(
-            f"indptr is {a.indptr.dtype} and indices {a.indices.dtype}, but both must be "
-            "int32 or both int64"
+            f"indptr is {a.indptr.dtype} and indices {a.indices.dtype}, but both must "
+            "be int32 or both int64"
         )
     return int(rows)

@@ -138,7 +138,9 @@ def check_vectors(
 ) -> None:
     """Refuse operands whose sizes, counts or types differ."""
     if u.size != v.size:
-        raise ShapeError(f"the vectors have sizes {u.size} and {v.size}; make them equal")
+        raise ShapeError(
+            f"the vectors have sizes {u.size} and {v.size}; make them equal"
+        )
     if u.values.dtype not in FLOATS or v.values.dtype != u.values.dtype:
         raise DTypeError(
             f"the values are {u.values.dtype} and {v.values.dtype}, but both must be "
@@ -146,8 +148,8 @@ def check_vectors(
         )
     if u.indices.dtype not in INDICES or v.indices.dtype != u.indices.dtype:
         raise DTypeError(
-            f"the indices are {u.indices.dtype} and {v.indices.dtype}, but both must be "
-            "int32 or both int64"
+            f"the indices are {u.indices.dtype} and {v.indices.dtype}, but both must "
+            "be int32 or both int64"
         )
     if isinstance(u, Ragged) and isinstance(v, Ragged) and u.count != v.count:
         raise ShapeError(f"there are {u.count} and {v.count} vectors; make them equal")

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nnz_kernels.cpu import products, vectors
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
 Progress = Callable[[int, int, str], None]
 
 #: Files with entry points, in the order in which they are warmed.
-FILES: tuple[Any, ...] = ()
+FILES: tuple[Any, ...] = (vectors, products)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,48 +1,29 @@
 """The reference back-end: numpy, slow and obvious; it says what is right."""
 
-from nnz_kernels.reference.conv import prepare_conv
-from nnz_kernels.reference.pointwise import (
-    add_planes,
-    channel_affine,
-    from_planes,
-    from_tokens,
-    prelu,
-    to_planes,
-    to_tokens,
-    unary,
-    zero_border,
-)
-from nnz_kernels.reference.pool import average_pool, global_average_pool, max_pool
-from nnz_kernels.reference.tensor import (
-    binary,
-    layer_norm,
-    log_softmax,
-    matmul,
-    reduce,
-    softmax,
+from nnz_kernels.reference.products import spmm, spmm_t, spmv, spmv_t
+from nnz_kernels.reference.vectors import (
+    axpy,
+    axpy_many,
+    combine,
+    dot,
+    dot_many,
+    gather,
+    scatter,
 )
 
-FAMILIES = ("conv", "pool", "pointwise", "tensor")
+FAMILIES: tuple[str, ...] = ("vectors", "products")
 
 __all__ = [
     "FAMILIES",
-    "add_planes",
-    "average_pool",
-    "binary",
-    "channel_affine",
-    "from_planes",
-    "from_tokens",
-    "global_average_pool",
-    "layer_norm",
-    "log_softmax",
-    "matmul",
-    "max_pool",
-    "prelu",
-    "prepare_conv",
-    "reduce",
-    "softmax",
-    "to_planes",
-    "to_tokens",
-    "unary",
-    "zero_border",
+    "axpy",
+    "axpy_many",
+    "combine",
+    "dot",
+    "dot_many",
+    "gather",
+    "scatter",
+    "spmm",
+    "spmm_t",
+    "spmv",
+    "spmv_t",
 ]

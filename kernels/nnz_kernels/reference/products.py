@@ -9,7 +9,9 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.formats import Csr
 
 
-def spmv(a: Csr[HostArray], x: HostArray, /, *, threads: int | None = None) -> HostArray:
+def spmv(
+    a: Csr[HostArray], x: HostArray, /, *, threads: int | None = None
+) -> HostArray:
     check_product(a, x, ndim=1, transposed=False)
     return _multiply(a, x[:, None])[:, 0].copy()
 
@@ -21,7 +23,9 @@ def spmv_t(
     return _multiply_transposed(a, y[:, None])[:, 0].copy()
 
 
-def spmm(a: Csr[HostArray], x: HostArray, /, *, threads: int | None = None) -> HostArray:
+def spmm(
+    a: Csr[HostArray], x: HostArray, /, *, threads: int | None = None
+) -> HostArray:
     check_product(a, x, ndim=2, transposed=False)
     return _multiply(a, x)
 
