@@ -6,6 +6,8 @@
 >>> y = A @ x  # doctest: +SKIP
 """
 
+from nnz._async_client import AsyncClient
+from nnz._async_handles import AsyncJob, AsyncMatrix, AsyncModel
 from nnz._client import Client
 from nnz._errors import (
     AuthenticationError,
@@ -42,6 +44,10 @@ from nnz._models import (
 from nnz._retry import RetryPolicy
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncMatrix",
+    "AsyncModel",
     "AuthenticationError",
     "BadRequestError",
     "CgResult",

@@ -66,7 +66,8 @@ class Client:
         Raises:
             LocalServerMissingError: The distribution nnz-server is not installed.
         """
-        return cls(_local.URL, transport=_local.Transport(options))
+        server = _local.LocalServer(_local.open_app(options))
+        return cls(_local.URL, transport=_local.Transport(server))
 
     @property
     def url(self) -> str:

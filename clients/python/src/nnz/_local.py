@@ -27,13 +27,17 @@ URL = "http://nnz.local"
 GROUP = "nnz.local"
 
 
-def open_app(options: Mapping[str, Any]) -> App:
+def open_app(options: Mapping[str, Any], group: str = GROUP) -> App:
     """Build the ASGI application that the server package offers.
+
+    Args:
+        options: Settings of the server.
+        group: Entry points to look among.
 
     Raises:
         LocalServerMissingError: No installed package offers one.
     """
-    found = next(iter(entry_points(group=GROUP)), None)
+    found = next(iter(entry_points(group=group)), None)
     if found is None:
         raise LocalServerMissingError(
             "Client.local() needs the server in this environment: "
@@ -131,11 +135,11 @@ class Transport(httpx2.BaseTransport):
     """The in-process server seen by the blocking client.
 
     Args:
-        options: Settings of the server.
+        server: Closed together with this transport.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._server = LocalServer(open_app(options))
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
@@ -150,11 +154,11 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
     """The in-process server seen by the asynchronous client.
 
     Args:
-        options: Settings of the server.
+        server: Closed together with this transport.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._server = LocalServer(open_app(options))
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""

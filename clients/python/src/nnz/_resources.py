@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -215,18 +214,7 @@ class Jobs:
                 "preconditioner": preconditioner,
             },
         )
-        return self.submit("cg", inputs, parameters, idempotency_key=idempotency_key)
-
-    def submit(
-        self,
-        kind: str,
-        inputs: Mapping[str, ArrayLike],
-        parameters: Mapping[str, Any],
-        *,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Submit a job of any kind that the server knows."""
-        call = calls.submit_job(kind, inputs, parameters, idempotency_key)
+        call = calls.submit_job("cg", inputs, parameters, idempotency_key)
         return Job(self._send, self._send(call))
 
     def get(self, job_id: str) -> Job:

@@ -1,0 +1,127 @@
+"""The client for programs that run an asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx2
+from numpy.typing import ArrayLike
+
+from nnz import _calls as calls
+from nnz import _content, _local
+from nnz._async_resources import (
+    AsyncJobs,
+    AsyncMatrices,
+    AsyncModels,
+    AsyncOps,
+    AsyncServer,
+)
+from nnz._calls import Answer, Call
+from nnz._errors import NnzError
+from nnz._retry import RetryPolicy
+from nnz._session import Attempts, Session, answer_of
+from nnz._tensors import Array
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to an nnz server: the names and arguments of `nnz.Client`.
+
+    Example:
+        >>> async with AsyncClient() as client:  # doctest: +SKIP
+        ...     A = await client.matrices.put(matrix)
+        ...     y, z = await asyncio.gather(A.matvec(x), A.matvec(w))
+
+    Args:
+        url: Of the server; None reads NNZ_URL, then takes http://127.0.0.1:8000.
+        api_key: Sent as a bearer token; None reads NNZ_API_KEY.
+        timeout: Seconds without a byte from the server after which a call fails.
+        retries: How many times a call that failed for a passing reason is sent again,
+            or a `RetryPolicy`.
+        transport: Replaces the network; for tests and for `local`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        retries: int | RetryPolicy = 4,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._session = Session(url, api_key, timeout, retries)
+        self._http = httpx2.AsyncClient(**self._session.options(), transport=transport)
+        self.server = AsyncServer(self._send)
+        self.models = AsyncModels(self._send)
+        self.matrices = AsyncMatrices(self._send)
+        self.ops = AsyncOps(self._send)
+        self.jobs = AsyncJobs(self._send)
+
+    @classmethod
+    def local(cls, **options: Any) -> AsyncClient:
+        """A client with a server of its own inside this process; blocks to start it."""
+        server = _local.LocalServer(_local.open_app(options))
+        return cls(_local.URL, transport=_local.AsyncTransport(server))
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+        return self._session.url
+
+    async def infer(
+        self,
+        name: str,
+        feeds: Mapping[str, ArrayLike] | ArrayLike,
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str | int | None = None,
+    ) -> dict[str, Array]:
+        """Apply a model to arrays; see `nnz.Client.infer`."""
+        if not isinstance(feeds, Mapping):
+            model = await self.models.get(name, version=version)
+            return await model.infer(feeds, outputs)
+        return await self._send(calls.infer(name, feeds, outputs, version))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    async def _send(self, call: Call[T]) -> T:
+        attempts = Attempts(self._session, call)
+        while True:
+            try:
+                answer = await self._exchange(call)
+            except NnzError as error:
+                await asyncio.sleep(attempts.pause(error))
+            else:
+                self._session.budget.success()
+                return call.parse(answer)
+
+    async def _exchange(self, call: Call[Any]) -> Answer:
+        content = None if call.content is None else _content.stream(call.content)
+        with self._session.translated():
+            async with self._http.stream(
+                **self._session.request(call), content=content
+            ) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                return answer_of(response, body)
