@@ -1,0 +1,6 @@
+"""HTTP: the Open Inference Protocol under /v2, nnz's own interface under /v1."""
+
+from nnz_service.web.app import create_app
+from nnz_service.web.limits import Limits
+
+__all__ = ["Limits", "create_app"]

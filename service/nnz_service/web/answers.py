@@ -1,0 +1,128 @@
+"""Write answers: JSON bodies, tensor bodies, and their compression."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import Response
+from numpy.typing import NDArray
+
+from nnz_service.errors import ImpossibleError
+from nnz_service.web.codecs import TensorRequest
+from nnz_service.web.datatypes import datatype_of
+
+_HEADER = "Inference-Header-Content-Length"
+#: Below this compression saves no packet.
+_WORTH_COMPRESSING = 256
+#: Level 1: higher ones cost several times more for a few percent of float data.
+_LEVEL = 1
+#: Names that libraries list by default; who sends them did not ask for compression.
+_DEFAULT_LISTS = frozenset({"br", "zstd", "*"})
+
+
+class Json(Response):
+    """A JSON body, written by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Serialize; numpy scalars and arrays are allowed."""
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def tensor_answer(
+    head: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    request: TensorRequest,
+    *,
+    accept_encoding: str = "",
+    binary_default: bool = False,
+) -> Response:
+    """Answer with tensors, each as JSON numbers or as bytes behind the JSON.
+
+    Args:
+        head: Members of the JSON object besides ``outputs``.
+        tensors: Outputs in the order in which they go out.
+        request: Says which outputs go out as bytes.
+        accept_encoding: The header of that name.
+        binary_default: For requests that do not say which form they want.
+
+    Raises:
+        ImpossibleError: A tensor asked for as JSON has no JSON form.
+    """
+    outputs: list[dict[str, Any]] = []
+    tail: list[memoryview] = []
+    for name, array in tensors.items():
+        binary = request.wants_binary(name, binary_default)
+        entry: dict[str, Any] = {
+            "name": name,
+            "datatype": datatype_of(array.dtype),
+            "shape": list(array.shape),
+        }
+        flat = np.ascontiguousarray(array).reshape(-1)
+        if binary:
+            entry["parameters"] = {"binary_data_size": flat.nbytes}
+            tail.append(flat.view(np.uint8).data)
+        else:
+            entry["data"] = _json_numbers(flat, name)
+        outputs.append(entry)
+    text = Json({**head, "outputs": outputs}).body
+    content = b"".join((bytes(text), *tail))
+    headers = {_HEADER: str(len(text))} if tail else {}
+    encoding = _encoding(accept_encoding, len(content), bool(tail))
+    if encoding != "identity":
+        headers["Content-Encoding"] = encoding
+        content = _compress(content, encoding)
+    headers["Vary"] = "Accept-Encoding"
+    kind = "application/octet-stream" if tail else "application/json"
+    return Response(content, media_type=kind, headers=headers)
+
+
+def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return what orjson can write exactly.
+
+    JSON has no NaN and no infinity, and null is not a number: an output that
+    holds one is refused here, never silently changed.
+    """
+    if flat.dtype == np.float16:
+        raise ImpossibleError(
+            f"output '{name}' is FP16, which has no JSON form; ask for binary data"
+        )
+    if flat.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(flat))
+        if bad.size:
+            raise ImpossibleError(
+                f"output '{name}' holds {bad.size} NaN or infinite values (the first, "
+                f"{flat[bad[0]]}, at flat index {bad[0]}), which JSON cannot say; ask "
+                "for binary data (parameters.binary_data_output)"
+            )
+    return flat
+
+
+def _encoding(accept: str, size: int, binary: bool) -> str:
+    """Choose gzip, deflate or identity by q-value; ties keep the first listed."""
+    if size < _WORTH_COMPRESSING or not accept:
+        return "identity"
+    weights: dict[str, float] = {}
+    for part in accept.split(","):
+        name, _, quality = part.strip().partition(";")
+        try:
+            weights[name.strip().lower()] = float(quality.strip()[2:] or 1)
+        except ValueError:
+            weights[name.strip().lower()] = 0.0
+    if binary and not _DEFAULT_LISTS.isdisjoint(weights):
+        return "identity"
+    offered = {n: q for n, q in weights.items() if n in ("gzip", "deflate", "identity")}
+    best = max(offered, key=lambda n: offered[n], default="identity")
+    return best if offered.get(best, 0) > 0 else "identity"
+
+
+def _compress(content: bytes, encoding: str) -> bytes:
+    if encoding == "gzip":
+        return gzip.compress(content, _LEVEL, mtime=0)
+    return zlib.compress(content, _LEVEL)

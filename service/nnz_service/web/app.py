@@ -1,0 +1,95 @@
+"""Wire the parts of the web process together; no logic here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from nnz_service.dataplane import Dataplane
+from nnz_service.jobs import JobStore
+from nnz_service.metrics import Metrics
+from nnz_service.repository.catalog import Repository
+from nnz_service.web import handlers, openapi
+from nnz_service.web.deps import Parts
+from nnz_service.web.limits import Limits
+from nnz_service.web.middleware.auth import Auth
+from nnz_service.web.middleware.context import Context
+from nnz_service.web.middleware.gate import Admission, Gate
+from nnz_service.web.routers import ROUTERS
+from nnz_service.web.schemas import BODIES
+
+_DESCRIPTION = """\
+nnz computes with pruned networks and sparse matrices and pays only for the nonzeros.
+
+* `/v2` is the Open Inference Protocol with Triton's extensions, for any of its clients.
+* `/v1` is nnz's own: put models and matrices, apply operations, run long work as jobs.
+
+Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
+`{"error": "..."}`. Every answer carries `X-Request-Id` and `Server-Timing`.
+"""
+
+
+def create_app(
+    *,
+    limits: Limits,
+    dataplane: Dataplane,
+    repository: Repository,
+    jobs: JobStore,
+    admission: Admission,
+    key: str | None = None,
+) -> FastAPI:
+    """Build one application; tests build many.
+
+    Args:
+        limits: What a request may cost.
+        dataplane: The way to the worker; started and closed with the application.
+        repository: Stored models and matrices.
+        jobs: Where long work is written down.
+        admission: Where slots and bytes are reserved; shared by all web processes.
+        key: The API key that callers must send; None lets everybody in.
+    """
+    metrics = Metrics()
+    app = FastAPI(
+        title="nnz",
+        version=version("nnz-server"),
+        summary="Sparse networks and sparse matrices over HTTP.",
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        lifespan=_lifespan(dataplane),
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.parts = Parts(limits, dataplane, repository, jobs, metrics)
+    app.state.api_routes = [route for router in ROUTERS for route in router.routes]
+    for router in ROUTERS:
+        app.include_router(router)
+    handlers.install(app)
+    # Starlette runs the middleware that was added last first.
+    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
+    app.add_middleware(Auth, key=key)
+    app.add_middleware(Context, metrics=metrics)
+    app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    path = re.sub(r"[^a-z0-9]+", "_", route.path_format).strip("_")
+    method = min(route.methods or {"any"}).lower()
+    return f"{method}_{path}"
+
+
+def _lifespan(dataplane: Dataplane) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await dataplane.start()
+        try:
+            yield
+        finally:
+            await dataplane.close()
+
+    return lifespan

@@ -1,0 +1,157 @@
+"""Receive request bodies: into memory, decompressed, or chunk by chunk to disk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Callable, Iterator
+
+from starlette.requests import Request
+
+from nnz_service.errors import MalformedError, TooLargeError, UnsupportedMediaError
+from nnz_service.web.codecs import Body
+from nnz_service.web.stages import stages_of
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+#: Base alignment of binary tensors: a cache line and the widest vector.
+_ALIGN = 64
+#: Decompressing more than this happens outside the event loop.
+_ON_THE_LOOP = 1 << 16
+#: Chunks go to disk joined to about this size, to save thread hops.
+_PIECE = 1 << 20
+#: zlib's window arguments: 16 + 15 reads gzip, 15 reads the zlib container.
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
+async def read_body(request: Request, limit: int) -> Body:
+    """Receive a whole tensor body, decompressed, at most `limit` bytes.
+
+    The bytes lie in memory so that what follows the JSON part is aligned.
+
+    Raises:
+        TooLargeError: It is longer, as sent or decompressed.
+        MalformedError: The header length or the compressed stream is broken.
+        UnsupportedMediaError: The content encoding is unknown.
+    """
+    header = _header_length(request)
+    stages = stages_of(request)
+    with stages.measure("receive"):
+        data = bytearray(-(header or 0) % _ALIGN)
+        pad = len(data)
+        async for chunk in request.stream():
+            data += chunk
+    window = content_window(request)
+    if window is not None:
+        with stages.measure("decompress"):
+            if len(data) > _ON_THE_LOOP:
+                data = await asyncio.to_thread(_inflate, data, pad, window, limit)
+            else:
+                data = _inflate(data, pad, window, limit)
+    return Body(memoryview(data)[pad:], header)
+
+
+def content_window(request: Request) -> int | None:
+    """Return zlib's window argument for the body's encoding, None for identity.
+
+    Raises:
+        UnsupportedMediaError: The encoding is unknown.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return None
+    try:
+        return _WINDOWS[encoding]
+    except KeyError:
+        raise UnsupportedMediaError(
+            f"Content-Encoding {encoding!r} is unknown; use gzip, deflate or identity"
+        ) from None
+
+
+async def stream_body(request: Request, write: Callable[[bytes], None]) -> None:
+    """Hand the body, decompressed, to `write` in a thread, about 1 MiB at a time.
+
+    Raises:
+        ClientDisconnect: The client left before the end.
+        MalformedError: The compressed stream is broken.
+        UnsupportedMediaError: The content encoding is unknown.
+    """
+    window = content_window(request)
+    inflater = None if window is None else Inflater(window)
+
+    def store(chunk: bytes) -> None:
+        for piece in (chunk,) if inflater is None else inflater.pieces(chunk):
+            write(piece)
+
+    waiting = bytearray()
+    with stages_of(request).measure("receive"):
+        async for chunk in request.stream():
+            waiting += chunk
+            if len(waiting) >= _PIECE:
+                await asyncio.to_thread(store, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(store, bytes(waiting))
+    if inflater is not None:
+        inflater.finish()
+
+
+def _header_length(request: Request) -> int | None:
+    text = request.headers.get(HEADER_LENGTH)
+    if text is None:
+        return None
+    if not _DIGITS.fullmatch(text.strip()):
+        raise MalformedError(
+            f"{HEADER_LENGTH} is {text[:40]!r}; it must be the length of the JSON part"
+        )
+    return int(text)
+
+
+def _inflate(data: bytearray, pad: int, window: int, limit: int) -> bytearray:
+    """Decompress what follows `pad`, keeping the pad; stops at the limit."""
+    out = bytearray(pad)
+    inflater = Inflater(window)
+    for piece in inflater.pieces(memoryview(data)[pad:]):
+        out += piece
+        if len(out) - pad > limit:
+            raise TooLargeError(
+                f"the body decompresses to more than the limit of {limit} bytes"
+            )
+    inflater.finish()
+    return out
+
+
+class Inflater:
+    """Decompresses a stream in pieces of bounded size, however hard it was packed."""
+
+    def __init__(self, window: int) -> None:
+        self._stream = zlib.decompressobj(window)
+
+    def pieces(self, chunk: bytes | memoryview) -> Iterator[bytes]:
+        """Yield what `chunk` unfolds to, at most 1 MiB at a time.
+
+        Raises:
+            MalformedError: The stream is broken, or bytes follow its end.
+        """
+        rest = chunk
+        while True:
+            try:
+                piece = self._stream.decompress(rest, _PIECE)
+            except zlib.error as exc:
+                raise MalformedError(f"the compressed body is broken: {exc}") from None
+            yield piece
+            rest = self._stream.unconsumed_tail
+            if self._stream.unused_data:
+                # A second gzip member too: a body of many tiny ones is an attack.
+                raise MalformedError("bytes follow the end of the compressed body")
+            if self._stream.eof or (not rest and len(piece) < _PIECE):
+                return
+
+    def finish(self) -> None:
+        """Check that the stream is complete.
+
+        Raises:
+            MalformedError: It is not.
+        """
+        if not self._stream.eof:
+            raise MalformedError("the compressed body ends too early")

@@ -1,0 +1,375 @@
+"""Read tensor bodies of the Open Inference Protocol: JSON, binary and mixed.
+
+A body is a JSON object, then the bytes of its binary tensors in the order of
+``inputs``. Binary tensors become arrays over the body's own memory, not copies.
+Everything a caller can get wrong is found here, before an array exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
+from nnz_service.web.datatypes import dtype_of
+
+_Array = NDArray[Any]
+_MAX_RANK = 32
+_MAX_NAME = 512
+#: Offsets and sizes beyond this cannot be addressed by numpy.
+_MAX_BYTES = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A received body: its bytes and where the JSON part ends.
+
+    Args:
+        data: All bytes, uncompressed.
+        header: Length of the JSON part; None when all of it is JSON.
+    """
+
+    data: memoryview
+    header: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """One entry of ``outputs``; `binary` None means the request's default."""
+
+    name: str
+    binary: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRequest:
+    """A parsed body: named tensors and what was asked for.
+
+    Args:
+        fields: Every member of the JSON object but ``inputs`` and ``outputs``.
+        binary: Whether some input came as bytes.
+    """
+
+    fields: dict[str, Any]
+    parameters: dict[str, Any]
+    tensors: dict[str, _Array]
+    outputs: tuple[WantedOutput, ...]
+    binary: bool
+
+    @property
+    def id(self) -> str | None:
+        """The caller's own name for the request, given back in the answer."""
+        return self.fields.get("id")
+
+    def wants_binary(self, name: str, default: bool) -> bool:
+        """Say whether output `name` goes out as bytes."""
+        for wanted in self.outputs:
+            if wanted.name == name and wanted.binary is not None:
+                return wanted.binary
+        return bool(self.parameters.get("binary_data_output", default))
+
+
+def read_object(text: memoryview, limit: int) -> dict[str, Any]:
+    """Parse a JSON object of at most `limit` bytes.
+
+    Raises:
+        TooLargeError: It is longer than `limit`.
+        MalformedError: It is not JSON, or not an object.
+    """
+    if len(text) > limit:
+        raise TooLargeError(
+            f"the JSON part of the body has {len(text)} bytes, the limit is {limit}; "
+            "send tensors as binary data (Inference-Header-Content-Length)"
+        )
+    if not len(text):
+        raise MalformedError("the body is empty; it must be a JSON object")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedError(f"the body is not valid JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise MalformedError(f"the body is a JSON {_kind(value)}; it must be an object")
+    return value
+
+
+def read_tensors(body: Body, max_json: int) -> TensorRequest:
+    """Parse a body of JSON and, behind it, binary tensors.
+
+    Raises:
+        MalformedError: Something in it contradicts the protocol or itself.
+        ImpossibleError: It asks for what the protocol has and nnz has not.
+        TooLargeError: The JSON part is longer than `max_json`.
+    """
+    header = len(body.data) if body.header is None else body.header
+    if not 0 < header <= len(body.data):
+        raise MalformedError(
+            f"Inference-Header-Content-Length is {header}, "
+            f"but the body has {len(body.data)} bytes; it must be the length of the "
+            "JSON part, at least 2 and at most the whole body"
+        )
+    fields = read_object(body.data[:header], max_json)
+    _check_id(fields.get("id"))
+    parameters = _object(fields, "parameters", "the request")
+    if not isinstance(parameters.get("binary_data_output", False), bool):
+        raise MalformedError("parameters.binary_data_output must be true or false")
+    reader = _Binary(body.data[header:])
+    tensors = dict(_inputs(fields.pop("inputs", None), reader))
+    reader.finish()
+    outputs = tuple(_outputs(fields.pop("outputs", None)))
+    return TensorRequest(fields, parameters, tensors, outputs, reader.used)
+
+
+def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRequest:
+    """Parse a body that is only the bytes of the one input of a model.
+
+    `shape` is the declared one; at most one extent may be -1.
+
+    Raises:
+        MalformedError: The number of bytes fits no extent.
+        ImpossibleError: More than one extent is free.
+    """
+    where = f"input '{name}'"
+    dtype = dtype_of(datatype, where)
+    if shape.count(-1) > 1:
+        raise ImpossibleError(
+            f"{where} has shape {shape}: a raw body cannot say which extents are "
+            "meant; send a JSON header with the shape"
+        )
+    known = math.prod(extent for extent in shape if extent != -1) * dtype.itemsize
+    free, rest = divmod(len(body.data), known) if known else (0, 0)
+    if rest or (-1 not in shape and free != 1):
+        raise MalformedError(
+            f"the raw body has {len(body.data)} bytes; {where} of shape {shape} and "
+            f"type {datatype} needs {'a multiple of ' * (-1 in shape)}{known}"
+        )
+    full = [free if extent == -1 else extent for extent in shape]
+    array = _view(body.data, dtype, full, where)
+    parameters = {"binary_data_output": True}
+    return TensorRequest({}, parameters, {name: array}, (), True)
+
+
+class _Binary:
+    """The tail of a body, handed out piece by piece."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+        self.used = False
+
+    def take(self, size: int, where: str) -> memoryview:
+        left = len(self._data) - self._at
+        if size > left:
+            raise MalformedError(
+                f"{where} says binary_data_size {size}, but only {left} of the "
+                f"{len(self._data)} bytes behind the JSON part are left"
+            )
+        self._at += size
+        self.used = True
+        return self._data[self._at - size : self._at]
+
+    def finish(self) -> None:
+        if self._at != len(self._data):
+            raise MalformedError(
+                f"{len(self._data)} bytes follow the JSON part, but the inputs "
+                f"account for {self._at} (the sum of their binary_data_size)"
+            )
+
+
+def _inputs(entries: object, binary: _Binary) -> Iterator[tuple[str, _Array]]:
+    if not isinstance(entries, list) or not entries:
+        raise MalformedError("'inputs' must be a list of at least one tensor")
+    seen: set[str] = set()
+    for position, entry in enumerate(entries):
+        name = _name(entry, f"inputs[{position}]", seen)
+        yield name, _input(entry, f"input '{name}'", binary)
+
+
+def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array:
+    dtype = dtype_of(entry.get("datatype"), where)
+    shape = _shape(entry.get("shape"), dtype, where)
+    parameters = _object(entry, "parameters", where)
+    _refuse_shared_memory(parameters, where)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if "data" not in entry:
+            raise MalformedError(
+                f"{where} has neither 'data' nor parameters.binary_data_size"
+            )
+        return json_array(entry["data"], dtype, shape, where)
+    if "data" in entry:
+        raise MalformedError(
+            f"{where} has both 'data' and parameters.binary_data_size; send one"
+        )
+    expected = math.prod(shape) * dtype.itemsize
+    if not _is_int(size) or size != expected:
+        raise MalformedError(
+            f"{where} says binary_data_size {size!r}; shape {shape} of "
+            f"{entry['datatype']} needs {expected}"
+        )
+    return _view(binary.take(size, where), dtype, shape, where)
+
+
+def _outputs(entries: object) -> Iterator[WantedOutput]:
+    if entries is None:
+        return
+    if not isinstance(entries, list):
+        raise MalformedError(f"'outputs' is a JSON {_kind(entries)}; it must be a list")
+    seen: set[str] = set()
+    for position, entry in enumerate(entries):
+        name = _name(entry, f"outputs[{position}]", seen)
+        where = f"output '{name}'"
+        parameters = _object(entry, "parameters", where)
+        _refuse_shared_memory(parameters, where)
+        if parameters.get("classification"):
+            raise ImpossibleError(
+                f"{where} asks for classification strings, which nnz does not give; "
+                "take the output and sort it"
+            )
+        binary = parameters.get("binary_data")
+        if binary is not None and not isinstance(binary, bool):
+            raise MalformedError(f"{where}: binary_data must be true or false")
+        yield WantedOutput(name, binary)
+
+
+def json_array(
+    data: object, dtype: np.dtype[Any], shape: list[int], where: str
+) -> _Array:
+    """Make an array from JSON numbers, flat or nested as `shape` says."""
+    if dtype == np.float16:
+        raise ImpossibleError(
+            f"{where}: FP16 has no JSON form; send it as binary data or send FP32"
+        )
+    if not isinstance(data, list):
+        raise MalformedError(f"{where}: 'data' is {_kind(data)}; it must be a list")
+    flat, found = _flatten(data, where, shape)
+    if found not in ([math.prod(shape)], shape):
+        raise MalformedError(
+            f"{where}: 'data' has {len(flat)} numbers as {found}; shape {shape} needs "
+            f"{math.prod(shape)}, flat or nested"
+        )
+    return _numbers(flat, dtype, where).reshape(shape)
+
+
+def _flatten(
+    data: list[Any], where: str, shape: list[int]
+) -> tuple[list[Any], list[int]]:
+    """Return the leaves and the extents; numpy is not asked, it guesses too much."""
+    extents = [len(data)]
+    kinds = set(map(type, data))
+    while kinds == {list}:
+        lengths = set(map(len, data))
+        if len(lengths) > 1:
+            break
+        extents.append(lengths.pop())
+        data = list(chain.from_iterable(data))
+        kinds = set(map(type, data))
+    if list in kinds:
+        raise MalformedError(
+            f"{where}: 'data' is ragged; it must be flat or nested as shape {shape}"
+        )
+    return data, extents
+
+
+def _numbers(flat: list[Any], dtype: np.dtype[Any], where: str) -> _Array:
+    """Convert to `dtype` without changing a value beyond rounding."""
+    kinds: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
+    allowed = kinds.get(dtype.kind, {int})
+    if not allowed.issuperset(map(type, flat)):
+        want = {"b": "true or false", "f": "numbers"}.get(dtype.kind, "integers")
+        wrong = next(leaf for leaf in flat if type(leaf) not in allowed)
+        raise MalformedError(
+            f"{where}: 'data' must hold only {want}, found {orjson.dumps(wrong)[:40]!r}"
+        )
+    try:
+        with np.errstate(over="ignore"):
+            out = np.array(flat, dtype)
+    except OverflowError:
+        bounds = np.iinfo(dtype)
+        raise MalformedError(
+            f"{where}: 'data' runs from {min(flat)} to {max(flat)}; the type holds "
+            f"{bounds.min} to {bounds.max}"
+        ) from None
+    if dtype.kind == "f" and not np.isfinite(out).all():
+        raise MalformedError(f"{where}: 'data' holds a number too large for {dtype}")
+    return out
+
+
+def _view(
+    data: memoryview, dtype: np.dtype[Any], shape: list[int], where: str
+) -> _Array:
+    """View bytes as an array; copied only when they lie unaligned."""
+    if dtype == np.bool_:
+        raw = np.frombuffer(data, np.uint8)
+        if raw.size and raw.max() > 1:
+            raise MalformedError(f"{where}: a BOOL byte must be 0 or 1")
+    array = np.frombuffer(data, dtype)
+    if not array.flags.aligned:
+        array = array.copy()
+    return array.reshape(shape)
+
+
+def _name(entry: object, where: str, seen: set[str]) -> str:
+    if not isinstance(entry, dict):
+        raise MalformedError(f"{where} is a JSON {_kind(entry)}; it must be an object")
+    name = entry.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\0" in name:
+        raise MalformedError(
+            f"{where}.name must be a string of 1 to {_MAX_NAME} characters without NUL"
+        )
+    if name in seen:
+        raise MalformedError(f"{where}: the name '{name}' was used before")
+    seen.add(name)
+    return name
+
+
+def _shape(shape: object, dtype: np.dtype[Any], where: str) -> list[int]:
+    if not isinstance(shape, list) or not all(_is_int(extent) for extent in shape):
+        raise MalformedError(f"{where}: 'shape' must be a list of integers")
+    if len(shape) > _MAX_RANK:
+        raise MalformedError(
+            f"{where}: 'shape' has {len(shape)} extents, the limit is {_MAX_RANK}"
+        )
+    if any(extent < 0 for extent in shape):
+        raise MalformedError(f"{where}: shape {shape} has a negative extent")
+    if math.prod(extent or 1 for extent in shape) * dtype.itemsize > _MAX_BYTES:
+        raise MalformedError(f"{where}: shape {shape} is too large to address")
+    return shape
+
+
+def _check_id(value: object) -> None:
+    if value is not None and (not isinstance(value, str) or len(value) > _MAX_NAME):
+        raise MalformedError(f"'id' must be a string of at most {_MAX_NAME} characters")
+
+
+def _object(entry: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = entry.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MalformedError(
+            f"'{key}' of {where} is a JSON {_kind(value)}; it must be an object"
+        )
+    return value
+
+
+def _refuse_shared_memory(parameters: dict[str, Any], where: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise ImpossibleError(
+            f"{where} names a shared memory region; nnz offers none, send the bytes"
+        )
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _kind(value: object) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean"}
+    return "null" if value is None else names.get(type(value), "number")

@@ -1,0 +1,83 @@
+"""What a route may ask for; the one place that reads ``app.state``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from nnz_service.dataplane import Dataplane, Reply, Tensors
+from nnz_service.jobs import JobStore
+from nnz_service.metrics import Metrics
+from nnz_service.web.limits import Limits
+from nnz_service.web.stages import stages_of
+
+if TYPE_CHECKING:
+    from nnz_service.repository.catalog import Repository
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that routes stand on."""
+
+    limits: Limits
+    dataplane: Dataplane
+    repository: Repository
+    jobs: JobStore
+    metrics: Metrics
+
+    async def call(
+        self,
+        request: Request,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors | None = None,
+    ) -> Reply:
+        """Ask the worker, within the request's deadline, until the client leaves.
+
+        Raises:
+            ClientDisconnect: The client left; the worker was told.
+            ServiceError: What the worker answered.
+        """
+        stages = stages_of(request)
+        work = self.dataplane.call(kind, params, tensors, timeout=stages.remaining())
+        reply = await unless_gone(request, work)
+        stages.add(reply.timings)
+        return reply
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but cancel it when the client leaves.
+
+    Raises:
+        ClientDisconnect: The client left.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _parts(request: Request) -> Parts:
+    return cast(Parts, request.app.state.parts)
+
+
+Served = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,30 @@
+"""What one web process accepts, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on requests; the defaults are those of the settings.
+
+    Args:
+        max_body: Bytes of a tensor body, also after decompression.
+        max_json: Bytes of the JSON part of a body.
+        max_upload: Bytes of a model or matrix file, also after decompression.
+        request_timeout: Seconds from the first byte to the answer.
+        body_timeout: Seconds without a byte after which a body is given up.
+        max_inflight: Requests that compute or upload at the same time.
+        max_inflight_bytes: Bytes that their bodies may hold together.
+    """
+
+    max_body: int = 64 * _MIB
+    max_json: int = 4 * _MIB
+    max_upload: int = 4096 * _MIB
+    request_timeout: float = 60.0
+    body_timeout: float = 20.0
+    max_inflight: int = 256
+    max_inflight_bytes: int = 2048 * _MIB

@@ -1,0 +1,46 @@
+"""/v2 and its health: is the server there, and can it compute."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from nnz_service.errors import UnavailableError
+from nnz_service.web.answers import Json
+from nnz_service.web.deps import Served
+from nnz_service.web.openapi import answers, empty
+from nnz_service.web.schemas.oip import ServerMetadata
+
+router = APIRouter(tags=["server"])
+
+#: Extensions of the protocol that are really there, and no others.
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+
+@router.get("/v2/health/live", responses=empty("The server answers."))
+async def live() -> Response:
+    """Say that the process answers; nothing else is asked of it."""
+    return Response()
+
+
+@router.get("/v2/health/ready", responses=empty("The server computes.", 503))
+async def ready(parts: Served) -> Response:
+    """Say whether the worker is up and has loaded what it should hold."""
+    if not parts.dataplane.ready:
+        raise UnavailableError(f"not ready: {parts.dataplane.detail or 'starting'}")
+    return Response()
+
+
+@router.get("/v2", responses=answers(ServerMetadata, "Name, version, extensions."))
+async def server_metadata() -> Response:
+    """Name the server, its version and the protocol extensions that it has."""
+    return Json(
+        {"name": "nnz", "version": version("nnz-server"), "extensions": EXTENSIONS}
+    )

@@ -1,0 +1,179 @@
+"""/v2/models: what a servable takes and gives, whether it is ready, infer on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from nnz_service.dataplane import Reply
+from nnz_service.errors import ImpossibleError, MalformedError
+from nnz_service.web.answers import Json, tensor_answer
+from nnz_service.web.bodies import read_body
+from nnz_service.web.codecs import TensorRequest, read_raw, read_tensors
+from nnz_service.web.deps import Parts, Served
+from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
+from nnz_service.web.schemas.oip import (
+    InferenceOut,
+    ModelConfig,
+    ModelMetadata,
+    StatisticsOut,
+    TensorsIn,
+)
+from nnz_service.web.servables import (
+    Name,
+    Version,
+    oip_config,
+    oip_metadata,
+    target,
+)
+from nnz_service.web.stages import stages_of
+
+router = APIRouter(tags=["inference"])
+
+_MODEL = "/v2/models/{name}"
+_VERSIONED = "/v2/models/{name}/versions/{version}"
+_EXAMPLE = {
+    "id": "1",
+    "inputs": [
+        {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 0.5, -2.0]}
+    ],
+    "outputs": [{"name": "y"}],
+}
+
+
+@router.get("/v2/models/stats", responses=answers(StatisticsOut, "Counters.", 503))
+async def all_statistics(request: Request, parts: Served) -> Response:
+    """Count the requests, rows and runs of every servable, and their times."""
+    return Json(await _statistics(request, parts, {}))
+
+
+@router.get(
+    f"{_VERSIONED}/stats", responses=answers(StatisticsOut, "Counters.", 404, 503)
+)
+@router.get(f"{_MODEL}/stats", responses=answers(StatisticsOut, "Counters.", 404, 503))
+async def statistics(
+    request: Request, parts: Served, name: Name, version: Version | None = None
+) -> Response:
+    """Count the requests, rows and runs of one servable, and their times."""
+    return Json(await _statistics(request, parts, target(name, version)))
+
+
+@router.get(f"{_VERSIONED}/ready", responses=empty("It can be inferred on.", 404, 503))
+@router.get(f"{_MODEL}/ready", responses=empty("It can be inferred on.", 404, 503))
+async def model_ready(
+    request: Request, parts: Served, name: Name, version: Version | None = None
+) -> Response:
+    """Say whether a servable is resident."""
+    await parts.call(request, "metadata", target(name, version))
+    return Response()
+
+
+@router.get(
+    f"{_VERSIONED}/config", responses=answers(ModelConfig, "Configuration.", 404, 503)
+)
+@router.get(
+    f"{_MODEL}/config", responses=answers(ModelConfig, "Configuration.", 404, 503)
+)
+async def config(
+    request: Request, parts: Served, name: Name, version: Version | None = None
+) -> Response:
+    """Describe a servable as a Triton model configuration."""
+    reply = await parts.call(request, "metadata", target(name, version))
+    return Json(oip_config(reply.result))
+
+
+@router.get(_VERSIONED, responses=answers(ModelMetadata, "Signature.", 404, 503))
+@router.get(_MODEL, responses=answers(ModelMetadata, "Signature.", 404, 503))
+async def metadata(
+    request: Request, parts: Served, name: Name, version: Version | None = None
+) -> Response:
+    """Describe the inputs and outputs of a servable."""
+    reply = await parts.call(request, "metadata", target(name, version))
+    return Json(oip_metadata(reply.result))
+
+
+@router.post(
+    f"{_VERSIONED}/infer",
+    responses=tensor_answers(InferenceOut, 404),
+    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+)
+@router.post(
+    f"{_MODEL}/infer",
+    responses=tensor_answers(InferenceOut, 404),
+    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+)
+async def infer(
+    request: Request, parts: Served, name: Name, version: Version | None = None
+) -> Response:
+    """Apply a model to tensors, or a matrix to rows.
+
+    Outputs come as JSON unless `binary_data_output` or an output's `binary_data`
+    asks for bytes. NaN and infinity have no JSON form: an output that holds one is
+    a 422 that says so. `timeout` (microseconds) shortens the deadline; `priority`
+    is accepted and has no effect.
+    """
+    params = target(name, version)
+    stages = stages_of(request)
+    body = await read_body(request, parts.limits.max_body)
+    if body.header == 0:
+        asked = await _raw(request, parts, params, body)
+    else:
+        with stages.measure("parse"):
+            asked = read_tensors(body, parts.limits.max_json)
+    _check_parameters(asked.parameters)
+    stages.shorten(asked.parameters.get("timeout"))
+    if asked.outputs:
+        params["outputs"] = [wanted.name for wanted in asked.outputs]
+    reply = await parts.call(request, "infer", params, asked.tensors)
+    stages.servable = name
+    with stages.measure("encode"):
+        return _answer(request, reply, asked)
+
+
+def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Response:
+    head: dict[str, Any] = {
+        "model_name": reply.result["name"],
+        "model_version": reply.result["version"],
+    }
+    if asked.id is not None:
+        head["id"] = asked.id
+    accept = request.headers.get("accept-encoding", "")
+    return tensor_answer(head, reply.tensors, asked, accept_encoding=accept)
+
+
+async def _raw(
+    request: Request, parts: Parts, params: dict[str, Any], body: Any
+) -> TensorRequest:
+    """Read a body without JSON: the bytes of a servable's only input."""
+    info = (await parts.call(request, "metadata", params)).result
+    if len(info["inputs"]) != 1:
+        names = ", ".join(row["name"] for row in info["inputs"])
+        raise ImpossibleError(
+            f"{params['name']} has the inputs {names}; a raw body "
+            "(Inference-Header-Content-Length: 0) can carry only one"
+        )
+    row = info["inputs"][0]
+    shape = list(row["shape"])
+    if info["max_batch_size"] and shape.count(-1) > 1:
+        shape[0] = 1
+    return read_raw(body, row["name"], row["datatype"], shape)
+
+
+def _check_parameters(parameters: dict[str, Any]) -> None:
+    timeout = parameters.get("timeout", 0)
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+        raise MalformedError(
+            f"parameters.timeout is {timeout!r}; it must be a number of microseconds"
+        )
+    if parameters.get("sequence_id"):
+        raise ImpossibleError(
+            "parameters.sequence_id: no servable here keeps state between requests"
+        )
+
+
+async def _statistics(
+    request: Request, parts: Parts, params: dict[str, Any]
+) -> dict[str, Any]:
+    reply = await parts.call(request, "stats", params)
+    return {"model_stats": reply.result["model_stats"]}

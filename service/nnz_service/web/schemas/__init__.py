@@ -1,0 +1,6 @@
+"""The shapes of JSON bodies, for the description of the interface."""
+
+from nnz_service.web.schemas.oip import IndexQuery, TensorsIn
+
+#: Bodies that routes read by hand, so that FastAPI does not find them.
+BODIES = (IndexQuery, TensorsIn)

@@ -1,0 +1,60 @@
+"""Where the time of one request went, for ``Server-Timing`` and the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+
+class Stages:
+    """Seconds of each stage of one request, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.deadline: float | None = None
+        self.servable = ""
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to stage `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def add(self, timings: Mapping[str, float]) -> None:
+        """Take over the seconds that a worker reported."""
+        self._seconds.update(timings)
+
+    def elapsed(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self.began
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; None when there is none."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - self.elapsed())
+
+    def shorten(self, microseconds: int | None) -> None:
+        """Bring the deadline forward, as the caller asked; 0 and None do nothing."""
+        if microseconds:
+            asked = self.elapsed() + microseconds / 1e6
+            self.deadline = min(asked, self.deadline or asked)
+
+    def header(self) -> str:
+        """Format the ``Server-Timing`` header, in milliseconds."""
+        rows = {**self._seconds, "total": self.elapsed()}
+        return ", ".join(f"{name};dur={s * 1e3:.3f}" for name, s in rows.items())
+
+
+def stages_of(connection: HTTPConnection) -> Stages:
+    """Return the stages that the outermost middleware began."""
+    return cast(Stages, connection.state.stages)
