@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nnz_service.cli import prune, serve, warm
+from nnz_service.cli import bench, health, inspect, prune, serve, warm
 from nnz_service.cli._app import app
 
-__all__ = ["app", "main", "prune", "serve", "warm"]
+__all__ = ["app", "bench", "health", "inspect", "main", "prune", "serve", "warm"]
 
 
 def main() -> None:

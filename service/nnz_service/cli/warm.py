@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nnz_service.cli._app import JsonFlag, app, print_json
+from nnz_service.hardware import compiler_environment
 
 
 @app.command(rich_help_panel="Server")
@@ -17,6 +18,12 @@ def warm(
     home: Annotated[
         Path | None,
         typer.Option(help="Fill the cache of the server with this NNZ_HOME."),
+    ] = None,
+    cpu_target: Annotated[
+        str | None,
+        typer.Option(
+            help="Compile for native, portable, x86-64-v3 or x86-64-v4; NNZ_CPU_TARGET."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -30,9 +37,14 @@ def warm(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    # numba reads its settings when it is imported, which is below.
     if home is not None:
-        # numba reads this when it is imported, which is below.
         os.environ["NUMBA_CACHE_DIR"] = str(home.resolve() / "cache" / "numba")
+    target = cpu_target or os.environ.get("NNZ_CPU_TARGET", "native")
+    try:
+        os.environ.update(compiler_environment(target))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--cpu-target") from None
     columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn())
     began = time.perf_counter()
     with Progress(*columns, console=Console(stderr=True)) as progress:
