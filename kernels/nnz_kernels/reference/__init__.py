@@ -1,6 +1,27 @@
 """The reference back-end: numpy, slow and obvious; it says what is right."""
 
+from nnz_kernels.reference.conv import prepare_conv
+from nnz_kernels.reference.pointwise import (
+    add_planes,
+    channel_affine,
+    from_planes,
+    from_tokens,
+    prelu,
+    to_planes,
+    to_tokens,
+    unary,
+    zero_border,
+)
+from nnz_kernels.reference.pool import average_pool, global_average_pool, max_pool
 from nnz_kernels.reference.products import spmm, spmm_t, spmv, spmv_t
+from nnz_kernels.reference.tensor import (
+    binary,
+    layer_norm,
+    log_softmax,
+    matmul,
+    reduce,
+    softmax,
+)
 from nnz_kernels.reference.vectors import (
     axpy,
     axpy_many,
@@ -11,19 +32,45 @@ from nnz_kernels.reference.vectors import (
     scatter,
 )
 
-FAMILIES: tuple[str, ...] = ("vectors", "products")
+FAMILIES: tuple[str, ...] = (
+    "vectors",
+    "products",
+    "conv",
+    "pointwise",
+    "pool",
+    "tensor",
+)
 
 __all__ = [
     "FAMILIES",
+    "add_planes",
+    "average_pool",
     "axpy",
     "axpy_many",
+    "binary",
+    "channel_affine",
     "combine",
     "dot",
     "dot_many",
+    "from_planes",
+    "from_tokens",
     "gather",
+    "global_average_pool",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "max_pool",
+    "prelu",
+    "prepare_conv",
+    "reduce",
     "scatter",
+    "softmax",
     "spmm",
     "spmm_t",
     "spmv",
     "spmv_t",
+    "to_planes",
+    "to_tokens",
+    "unary",
+    "zero_border",
 ]
