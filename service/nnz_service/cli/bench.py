@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,13 +74,13 @@ def bench(
         "systems": measured,
     }
     if peer:
-        medians = [measured[name]["median_ms"] for name in names]
+        ours, theirs = (statistics.median(t) for t in times)
         agrees = gap <= TOLERANCE
         result |= {
             "peer": peer,
             "max_relative_difference": gap,
             "agrees": agrees,
-            "ratio": medians[1] / medians[0] if agrees else None,
+            "ratio": theirs / ours if agrees else None,
         }
     _report(result, as_json)
 

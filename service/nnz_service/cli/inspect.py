@@ -17,6 +17,11 @@ from nnz_service.cli._app import (
 )
 from nnz_service.errors import UnsupportedModelError
 
+#: A trailing space aligns a column to the right.
+COLUMNS = (
+    "layer", "op", "shape", "density ", "block", "kernel", "bytes ", "dense ", "reason",
+)  # fmt: skip
+
 
 @app.command(rich_help_panel="Models")
 def inspect(
