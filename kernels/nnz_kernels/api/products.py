@@ -58,8 +58,8 @@ def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
         )
     if a.data.dtype not in FLOATS or x.dtype != a.data.dtype:
         raise DTypeError(
-            f"the matrix holds {a.data.dtype} and the dense operand {x.dtype}, but both "
-            "must be float32 or both float64"
+            f"the matrix holds {a.data.dtype} and the dense operand {x.dtype}, but "
+            "both must be float32 or both float64"
         )
     if a.indices.dtype not in INDICES or a.indptr.dtype != a.indices.dtype:
         raise DTypeError(

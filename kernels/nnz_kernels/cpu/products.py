@@ -162,8 +162,8 @@ def _scatter_rows(  # type: ignore[no-untyped-def]
 @numba.njit(**SERIAL, fastmath=ORDERED)
 def _spmm_t(indptr, indices, data, y, out, part, parts):  # type: ignore[no-untyped-def]
     """Add the parts up one after the other, in the order of `_spmm_t_chunks`."""
-    stop = _boundary(indptr, 1, parts)
-    _scatter_rows(indptr, indices, data, y, out, 0, stop)
+    start, stop = _boundary(indptr, 0, parts), _boundary(indptr, 1, parts)
+    _scatter_rows(indptr, indices, data, y, out, start, stop)
     for c in range(1, parts):
         part[:] = 0
         start, stop = stop, _boundary(indptr, c + 1, parts)

@@ -39,15 +39,17 @@ def spmm_t(
 
 def _multiply(a: Csr[HostArray], x: HostArray) -> HostArray:
     out = np.zeros((a.shape[0], x.shape[1]), np.float64)
-    for i in range(a.shape[0]):
-        for p in range(a.indptr[i], a.indptr[i + 1]):
-            out[i] += np.float64(a.data[p]) * x[a.indices[p]]
-    return out.astype(x.dtype)
+    with np.errstate(all="ignore"):  # NaN and infinity are values like any other
+        for i in range(a.shape[0]):
+            for p in range(a.indptr[i], a.indptr[i + 1]):
+                out[i] += np.float64(a.data[p]) * x[a.indices[p]]
+        return out.astype(x.dtype)
 
 
 def _multiply_transposed(a: Csr[HostArray], y: HostArray) -> HostArray:
     out = np.zeros((a.shape[1], y.shape[1]), np.float64)
-    for i in range(a.shape[0]):
-        for p in range(a.indptr[i], a.indptr[i + 1]):
-            out[a.indices[p]] += np.float64(a.data[p]) * y[i]
-    return out.astype(y.dtype)
+    with np.errstate(all="ignore"):
+        for i in range(a.shape[0]):
+            for p in range(a.indptr[i], a.indptr[i + 1]):
+                out[a.indices[p]] += np.float64(a.data[p]) * y[i]
+        return out.astype(y.dtype)

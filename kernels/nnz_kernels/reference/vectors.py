@@ -1,4 +1,4 @@
-"""Sparse vectors, the slow and obvious way: dictionaries and float64."""
+"""Sparse vectors, the slow and obvious way: dictionaries and Python's floats."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def axpy(
     factor = check_factors([r], 1, u.values.dtype)[0]
     out = _table(u, duplicates, "u.indices")
     for i, value in _table(v, duplicates, "v.indices").items():
-        term = np.float64(factor) * value
+        term = float(factor) * value
         out[i] = out[i] + term if i in out else term
     return _packed(out, u, zeros)
 
@@ -104,17 +104,17 @@ def combine(
     out = _table(u0)
     for factor, v in zip(factors, _each(vs), strict=True):
         for i, value in zip(v.indices, v.values, strict=True):
-            out[int(i)] = out.get(int(i), 0.0) + np.float64(factor) * np.float64(value)
+            out[int(i)] = out.get(int(i), 0.0) + float(factor) * float(value)
     return _packed(out, u0, zeros)
 
 
 def _table(
     u: SparseVector[HostArray], duplicates: Duplicates = "sum", name: str = ""
-) -> dict[int, np.float64]:
+) -> dict[int, float]:
     """Return index -> value in order of first appearance."""
-    table: dict[int, np.float64] = {}
+    table: dict[int, float] = {}
     for position, (i, value) in enumerate(zip(u.indices, u.values, strict=True)):
-        index, entry = int(i), np.float64(value)
+        index, entry = int(i), float(value)
         if index in table and duplicates == "error":
             raise duplicate_error(name, position, index)
         if index in table and duplicates == "sum":
@@ -124,10 +124,11 @@ def _table(
 
 
 def _packed(
-    table: dict[int, np.float64], like: SparseVector[HostArray], zeros: Zeros
+    table: dict[int, float], like: SparseVector[HostArray], zeros: Zeros
 ) -> SparseVector[HostArray]:
     indices = np.array(list(table), like.indices.dtype)
-    values = np.array(list(table.values()), like.values.dtype)
+    with np.errstate(over="ignore"):  # beyond float32 is an infinity
+        values = np.array(list(table.values())).astype(like.values.dtype)
     if zeros == "drop_exact":
         indices, values = indices[values != 0], values[values != 0]
     return SparseVector(indices, values, like.size)

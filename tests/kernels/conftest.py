@@ -1,0 +1,26 @@
+"""Every back-end in turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nnz_kernels.api import Kernels
+from nnz_kernels.backends import Backend, load
+from nnz_kernels.errors import BackendUnavailableError
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(b, id=b, marks=[pytest.mark.gpu] if b == "cuda" else [])
+        for b in Backend
+    ],
+    scope="session",
+)
+def kernels(request: pytest.FixtureRequest) -> Kernels[Any]:
+    """One back-end; one that cannot load here is skipped with its reason."""
+    try:
+        return load(request.param)
+    except BackendUnavailableError as exc:
+        pytest.skip(str(exc))
