@@ -4,6 +4,7 @@ Importing it imports numba. Compiled code is kept in NUMBA_CACHE_DIR, or else in
 user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
+from nnz_kernels.cpu.conv import prepare_conv
 from nnz_kernels.cpu.products import spmm, spmm_t, spmv, spmv_t
 from nnz_kernels.cpu.vectors import (
     axpy,
@@ -15,7 +16,7 @@ from nnz_kernels.cpu.vectors import (
     scatter,
 )
 
-FAMILIES: tuple[str, ...] = ("vectors", "products")
+FAMILIES: tuple[str, ...] = ("vectors", "products", "conv")
 
 __all__ = [
     "FAMILIES",
@@ -25,6 +26,7 @@ __all__ = [
     "dot",
     "dot_many",
     "gather",
+    "prepare_conv",
     "scatter",
     "spmm",
     "spmm_t",

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnz_kernels.cpu import products, vectors
+from nnz_kernels.cpu import panels, products, stage, vectors
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
 Progress = Callable[[int, int, str], None]
 
 #: Files with entry points, in the order in which they are warmed.
-FILES: tuple[Any, ...] = (vectors, products)
+FILES: tuple[Any, ...] = (vectors, products, panels, stage)
 
 
 @dataclass(frozen=True, slots=True)
