@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.messages import Reply, Tensors
 
-__all__ = ["Dataplane", "Reply", "Tensors"]
+__all__ = ["Dataplane", "Handler", "InlineDataplane", "Reply", "Tensors"]
 
 
 class Dataplane(Protocol):

@@ -1,1 +1,7 @@
 """The worker: resident servables, the queue, the batcher and the job runner."""
+
+from nnz_service.worker.batcher import Limits
+from nnz_service.worker.host import Host
+from nnz_service.worker.toolbox import Toolbox
+
+__all__ = ["Host", "Limits", "Toolbox"]

@@ -1,0 +1,101 @@
+"""The dataplane without a pipe: the worker's handler in this very process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from nnz_service import logs
+from nnz_service.dataplane.messages import Reply, Tensors
+from nnz_service.errors import DeadlineError, ServiceError
+
+
+class Handler(Protocol):
+    """What answers calls: `worker.Host`, behind a pipe or called directly."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has finished starting."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """One line on what it is doing."""
+        ...
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        ...
+
+    def close(self) -> None:
+        """End; blocks until its threads are gone."""
+        ...
+
+    async def handle(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors,
+        deadline: float | None,
+    ) -> Reply:
+        """Answer one call; `deadline` is a `time.monotonic()`."""
+        ...
+
+
+async def answer(
+    handler: Handler,
+    kind: str,
+    params: Mapping[str, Any],
+    tensors: Tensors,
+    seconds: float | None,
+) -> Reply:
+    """Call a handler under a deadline; every failure becomes a ServiceError."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await handler.handle(kind, params, tensors, deadline)
+    except TimeoutError as error:
+        raise DeadlineError(f"{kind} took longer than {seconds:g} s") from error
+    except ServiceError:
+        raise
+    except Exception as error:  # a fault of ours must not end the process
+        logs.logger().exception("a call failed", kind=kind)
+        raise ServiceError(f"{kind} failed: {type(error).__name__}") from error
+
+
+class InlineDataplane:
+    """A `Dataplane` over a handler in this process."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    @property
+    def ready(self) -> bool:
+        """See `Dataplane`."""
+        return self._handler.ready
+
+    @property
+    def detail(self) -> str:
+        """See `Dataplane`."""
+        return self._handler.detail
+
+    async def start(self) -> None:
+        """See `Dataplane`."""
+        self._handler.start()
+
+    async def close(self) -> None:
+        """See `Dataplane`."""
+        await asyncio.to_thread(self._handler.close)
+
+    async def call(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the worker must know it too
+    ) -> Reply:
+        """See `Dataplane`."""
+        return await answer(self._handler, kind, params, tensors or {}, timeout)

@@ -1,0 +1,90 @@
+"""Run a batch as one: join inputs along axis 0, compute, give each its rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnz_service import logs
+from nnz_service.errors import ServiceError
+from nnz_service.servable import Tensors
+from nnz_service.worker.statistics import Run
+from nnz_service.worker.tickets import Outcome, Ticket
+
+
+def run_batch(batch: Sequence[Ticket]) -> None:
+    """Compute and set every ticket's future; never raises for a request's sake.
+
+    When a joined run fails each request runs again alone, so that one cannot fail
+    those it happened to travel with.
+    """
+    live = [t for t in batch if t.future.set_running_or_notify_cancel()]
+    if not live:
+        return
+    try:
+        _run(live)
+    except Exception as error:
+        if len(live) == 1:
+            _refuse(live[0], error)
+            return
+        logs.logger().warning("a batch failed, running it one by one", error=str(error))
+        for ticket in live:
+            try:
+                _run([ticket])
+            except Exception as its_own:
+                _refuse(ticket, its_own)
+
+
+def _run(batch: Sequence[Ticket]) -> None:
+    head = batch[0]
+    started = time.perf_counter_ns()
+    tensors = join([ticket.tensors for ticket in batch])
+    joined = time.perf_counter_ns()
+    answer = head.servable.run(tensors, head.outputs)
+    computed = time.perf_counter_ns()
+    answers = split(answer, [ticket.rows for ticket in batch])
+    ended = time.perf_counter_ns()
+    run = Run(
+        sum(t.rows for t in batch),
+        joined - started,
+        computed - joined,
+        ended - computed,
+    )
+    head.counters.ran(run)
+    for ticket, mine in zip(batch, answers, strict=True):
+        waited = started - ticket.arrived
+        ticket.counters.answered(ticket.rows, waited, run)
+        timings = {
+            "queue": waited / 1e9,
+            "join": run.join / 1e9,
+            "compute": run.compute / 1e9,
+        }
+        ticket.future.set_result(Outcome(mine, timings))
+
+
+def join(parts: Sequence[Tensors]) -> Tensors:
+    """Concatenate along axis 0, name by name; a single part is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def split(whole: Tensors, rows: Sequence[int]) -> list[Tensors]:
+    """Cut axis 0 into runs of `rows`; the parts are views."""
+    if len(rows) == 1:
+        return [whole]
+    ends = np.cumsum(rows)
+    return [
+        {name: tensor[end - n : end] for name, tensor in whole.items()}
+        for n, end in zip(rows, ends, strict=True)
+    ]
+
+
+def _refuse(ticket: Ticket, error: Exception) -> None:
+    ticket.counters.failed(time.perf_counter_ns() - ticket.arrived)
+    if not isinstance(error, ServiceError):
+        logs.logger().error("a kernel failed", exc_info=error)
+        error = ServiceError(f"computing failed: {type(error).__name__}: {error}")
+    ticket.future.set_exception(error)

@@ -1,0 +1,290 @@
+"""The worker itself: answers the calls of the dataplane, in a process or inline."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nnz_service import logs
+from nnz_service.dataplane import Reply, Tensors
+from nnz_service.errors import (
+    InvalidInputError,
+    MalformedError,
+    NotFoundError,
+    UnavailableError,
+)
+from nnz_service.jobs import JobStore
+from nnz_service.repository import Repository, is_matrix_id
+from nnz_service.servable import Servable
+from nnz_service.worker.batcher import Limits
+from nnz_service.worker.ops import Ops
+from nnz_service.worker.runner import JobRunner
+from nnz_service.worker.scheduler import Scheduler
+from nnz_service.worker.servables import Entry, Registry, State, metadata
+from nnz_service.worker.tickets import Outcome, ticket
+from nnz_service.worker.toolbox import Toolbox
+
+#: Bytes of inputs from which checking them moves off the event loop.
+BIG = 1 << 20
+
+Params = Mapping[str, Any]
+Answer = Callable[[Params, Tensors, float | None], Awaitable[Reply]]
+
+
+class Host:
+    """Resident servables, the queue and the jobs of one device.
+
+    Args:
+        repository: What is stored.
+        jobs: Where jobs are.
+        toolbox: How to load and compute.
+        limits: Bounds on a batch.
+        name: What claims of jobs carry; a new host of that name takes them over.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        jobs: JobStore,
+        toolbox: Toolbox,
+        limits: Limits | None = None,
+        name: str = "cpu",
+    ) -> None:
+        self._repository = repository
+        self._toolbox = toolbox
+        self._scheduler = Scheduler(limits)
+        self._registry = Registry(toolbox.load)
+        self._ops = Ops(toolbox, self._scheduler)
+        self._runner = JobRunner(
+            jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
+        )
+        self._state = "starting"
+        self._closing = threading.Event()
+        self._starter = threading.Thread(target=self._start_up, name="start-up")
+        self._answers: dict[str, Answer] = {
+            "ping": self._ping,
+            "devices": self._devices,
+            "load": self._load,
+            "unload": self._unload,
+            "index": self._index,
+            "infer": self._infer,
+            "metadata": self._metadata,
+            "explain": self._explain,
+            "op": self._op,
+            "stats": self._stats,
+            "wake": self._wake,
+        }
+
+    # Life
+
+    @property
+    def ready(self) -> bool:
+        """Whether kernels are compiled and everything wanted was tried to load."""
+        return self._state == "ready"
+
+    @property
+    def detail(self) -> str:
+        """What it is doing, for people."""
+        return self._state
+
+    def start(self) -> None:
+        """Start the device thread and, behind it, the rest; returns at once."""
+        self._scheduler.start()
+        self._starter.start()
+
+    def close(self) -> None:
+        """Checkpoint jobs, fail what waits, end every thread."""
+        self._state = "stopping"
+        self._closing.set()
+        if self._starter.ident is not None:
+            self._starter.join()
+        self._runner.close()
+        self._scheduler.close()
+        self._registry.close()
+
+    def _start_up(self) -> None:
+        try:
+            self._toolbox.warm(self._report)
+            for record in self._repository.models():
+                if self._closing.is_set():
+                    return
+                self._begin(record.name, record.version)
+        except Exception:  # say so and stay not ready, so that somebody can look
+            self._state = "start-up failed, see the log of the worker"
+            logs.logger().exception("start-up failed")
+            return
+        self._runner.start()
+        if not self._closing.is_set():
+            self._state = "ready"
+
+    def _begin(self, name: str, version: str) -> None:
+        record = self._repository.model(name, version)
+        if record.reason is not None:
+            self._registry.refuse("model", name, version, record.reason)
+        elif record.wanted:
+            self._state = f"loading {name} version {version}"
+            loading = self._registry.load("model", name, version, record.path)
+            if (error := loading.exception()) is not None:
+                logs.logger().warning("not loaded", name=name, reason=str(error))
+
+    def _report(self, done: int, total: int, name: str) -> None:
+        if self._closing.is_set():
+            raise UnavailableError("the server is stopping")
+        self._state = f"compiling kernels, {done} of {total} ready ({name})"
+
+    # Calls
+
+    async def handle(
+        self, kind: str, params: Params, tensors: Tensors, deadline: float | None
+    ) -> Reply:
+        """Answer one call; see `Dataplane` for the kinds.
+
+        Raises:
+            ServiceError: what the caller did wrong, or why it cannot be done now.
+        """
+        answer = self._answers.get(kind)
+        if answer is None:
+            raise NotFoundError(f"there is no call {kind!r}; {[*self._answers]} are")
+        return await answer(params, tensors, deadline)
+
+    async def _ping(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        return Reply({"ready": self.ready, "detail": self.detail, "pid": os.getpid()})
+
+    async def _devices(
+        self, params: Params, tensors: Tensors, _: float | None
+    ) -> Reply:
+        return Reply({"devices": await asyncio.to_thread(self._toolbox.devices)})
+
+    async def _load(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        kind, name = _text(params, "kind"), _text(params, "name")
+        version, path = _text(params, "version"), Path(_text(params, "path"))
+        if kind not in {"model", "matrix"} or not version.isdecimal():
+            raise MalformedError(f"cannot load a {kind!r} of version {version!r}")
+        loading = self._registry.load(kind, name, version, path)
+        entry = await asyncio.shield(asyncio.wrap_future(loading))
+        return Reply(metadata(entry, self._versions(name)))
+
+    async def _unload(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        count = self._registry.unload(_text(params, "name"), params.get("version"))
+        return Reply({"unloaded": count})
+
+    async def _index(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        return Reply({"models": [entry.to_json() for entry in self._registry.index()]})
+
+    async def _metadata(
+        self, params: Params, tensors: Tensors, _: float | None
+    ) -> Reply:
+        entry = await self._entry(params)
+        return Reply(metadata(entry, self._versions(entry.name)))
+
+    async def _explain(
+        self, params: Params, tensors: Tensors, _: float | None
+    ) -> Reply:
+        entry = await self._entry(params)
+        return Reply({"rows": await asyncio.to_thread(entry.ready.explain)})
+
+    async def _stats(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        name, version = params.get("name"), params.get("version")
+        if name is not None:
+            self._registry.find(name, version)  # refuse what is not there
+        rows = [
+            entry.counters.to_json(entry.name, entry.version)
+            for entry in self._registry.index()
+            if name in (None, entry.name) and version in (None, entry.version)
+        ]
+        scheduler = {"queued": self._scheduler.depth, "jobs": self._runner.running}
+        return Reply({"model_stats": rows, "scheduler": scheduler})
+
+    async def _wake(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
+        self._runner.wake()
+        return Reply()
+
+    async def _infer(
+        self, params: Params, tensors: Tensors, deadline: float | None
+    ) -> Reply:
+        entry = await self._entry(params)
+        servable = entry.ready
+        outputs = _outputs(servable, params.get("outputs"))
+        await _check(servable, tensors)
+        work = ticket(servable, tensors, outputs, entry.counters, deadline)
+        outcome = await asyncio.wrap_future(self._scheduler.submit(work))
+        return _reply(outcome, {"name": entry.name, "version": entry.version})
+
+    async def _op(
+        self, params: Params, tensors: Tensors, deadline: float | None
+    ) -> Reply:
+        op = _text(params, "op")
+        if op in {"spmv", "spmm"}:
+            entry = await self._entry({"name": _text(params, "matrix")})
+            work = self._ops.product(op, params, tensors, entry, deadline)
+        else:
+            work = self._ops.vector(op, params, tensors, deadline)
+        await _check(work.servable, work.tensors)
+        outcome = await asyncio.wrap_future(self._scheduler.submit(work))
+        return _reply(Outcome(self._ops.shape(op, outcome.tensors), outcome.timings))
+
+    # Finding
+
+    async def _entry(self, params: Params) -> Entry:
+        name, version = _text(params, "name"), params.get("version")
+        try:
+            entry = self._registry.find(name, version)
+        except NotFoundError:
+            loading = await asyncio.to_thread(self._find_stored, name, version)
+        else:
+            if entry.state is not State.LOADING or entry.kind != "matrix":
+                return entry
+            loading = entry.loaded
+        return await asyncio.shield(asyncio.wrap_future(loading))
+
+    def _find_stored(self, name: str, version: str | None) -> Any:
+        """Start to load a stored matrix; say why a stored model is not resident."""
+        if is_matrix_id(name) and version in (None, "1"):
+            path = self._repository.matrix(name).path
+            return self._registry.load("matrix", name, "1", path)
+        record = self._repository.model(name, version)
+        raise UnavailableError(
+            f"model {name!r} version {record.version} is not loaded; "
+            f"POST /v2/repository/models/{name}/load loads it"
+        )
+
+    def _matrix(self, name: str) -> Servable:
+        """A resident matrix, loaded when it is not; blocks."""
+        loading = self._registry.load(
+            "matrix", name, "1", self._repository.matrix(name).path
+        )
+        return loading.result().ready
+
+    def _versions(self, name: str) -> list[str]:
+        return [e.version for e in self._registry.index() if e.name == name]
+
+
+async def _check(servable: Servable, tensors: Tensors) -> None:
+    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
+        servable.check(tensors)
+    else:
+        await asyncio.to_thread(servable.check, tensors)
+
+
+def _outputs(servable: Servable, wanted: Any) -> tuple[str, ...] | None:
+    if wanted is None:
+        return None
+    known = [spec.name for spec in servable.outputs]
+    if unknown := [name for name in wanted if name not in known]:
+        raise InvalidInputError(f"outputs {unknown} are unknown; there are {known}")
+    return tuple(dict.fromkeys(wanted)) or None
+
+
+def _reply(outcome: Outcome, result: dict[str, Any] | None = None) -> Reply:
+    return Reply(result or {}, dict(outcome.tensors), dict(outcome.timings))
+
+
+def _text(params: Params, name: str) -> str:
+    value = params.get(name)
+    if not isinstance(value, str):
+        raise MalformedError(f"the call needs {name!r} as text, not {value!r}")
+    return value

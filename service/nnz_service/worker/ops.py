@@ -1,0 +1,86 @@
+"""Operations that are answered at once, as tickets for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nnz_service.errors import InvalidInputError, NotFoundError
+from nnz_service.servable import Tensors
+from nnz_service.worker.matrices import MatrixServable
+from nnz_service.worker.scheduler import Scheduler
+from nnz_service.worker.servables import Entry
+from nnz_service.worker.statistics import Counters
+from nnz_service.worker.tickets import Ticket, ticket
+from nnz_service.worker.toolbox import Toolbox
+from nnz_service.worker.vectors import VectorOp
+
+Params = Mapping[str, Any]
+
+
+class Ops:
+    """Turns parameters and tensors of an op into a ticket, and its answer back.
+
+    Products travel as rows of a matrix's servable, so that a lone `spmv`, the columns
+    of an `spmm` and an `infer` on the same matrix can share one product.
+    """
+
+    def __init__(self, toolbox: Toolbox, scheduler: Scheduler) -> None:
+        self._toolbox = toolbox
+        self._scheduler = scheduler
+        self._counters = {"axpy": Counters(), "dot": Counters()}
+
+    def product(
+        self,
+        op: str,
+        params: Params,
+        tensors: Tensors,
+        entry: Entry,
+        deadline: float | None,
+    ) -> Ticket:
+        """A ticket for `spmv` (x [n]) or `spmm` (x [n, k]).
+
+        Raises:
+            InvalidInputError: when x does not fit.
+        """
+        servable = entry.ready
+        if not isinstance(servable, MatrixServable):
+            raise InvalidInputError(f"{entry.name!r} is a {entry.kind}, not a matrix")
+        if params.get("transpose", False):
+            servable = servable.transpose
+        rows = _rows(op, tensors, servable)
+        return ticket(servable, {"x": rows}, None, entry.counters, deadline)
+
+    def vector(
+        self, op: str, params: Params, tensors: Tensors, deadline: float | None
+    ) -> Ticket:
+        """A ticket for `axpy` or `dot`.
+
+        Raises:
+            NotFoundError: when there is no such op.
+        """
+        if op not in self._counters:
+            raise NotFoundError(f"there is no op {op!r}; spmv, spmm, axpy, dot are")
+        servable = VectorOp(op, params, self._toolbox.kernels)
+        return ticket(servable, tensors, None, self._counters[op], deadline)
+
+    def shape(self, op: str, tensors: Tensors) -> Tensors:
+        """Bring the answer of a ticket into the shape that the op promises."""
+        if op == "spmv":
+            return {"y": tensors["y"][0]}
+        return {"y": tensors["y"].T} if op == "spmm" else tensors
+
+
+def _rows(op: str, tensors: Tensors, servable: MatrixServable) -> np.ndarray[Any, Any]:
+    """Check x against the matrix as the caller sees it; return its columns as rows."""
+    if set(tensors) != {"x"}:
+        raise InvalidInputError(f"{op} takes one input x, not {[*tensors]}")
+    x, columns = tensors["x"], servable.inputs[0].shape[1]
+    wanted = f"[{columns}]" if op == "spmv" else f"[{columns}, k]"
+    if x.ndim != (1 if op == "spmv" else 2) or x.shape[0] != columns:
+        raise InvalidInputError(f"x has shape {[*x.shape]}, but must be {wanted}")
+    if np.can_cast(x.dtype, servable.inputs[0].dtype, "safe"):
+        x = x.astype(servable.inputs[0].dtype, copy=False)
+    return x[np.newaxis] if op == "spmv" else x.T

@@ -1,0 +1,166 @@
+"""Which servables are resident, and what became of those that are not."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnz_service import logs
+from nnz_service.errors import NotFoundError, ServiceError, UnavailableError
+from nnz_service.servable import Servable
+from nnz_service.worker.statistics import Counters
+
+Loader = Callable[[str, Path], Servable]
+
+
+class State(enum.StrEnum):
+    """States of the protocol's repository index."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One servable, whatever its state."""
+
+    name: str
+    version: str
+    kind: str
+    state: State = State.LOADING
+    reason: str = ""
+    servable: Servable | None = None
+    counters: Counters = field(default_factory=Counters)
+    loaded: Future[Entry] = field(default_factory=Future)
+
+    @property
+    def ready(self) -> Servable:
+        """The servable itself.
+
+        Raises:
+            UnavailableError: while it is not there.
+        """
+        if self.servable is None:
+            raise UnavailableError(
+                f"{self.kind} {self.name!r} version {self.version} is {self.state}"
+                + (f": {self.reason}" if self.reason else "")
+            )
+        return self.servable
+
+    def to_json(self) -> dict[str, str]:
+        """One row of the index."""
+        names = ("name", "version", "kind", "state", "reason")
+        return {name: str(getattr(self, name)) for name in names}
+
+
+class Registry:
+    """Resident servables by name and version; thread-safe.
+
+    Args:
+        loader: Turns a kind and a file into a servable; called on a thread of its own,
+            one file at a time, because a load wants all the memory it can get.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")
+
+    def close(self) -> None:
+        """Forget what waits to be loaded and let go of everything."""
+        self._pool.shutdown(cancel_futures=True)
+        with self._lock:
+            self._entries.clear()
+
+    def load(self, kind: str, name: str, version: str, path: Path) -> Future[Entry]:
+        """Start to load a file; one that is resident or under way is joined."""
+        with self._lock:
+            entry = self._entries.get((name, version))
+            if entry is not None and entry.state is not State.UNAVAILABLE:
+                return entry.loaded
+            entry = Entry(name, version, kind)
+            self._entries[name, version] = entry
+        self._pool.submit(self._load, entry, path)
+        return entry.loaded
+
+    def refuse(self, kind: str, name: str, version: str, reason: str) -> None:
+        """List something that will not be loaded, with the reason."""
+        entry = Entry(name, version, kind, State.UNAVAILABLE, reason)
+        with self._lock:
+            self._entries[name, version] = entry
+
+    def unload(self, name: str, version: str | None = None) -> int:
+        """Drop one version or all; requests under way end undisturbed."""
+        with self._lock:
+            gone = [
+                key
+                for key in self._entries
+                if key[0] == name and version in (None, key[1])
+            ]
+            for key in gone:
+                del self._entries[key]
+        return len(gone)
+
+    def find(self, name: str, version: str | None = None) -> Entry:
+        """The version asked for, or the newest that is ready, else the newest.
+
+        Raises:
+            NotFoundError: when nothing of that name and version is here.
+        """
+        found = [
+            entry
+            for entry in self.index()
+            if entry.name == name and version in (None, entry.version)
+        ]
+        if not found:
+            suffix = "" if version is None else f" version {version}"
+            raise NotFoundError(f"there is no model or matrix {name!r}{suffix}")
+        return max(found, key=lambda e: (e.state is State.READY, int(e.version)))
+
+    def index(self) -> list[Entry]:
+        """Everything known, by name and version."""
+        with self._lock:
+            entries = list(self._entries.values())
+        return sorted(entries, key=lambda entry: (entry.name, int(entry.version)))
+
+    def _load(self, entry: Entry, path: Path) -> None:
+        try:
+            entry.servable = self._loader(entry.kind, path)
+        except Exception as error:
+            entry.reason = str(error) or type(error).__name__
+            entry.state = State.UNAVAILABLE
+            entry.loaded.set_exception(_as_service_error(entry, error))
+            return
+        entry.state = State.READY
+        entry.loaded.set_result(entry)
+
+
+def _as_service_error(entry: Entry, error: Exception) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    logs.logger().error("loading failed", name=entry.name, exc_info=error)
+    message = f"loading {entry.name!r} failed: {type(error).__name__}: {error}"
+    return ServiceError(message)
+
+
+def metadata(entry: Entry, versions: list[str]) -> dict[str, Any]:
+    """Describe a resident servable, as the dataplane's `metadata` answers."""
+    servable = entry.ready
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "versions": versions,
+        "kind": servable.kind,
+        "state": entry.state,
+        "inputs": [spec.to_json() for spec in servable.inputs],
+        "outputs": [spec.to_json() for spec in servable.outputs],
+        "max_batch_size": servable.max_batch,
+        "nbytes": servable.nbytes,
+    }

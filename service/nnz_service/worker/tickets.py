@@ -1,0 +1,78 @@
+"""One request waiting for the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnz_service.servable import Servable, Tensors
+from nnz_service.worker.statistics import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a ticket's future holds in the end; timings in seconds by stage."""
+
+    tensors: Tensors
+    timings: Mapping[str, float]
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """One request whose tensors have passed the servable's `check`.
+
+    Args:
+        servable: What it is for.
+        tensors: Inputs by name.
+        outputs: Names of the outputs wanted; None for all.
+        rows: Length of axis 0, when runs can be joined; else 1.
+        key: Tickets with equal keys may run as one; None runs alone.
+        cost: Estimated nanoseconds on the device.
+        counters: Where it is counted.
+        deadline: `time.monotonic()` after which nobody wants the answer.
+    """
+
+    servable: Servable
+    tensors: Tensors
+    outputs: tuple[str, ...] | None
+    rows: int
+    key: Hashable | None
+    cost: int
+    counters: Counters
+    deadline: float | None = None
+    arrived: int = field(default_factory=time.perf_counter_ns)
+    future: Future[Outcome] = field(default_factory=Future)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its inputs."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that one run may take."""
+        return max(self.servable.max_batch, 1)
+
+
+def ticket(
+    servable: Servable,
+    tensors: Tensors,
+    outputs: tuple[str, ...] | None,
+    counters: Counters,
+    deadline: float | None = None,
+) -> Ticket:
+    """Describe a request so that the batcher can compare it with others."""
+    if not servable.max_batch or not tensors:
+        cost = counters.cost(1) or servable.work(1)
+        return Ticket(servable, tensors, outputs, 1, None, cost, counters, deadline)
+    rows = next(iter(tensors.values())).shape[0]
+    shapes = tuple(
+        (name, tensors[name].dtype.str, tensors[name].shape[1:])
+        for name in sorted(tensors)
+    )
+    key: Any = (id(servable), outputs, shapes)
+    cost = counters.cost(rows) or servable.work(rows)
+    return Ticket(servable, tensors, outputs, rows, key, cost, counters, deadline)

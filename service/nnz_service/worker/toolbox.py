@@ -1,0 +1,118 @@
+"""What the worker computes with: kernels, loaders, solvers; replaceable in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnz_kernels.api import Kernels
+from nnz_kernels.backends import Backend, load, probe
+from nnz_service.servable import Servable
+from nnz_service.worker.matrices import MatrixServable, load_matrix
+from nnz_service.worker.solvers import (
+    SOLVERS,
+    Arrays,
+    FindMatrix,
+    MakeSolver,
+    Solver,
+)
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """How one device loads and computes.
+
+    Args:
+        backend: Whose kernels.
+        threads: None for all cores.
+        cache: Folder of compiled kernels and measured choices; None for the user's.
+        compile_first: Compile every kernel before the worker is ready.
+        loaders: How to load each kind of servable, instead of the usual way.
+        solvers: How to make the solver of each kind of job, besides the usual ones.
+    """
+
+    backend: Backend = Backend.CPU
+    threads: int | None = None
+    cache: Path | None = None
+    compile_first: bool = True
+    loaders: dict[str, Callable[[Path], Servable]] = field(default_factory=dict)
+    solvers: dict[str, MakeSolver] = field(default_factory=dict)
+
+    @cached_property
+    def kernels(self) -> Kernels[NDArray[Any]]:
+        """The kernels, imported at first use."""
+        return load(self.backend)
+
+    def warm(self, progress: Progress) -> None:
+        """Compile what the back-end needs, or take it from the cache."""
+        if self.backend is Backend.CPU and self.compile_first:
+            from nnz_kernels.cpu import catalog
+
+            catalog.warm(progress)
+
+    def load(self, kind: str, path: Path) -> Servable:
+        """Read a file into a servable; takes as long as it takes.
+
+        Raises:
+            ServiceError: when the file cannot be served.
+        """
+        if (loader := self.loaders.get(kind)) is not None:
+            return loader(path)
+        if kind == "matrix":
+            return MatrixServable(load_matrix(path), self.kernels, self.threads)
+        return self._load_model(path)
+
+    @property
+    def job_kinds(self) -> list[str]:
+        """Kinds of job that can be run."""
+        return sorted({*SOLVERS, *self.solvers})
+
+    def solver(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        inputs: Arrays,
+        find_matrix: FindMatrix,
+        state: Arrays | None,
+    ) -> Solver:
+        """Make the solver of a job, going on from `state` when there is one.
+
+        Raises:
+            ServiceError: when parameters or inputs are not usable.
+        """
+        make = self.solvers.get(kind) or SOLVERS[kind]
+        return make(params, inputs, find_matrix, state)
+
+    def devices(self) -> list[dict[str, Any]]:
+        """What a look at each back-end found."""
+        return [_describe(backend) for backend in Backend]
+
+    def _load_model(self, path: Path) -> Servable:
+        from nnz_service import engine
+        from nnz_service.worker.models import ModelServable
+
+        model = engine.load(
+            path,
+            backend=self.backend.value,
+            threads=self.threads,
+            cache_dir=self.cache,
+        )
+        return ModelServable(model)
+
+
+def _describe(backend: Backend) -> dict[str, Any]:
+    found = probe(backend)
+    return {
+        "backend": found.backend.value,
+        "available": found.available,
+        "reason": found.reason,
+        "families": list(found.families),
+        **found.details,
+    }
