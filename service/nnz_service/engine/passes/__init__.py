@@ -1,0 +1,48 @@
+"""Passes over the graph, in the order in which `optimise` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from nnz_service.engine.graph import Array, Graph
+from nnz_service.engine.passes.fold import fold
+from nnz_service.engine.passes.fuse import fuse_layers, fuse_pads
+from nnz_service.engine.passes.geometry import layer_specs
+from nnz_service.engine.passes.layers import make_layers
+from nnz_service.engine.passes.patterns import find_activations, find_layer_norms
+from nnz_service.engine.passes.sparsify import Layer, sparsify
+from nnz_service.engine.shapes import Facts
+
+if TYPE_CHECKING:
+    from nnz_kernels.api import Kernels
+
+Probe = Callable[[Graph], Sequence[Facts]]
+
+
+def normalise(graph: Graph, exact: Kernels[Array]) -> None:
+    """Fold constants and make layers; what follows needs shapes."""
+    fold(graph, exact)
+    make_layers(graph)
+
+
+def optimise(
+    graph: Graph, kernels: Kernels[Array], exact: Kernels[Array], probe: Probe
+) -> dict[str, Layer]:
+    """Fuse, choose formats and pack, in place.
+
+    Args:
+        graph: Normalised; changed in place.
+        kernels: The back-end that runs the model.
+        exact: The reference back-end.
+        probe: Infers shapes on inputs of several sizes.
+
+    Returns:
+        Packed layers by the name of their node.
+    """
+    find_activations(graph, exact)
+    facts = probe(graph)[0]
+    find_layer_norms(graph, facts.specs)
+    fuse_pads(graph)
+    fuse_layers(graph, facts.specs)
+    return sparsify(graph, kernels, layer_specs(graph, probe(graph)))

@@ -1,0 +1,47 @@
+"""Choose the border of the planes of each image size, once for the whole model.
+
+Images of one size then lie in one grid, so that elementwise operations, residuals and
+concatenation need no conversion, and each stride-1 convolution reads its input in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnz_kernels.planes import Grid
+from nnz_service.engine.graph import Graph
+from nnz_service.engine.shapes import Facts
+from nnz_service.engine.windows import window
+
+
+@dataclass(frozen=True, slots=True)
+class Grids:
+    """The border of every image size."""
+
+    borders: dict[tuple[int, int], tuple[int, int]]
+
+    def image(self, n: int, h: int, w: int) -> Grid:
+        """The one grid of all images of this size."""
+        return Grid(n, h, w, *self.borders.get((h, w), (0, 0)))
+
+
+def choose_grids(graph: Graph, facts: Facts) -> Grids:
+    """Find the largest padding that any same-size convolution needs."""
+    borders: dict[tuple[int, int], tuple[int, int]] = {}
+    for node in graph.nodes:
+        if node.op != "Conv":
+            continue
+        at = window(node, facts.shape(node.inputs[0])[2:]).as_2d()
+        h, w = image_size(facts.shape(node.inputs[0]))
+        # A single pixel keeps no border: it is a token, see `Grid`.
+        if at.strides != (1, 1) or at.sizes != (h, w) or (h, w) == (1, 1):
+            continue
+        top, left, bottom, right = at.pads
+        bh, bw = borders.get((h, w), (0, 0))
+        borders[h, w] = max(bh, top, bottom), max(bw, left, right)
+    return Grids(borders)
+
+
+def image_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of ``[n, c, h, w]`` or ``[n, c, w]``."""
+    return (shape[2], shape[3]) if len(shape) == 4 else (1, shape[2])

@@ -1,0 +1,215 @@
+"""Choose how each layer holds its weights, pack them, and check the choice."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnz_kernels.api.conv import ConvSpec
+from nnz_kernels.planes import Grid
+from nnz_service.engine.graph import Array, Graph, Node, Shape
+from nnz_service.engine.passes.layers import LAYERS
+from nnz_service.errors import ServiceError
+
+if TYPE_CHECKING:
+    from nnz_kernels.api import Kernels
+    from nnz_kernels.api.conv import PreparedConv
+
+#: Output channels that may share a column index, largest first.
+BLOCKS = (16, 8, 4, 2, 1)
+
+#: Share of the weights in kept blocks that must be nonzero for a block to be "found";
+#: XNNPACK asks for the same (convolution-nchw.c, create_spmm_path).
+FULL = 0.9
+
+#: Time of one multiplied weight against one of the dense kernel, by block: a wider
+#: block loads each pixel for more products. Measured shapes are in the CPU kernels.
+COST = {16: 1.1, 8: 1.1, 4: 1.15, 2: 1.6, 1: 2.3}
+
+#: Largest share of dense time at which a sparse kernel is worth its indices.
+WORTH = 0.9
+
+#: Relative difference from the dense result that the order of summation explains.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer with its packed weights, and why they are packed so.
+
+    Args:
+        prepared: Packed weights, ready to bind.
+        spec: Geometry and clamp that they were packed with.
+        shape: Shape of the weights.
+        zeros_kept_out: Share of weights that are not zero.
+        blocks_found: Blocks whose pattern the zeros follow.
+        block: The chosen block, None for dense.
+        reason: The choice in words.
+        fell_back: Whether the sparse kernel failed its check at load.
+    """
+
+    prepared: PreparedConv[Array]
+    spec: ConvSpec
+    shape: Shape
+    zeros_kept_out: float
+    blocks_found: tuple[int, ...]
+    block: int | None
+    reason: str
+    fell_back: bool = False
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the weights as an ordinary float32 array."""
+        return int(np.prod(self.shape)) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the cost model says about one array of weights."""
+
+    block: int | None
+    density: float
+    blocks_found: tuple[int, ...]
+    reason: str
+
+
+def sparsify(
+    graph: Graph,
+    kernels: Kernels[Array],
+    specs: dict[str, ConvSpec],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Layer]:
+    """Pack the weights of all layers; the graph forgets them.
+
+    Args:
+        graph: Layers lose the attributes weights and bias.
+        kernels: The back-end that will run the layers.
+        specs: Geometry of every layer, by the name of its node.
+        progress: Called with (done, total, name) after each layer.
+
+    Returns:
+        Packed layers by the name of their node.
+
+    Raises:
+        ServiceError: Under NNZ_STRICT=1, a sparse layer differs from its dense twin.
+    """
+    layers: dict[str, Layer] = {}
+    nodes = [node for node in graph.nodes if node.op in LAYERS]
+    for done, node in enumerate(nodes, 1):
+        layers[node.name] = _pack(node, kernels, specs[node.name])
+        if progress is not None:
+            progress(done, len(nodes), node.name)
+    return layers
+
+
+def choose(weights: Array, groups: int) -> Choice:
+    """Choose dense or a block by what each would multiply.
+
+    Args:
+        weights: ``(oc, ic/group, ...)``.
+        groups: Groups of the convolution; a block never crosses one.
+    """
+    oc = weights.shape[0]
+    used = weights.reshape(oc, -1) != 0
+    density = float(used.mean())
+    kept = {b: _kept(used, b) for b in BLOCKS if (oc // groups) >= b or b == 1}
+    found = tuple(b for b in kept if density >= FULL * kept[b] and density < 1.0)
+    if groups == oc and weights.shape[1] == 1:
+        return Choice(None, density, found, "depthwise layers have one dense kernel")
+    if density == 1.0:
+        return Choice(None, density, (), "no weight is zero")
+    times = {b: share * COST[b] for b, share in kept.items()}
+    best = min(times, key=lambda b: (times[b], -b))
+    percent = f"{density:.0%} of weights"
+    if times[best] > WORTH:
+        reason = f"{percent}: a sparse kernel would take {times[best]:.2f} of dense time"
+        return Choice(None, density, found, reason)
+    reason = (
+        f"{percent}, {kept[best]:.0%} in blocks of 1x{best}: about {times[best]:.2f} "
+        "of dense time"
+    )
+    return Choice(best, density, found, reason)
+
+
+def _kept(used: Array, block: int) -> float:
+    """Share of weights that lie in blocks with any nonzero."""
+    oc, k = used.shape
+    whole = -(-oc // block) * block
+    padded = np.zeros((whole, k), bool)
+    padded[:oc] = used
+    return float(padded.reshape(-1, block, k).any(axis=1).sum() * block / (oc * k))
+
+
+def _pack(node: Node, kernels: Kernels[Array], spec: ConvSpec) -> Layer:
+    weights, bias = node.attrs.pop("weights"), node.attrs.pop("bias")
+    shape = weights.shape
+    choice = choose(weights, spec.groups)
+    weights = weights_4d(weights)
+    prepared = kernels.prepare_conv(weights, bias, spec, block=choice.block)
+    block, reason, fell_back = choice.block, choice.reason, False
+    if block is not None and not agrees(kernels, prepared, weights, bias, spec):
+        _report(node, prepared.kernel)
+        prepared = kernels.prepare_conv(weights, bias, spec, block=None)
+        block, fell_back = None, True
+        reason = "the sparse kernel differed from the dense one at load"
+    return Layer(
+        prepared,
+        spec,
+        shape,
+        choice.density,
+        choice.blocks_found,
+        block,
+        reason,
+        fell_back,
+    )
+
+
+def weights_4d(weights: Array) -> Array:
+    """Weights of a linear layer or a 1-D convolution as ``(oc, ic, kh, kw)``."""
+    if weights.ndim == 2:
+        return weights[:, :, None, None]
+    return weights[:, :, None, :] if weights.ndim == 3 else weights
+
+
+def agrees(
+    kernels: Kernels[Array],
+    prepared: PreparedConv[Array],
+    weights: Array,
+    bias: Array | None,
+    spec: ConvSpec,
+) -> bool:
+    """Compare a packed layer with its dense twin on one random image."""
+    kh, kw = weights.shape[2:]
+    channels = weights.shape[1] * spec.groups
+    h = (kh - 1) * spec.dilations[0] + 1 + spec.strides[0]
+    w = (kw - 1) * spec.dilations[1] + 1 + spec.strides[1] + (30 if kh == 1 else 4)
+    out_h, out_w = spec.output_size(h, w, (kh, kw))
+    x, y = Grid(1, h, w), Grid(1, out_h, out_w)
+    image = np.random.default_rng(0).standard_normal((1, channels, h, w), np.float32)
+    source = np.zeros(x.size(channels), np.float32)
+    kernels.to_planes(image, source, x)
+    dense = kernels.prepare_conv(weights, bias, spec, block=None)
+    results = [
+        _run_once(twin.bind(x, y), source, y, weights.shape[0])
+        for twin in (prepared, dense)
+    ]
+    scale = float(np.linalg.norm(results[1])) + 1e-30
+    return float(np.linalg.norm(results[0] - results[1])) <= TOLERANCE * scale
+
+
+def _run_once(bound: Any, source: Array, grid: Grid, channels: int) -> Array:
+    out = np.empty(grid.size(channels), np.float32)
+    bound.run(source, out, None, np.empty(bound.scratch, np.float32), threads=1)
+    return np.array(grid.view(out, channels))
+
+
+def _report(node: Node, kernel: str) -> None:
+    message = f"{node.label()}: kernel {kernel} differs from the dense result"
+    if os.environ.get("NNZ_STRICT") == "1":
+        raise ServiceError(message)
+    warnings.warn(f"{message}; the layer runs dense", RuntimeWarning, stacklevel=2)
