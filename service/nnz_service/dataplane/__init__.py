@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from nnz_service.dataplane.admission import Admission, Reservation
+from nnz_service.dataplane.client import SocketDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
+from nnz_service.dataplane.listener import Listener
 from nnz_service.dataplane.messages import Reply, Tensors
 
-__all__ = ["Dataplane", "Handler", "InlineDataplane", "Reply", "Tensors"]
+__all__ = [
+    "Admission",
+    "Dataplane",
+    "Handler",
+    "InlineDataplane",
+    "Listener",
+    "Reply",
+    "Reservation",
+    "SocketDataplane",
+    "Tensors",
+]
 
 
 class Dataplane(Protocol):

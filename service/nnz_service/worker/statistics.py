@@ -13,7 +13,7 @@ _STAGES = (
     "cache_hit", "cache_miss",
 )  # fmt: skip
 _COMPUTE = ("compute_input", "compute_infer", "compute_output")
-_MEMORY = 0.2  # weight of the newest run in the running mean of the cost of a row
+_MEMORY = 0.5  # weight of the newest run in the running mean of the cost of a row
 
 
 @dataclass(slots=True)

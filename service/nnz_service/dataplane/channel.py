@@ -1,0 +1,123 @@
+"""One end of a connected socket that keeps datagrams whole and passes descriptors."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from nnz_service import logs
+from nnz_service.dataplane.wire import MAX_DATAGRAM, discard
+
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_BURST = 64  # messages read before other work gets its turn
+_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
+
+
+def make_socket() -> socket.socket:
+    """A socket of the kind that both ends use: local, ordered, datagrams kept whole."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    return sock
+
+
+class Channel:
+    """Sends and receives messages on the running event loop.
+
+    Args:
+        sock: Connected and non-blocking; the channel closes it.
+        receive: Gets each datagram and its descriptor, which it does not close.
+        closed: Called once, when the channel has ended for whatever reason.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receive: Callable[[bytes, int | None], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._receive = receive
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._backlog: deque[tuple[bytes, int | None]] = deque()
+        self.open = True
+        self._loop.add_reader(sock, self._on_readable)
+
+    def send(self, datagram: bytes, fd: int | None) -> None:
+        """Send now or as soon as the other side reads; closes `fd` when it is gone."""
+        if not self.open:
+            discard(fd)
+            return
+        self._backlog.append((datagram, fd))
+        if len(self._backlog) == 1:
+            self._flush()
+
+    def close(self) -> None:
+        """End it; what waits to be sent is dropped."""
+        if not self.open:
+            return
+        self.open = False
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        for _, fd in self._backlog:
+            discard(fd)
+        self._backlog.clear()
+        self._closed()
+
+    def _flush(self) -> None:
+        while self._backlog:
+            datagram, fd = self._backlog[0]
+            try:
+                socket.send_fds(self._sock, [datagram], [] if fd is None else [fd])
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError:
+                self.close()
+                return
+            self._backlog.popleft()
+            discard(fd)
+        self._loop.remove_writer(self._sock)
+
+    def _on_readable(self) -> None:
+        for _ in range(_BURST):
+            if not self.open or not self._read_one():
+                return
+
+    def _read_one(self) -> bool:
+        """Take one datagram; False when there is none or the channel has ended."""
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(MAX_DATAGRAM, _SPACE, _FLAGS)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.close()
+            return False
+        fds = _descriptors(ancillary)
+        try:
+            # An empty datagram is how the end of the other side looks.
+            if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                self.close()
+                return False
+            self._receive(data, fds[0] if fds else None)
+        except Exception:  # one bad message must not end the process
+            logs.logger().exception("message dropped, channel closed")
+            self.close()
+            return False
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)

@@ -1,0 +1,161 @@
+"""The web side of the pipe: calls a worker, and finds it again when it is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnz_service.dataplane import wire
+from nnz_service.dataplane.channel import Channel, make_socket
+from nnz_service.dataplane.messages import Reply, Tensors
+from nnz_service.dataplane.packing import pack_soon
+from nnz_service.errors import (
+    DeadlineError,
+    ServiceError,
+    WorkerLostError,
+)
+
+_BACKOFF = (0.02, 0.5)  # seconds between attempts to connect: first, longest
+_PING_STARTING, _PING_READY = 0.1, 2.0  # seconds between looks at the worker
+_PING_PATIENCE = 10.0  # seconds without an answer after which it is not ready
+
+
+class SocketDataplane:
+    """A `Dataplane` over the socket of a worker process.
+
+    Args:
+        path: Where the worker listens, or will.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._channel: Channel | None = None
+        self._gone = asyncio.Event()
+        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._ids = itertools.count(1)
+        self._keeper: asyncio.Task[None] | None = None
+        self._ready = False
+        self._detail = "the worker is starting"
+
+    @property
+    def ready(self) -> bool:
+        """See `Dataplane`."""
+        return self._ready and self._channel is not None
+
+    @property
+    def detail(self) -> str:
+        """See `Dataplane`."""
+        return self._detail
+
+    async def start(self) -> None:
+        """See `Dataplane`."""
+        self._keeper = asyncio.create_task(self._keep(), name="dataplane")
+
+    async def close(self) -> None:
+        """See `Dataplane`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.close()
+
+    async def call(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the worker must know it too
+    ) -> Reply:
+        """See `Dataplane`."""
+        number = next(self._ids)
+        fields = {"id": number, "kind": kind, "params": params, "timeout": timeout}
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                datagram, fd = await pack_soon(fields, tensors or {})
+                channel = self._connected(fd)
+                self._pending[number] = answer
+                channel.send(datagram, fd)
+                return await answer
+        except TimeoutError as error:
+            raise DeadlineError(f"{kind} took longer than {timeout:g} s") from error
+        finally:
+            if self._pending.pop(number, None) is not None:
+                self._drop(number)  # nobody waits for the answer any more
+            elif answer.done() and not answer.cancelled():
+                answer.exception()  # cancelled in the instant of the answer: seen
+
+    # Connection
+
+    async def _keep(self) -> None:
+        """Connect, watch, connect again; until cancelled."""
+        delay = _BACKOFF[0]
+        while True:
+            if self._connect():
+                delay = _BACKOFF[0]
+                await self._watch()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _BACKOFF[1])
+
+    def _connect(self) -> bool:
+        sock = make_socket()
+        try:
+            sock.connect(str(self._path))
+        except OSError:
+            sock.close()
+            return False
+        self._gone.clear()
+        self._channel = Channel(sock, self._on_message, self._on_closed)
+        return True
+
+    async def _watch(self) -> None:
+        """Ask how the worker is until its connection ends."""
+        while not self._gone.is_set():
+            try:
+                reply = await self.call("ping", {}, timeout=_PING_PATIENCE)
+            except ServiceError as error:
+                self._ready, self._detail = False, f"the worker: {error}"
+            else:
+                self._ready = bool(reply.result.get("ready"))
+                self._detail = str(reply.result.get("detail"))
+            pause = _PING_READY if self._ready else _PING_STARTING
+            try:
+                async with asyncio.timeout(pause):
+                    await self._gone.wait()
+            except TimeoutError:
+                continue
+
+    def _on_closed(self) -> None:
+        self._channel, self._ready = None, False
+        self._detail = "the worker ended and is being replaced"
+        self._gone.set()
+        pending, self._pending = self._pending, {}
+        for answer in pending.values():
+            if not answer.done():
+                answer.set_exception(
+                    WorkerLostError("the worker ended while it held this request")
+                )
+
+    def _on_message(self, datagram: bytes, fd: int | None) -> None:
+        fields, tensors = wire.unpack(datagram, fd)
+        answer = self._pending.pop(fields.get("id", 0), None)
+        if answer is None or answer.done():
+            return  # nobody waits for it any more
+        if (error := fields.get("error")) is not None:
+            answer.set_exception(ServiceError.from_dict(error))
+            return
+        answer.set_result(Reply(fields["result"], tensors, fields["timings"]))
+
+    def _connected(self, fd: int | None) -> Channel:
+        if self._channel is None:
+            wire.discard(fd)
+            raise WorkerLostError(f"the worker cannot be reached: {self._detail}")
+        return self._channel
+
+    def _drop(self, number: int) -> None:
+        if self._channel is not None:
+            self._channel.send(wire.pack({"drop": number}, {})[0], None)

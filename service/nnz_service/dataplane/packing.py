@@ -1,0 +1,34 @@
+"""Writing messages down beside the event loop, when they are big."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from nnz_service.dataplane import wire
+from nnz_service.dataplane.messages import Tensors
+
+BIG = 1 << 20  # bytes of tensors whose copy would hold the event loop too long
+
+
+async def pack_soon(
+    fields: dict[str, Any], tensors: Tensors
+) -> tuple[bytes, int | None]:
+    """Do what `wire.pack` does, on another thread when there is much to copy.
+
+    Raises:
+        MalformedError: when something in it cannot cross.
+    """
+    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
+        return wire.pack(fields, tensors)
+    work = asyncio.ensure_future(asyncio.to_thread(wire.pack, fields, tensors))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_discard)
+        raise
+
+
+def _discard(work: asyncio.Future[tuple[bytes, int | None]]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        wire.discard(work.result()[1])

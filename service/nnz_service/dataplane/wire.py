@@ -1,0 +1,87 @@
+"""A message as one datagram, with a memfd beside it when it carries tensors.
+
+The datagram is a JSON object. Its `tensors` is the table of `memory`. JSON that is too
+long for a datagram goes behind the tensors, and the datagram says where: `{"at":
+[offset, bytes]}`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import orjson
+from numpy.typing import NDArray
+
+from nnz_service.dataplane import memory
+from nnz_service.dataplane.messages import Tensors
+from nnz_service.errors import MalformedError
+
+#: Longest datagram; the kernel's default send buffer takes several of them.
+MAX_DATAGRAM = 32 << 10
+
+
+def pack(fields: dict[str, Any], tensors: Tensors) -> tuple[bytes, int | None]:
+    """Write a message down.
+
+    Returns:
+        The datagram, and a memfd (the caller closes it) or None.
+
+    Raises:
+        MalformedError: when something in it cannot cross.
+    """
+    table, size = memory.lay_out(tensors)
+    try:
+        text = orjson.dumps(fields | {"tensors": table})
+    except TypeError as error:
+        raise MalformedError(f"the message is not plain JSON: {error}") from error
+    if len(text) <= MAX_DATAGRAM:
+        return text, memory.fill(table, tensors, size) if table else None
+    fd = memory.fill(table, tensors, size, text)
+    return orjson.dumps({"at": [size, len(text)]}), fd
+
+
+def unpack(
+    datagram: bytes, fd: int | None
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read a message; the tensors are read-only views of shared memory.
+
+    Args:
+        datagram: What was received.
+        fd: The memfd that came with it; stays the caller's.
+
+    Raises:
+        MalformedError: when it is not a message.
+    """
+    received = None if fd is None else memory.Received(fd)
+    fields = _object(datagram)
+    if "at" in fields:
+        if (
+            received is None
+            or not isinstance(fields["at"], list)
+            or len(fields["at"]) != 2
+        ):
+            raise MalformedError("a long message came without its memory")
+        fields = _object(received.bytes(*fields["at"]))
+    table = fields.pop("tensors", [])
+    if received is None:
+        if table:
+            raise MalformedError("tensors came without their memory")
+        return fields, {}
+    return fields, received.tensors(table)
+
+
+def discard(fd: int | None) -> None:
+    """Close the memfd of a message that will not be sent."""
+    if fd is not None:
+        os.close(fd)
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(f"the message is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise MalformedError("the message is not a JSON object")
+    return fields
