@@ -1,0 +1,1 @@
+"""Sparse algebra: resident matrices, operations on them, solvers, and their files."""

@@ -1,0 +1,234 @@
+"""Matrix Market files: coordinate, real, integer or pattern, plain or gzip.
+
+Format: Boisvert, Pozo and Remington, "The Matrix Market exchange formats", NIST 1996.
+The header is read here, so that declared sizes are checked before anything is
+allocated; SciPy's parser reads the entries. Where it fails, a slow second pass finds
+the line. A ``%%GraphBLAS type`` line, where there is one, bounds the values.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import scipy.io
+
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.convert import csr_from_scipy
+from nnz_kernels.errors import KernelError
+from nnz_kernels.formats import Csr
+from nnz_service.algebra.limits import Limits
+from nnz_service.errors import InvalidMatrixError
+
+FIELDS = ("real", "double", "integer", "pattern")
+SYMMETRIES = ("general", "symmetric", "skew-symmetric")
+
+#: Longest line of a header or comment; the format says 1024.
+_MAX_LINE = 65_536
+
+_BANNER = "%%MatrixMarket matrix coordinate {real|integer|pattern} {symmetry}"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the entries."""
+
+    field: str
+    symmetry: str
+    rows: int
+    columns: int
+    entries: int
+    #: Line of the sizes, counted from 1.
+    line: int
+    #: Least and greatest value that a ``%%GraphBLAS type`` line allows.
+    bounds: tuple[float, float]
+
+
+def read_matrix_market(path: str | os.PathLike[str], limits: Limits) -> Csr[HostArray]:
+    """Return the matrix of a ``.mtx`` or ``.mtx.gz`` file; duplicates are summed.
+
+    Raises:
+        InvalidMatrixError: Which line is wrong, and what would be right.
+        TooLargeError: The declared sizes or the decompressed text pass a limit.
+    """
+    with _open(path, limits) as file:
+        header = _header(_lines(file))
+    expanded = header.entries * (1 if header.symmetry == "general" else 2)
+    limits.check_declared(header.rows, header.columns, expanded)
+    try:
+        with _open(path, limits) as file:
+            matrix = scipy.io.mmread(cast(Any, file), spmatrix=False)
+        _check_bounds(header, matrix.data)
+        return csr_from_scipy(matrix)
+    except (ValueError, OverflowError, KernelError) as exc:
+        _diagnose(path, limits, header)
+        raise InvalidMatrixError(_located(str(exc), header.line)) from exc
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise InvalidMatrixError(f"the gzip stream is damaged: {exc}") from exc
+
+
+class _Counted(io.RawIOBase):
+    """A stream that refuses to give more than the limit."""
+
+    def __init__(self, source: BinaryIO, limits: Limits) -> None:
+        self._source, self._limits, self._given = source, limits, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._source.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self._given += len(chunk)
+        self._limits.check_file(self._given)
+        return len(chunk)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _open(path: str | os.PathLike[str], limits: Limits) -> BinaryIO:
+    raw = Path(path).open("rb")  # closed by the reader that is returned
+    zipped = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    source = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+    return io.BufferedReader(_Counted(source, limits), 1 << 20)
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text) of every line."""
+    number = 0
+    try:
+        while line := file.readline(_MAX_LINE):
+            number += 1
+            if len(line) == _MAX_LINE:
+                raise _wrong(number, "the line is too long", "at most 65535 bytes")
+            yield number, line.decode("latin-1").strip()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise _wrong(
+            number + 1, f"the gzip stream is damaged ({exc})", "intact"
+        ) from exc
+
+
+def _wrong(line: int, what: str, right: str) -> InvalidMatrixError:
+    return InvalidMatrixError(f"line {line}: {what}, but must be {right}")
+
+
+def _header(lines: Iterator[tuple[int, str]]) -> Header:
+    number, banner = next(lines, (1, ""))
+    field, symmetry = _banner(banner)
+    bounds = (-math.inf, math.inf)
+    for number, line in lines:
+        if line.lower().startswith("%%graphblas"):
+            bounds = _bounds(number, line, symmetry)
+        elif line and not line.startswith("%"):
+            rows, columns, entries = _sizes(number, line)
+            if symmetry != "general" and rows != columns:
+                raise _wrong(number, f"{symmetry} {rows} x {columns}", "square")
+            return Header(field, symmetry, rows, columns, entries, number, bounds)
+    raise _wrong(number + 1, "the file ends", "the sizes: rows columns entries")
+
+
+def _banner(line: str) -> tuple[str, str]:
+    words = line.lower().split()
+    if len(words) != 5 or words[0] != "%%matrixmarket" or words[1] != "matrix":
+        raise _wrong(1, f"the banner is {line[:80]!r}", _BANNER)
+    _, _, layout, field, symmetry = words
+    if layout != "coordinate":
+        raise _wrong(1, f"the format is {layout!r}", "'coordinate' (a sparse matrix)")
+    if field not in FIELDS:
+        raise _wrong(1, f"the field is {field!r}", f"one of {', '.join(FIELDS)}")
+    if symmetry not in SYMMETRIES:
+        raise _wrong(
+            1, f"the symmetry is {symmetry!r}", f"one of {', '.join(SYMMETRIES)}"
+        )
+    if field == "pattern" and symmetry == "skew-symmetric":
+        raise _wrong(1, "a skew-symmetric pattern has no signs", "real or integer")
+    return field, symmetry
+
+
+def _bounds(number: int, line: str, symmetry: str) -> tuple[float, float]:
+    """Return the range of the type that a ``%%GraphBLAS type`` line names."""
+    words = line.lower().split()
+    kind = " ".join(words[2:]) if words[1:2] == ["type"] else "double"
+    if "complex" in kind:
+        raise _wrong(number, f"the type is {kind!r}", "a real type")
+    if kind == "bool":
+        return 0, 1
+    match = re.fullmatch(r"(u?)int(8|16|32|64)(_t)?", kind)
+    if match is None:
+        return -math.inf, math.inf
+    if match[1] and symmetry == "skew-symmetric":
+        raise _wrong(
+            number, f"{kind} cannot hold the negatives of {symmetry}", "signed"
+        )
+    info = np.iinfo(f"{match[1]}int{match[2]}")
+    return float(info.min), float(info.max)
+
+
+def _sizes(number: int, line: str) -> tuple[int, int, int]:
+    words = line.split()
+    if len(words) != 3 or not all(re.fullmatch(r"[0-9]{1,18}", w) for w in words):
+        raise _wrong(number, f"the sizes are {line[:80]!r}", "rows columns entries")
+    rows, columns, entries = (int(word) for word in words)
+    return rows, columns, entries
+
+
+def _check_bounds(header: Header, values: HostArray) -> None:
+    low, high = header.bounds
+    values = np.abs(values) if header.symmetry == "skew-symmetric" else values
+    if values.size and (values.min() < low or values.max() > high):
+        raise ValueError(f"a value lies outside of {low:.0f} to {high:.0f}")
+
+
+def _diagnose(path: str | os.PathLike[str], limits: Limits, header: Header) -> None:
+    """Raise the error of the first entry that is wrong, if one is found."""
+    seen, number = 0, header.line
+    with _open(path, limits) as file:
+        for number, line in _lines(file):
+            if number <= header.line or not line or line.startswith("%"):
+                continue
+            seen += 1
+            if seen > header.entries:
+                raise _wrong(number, f"entry {seen}", f"one of {header.entries}")
+            _check_entry(number, line.split(), header)
+    if seen < header.entries:
+        what = f"the file ends after {seen} entries"
+        raise _wrong(number + 1, what, f"{header.entries} entries")
+
+
+def _check_entry(number: int, words: list[str], header: Header) -> None:
+    wanted = "row column" if header.field == "pattern" else "row column value"
+    if len(words) != len(wanted.split()):
+        raise _wrong(number, f"the entry is {' '.join(words)[:80]!r}", wanted)
+    sizes = (("row", header.rows), ("column", header.columns))
+    for word, (name, size) in zip(words, sizes, strict=False):
+        if not re.fullmatch(r"\+?[0-9]{1,18}", word) or not 1 <= int(word) <= size:
+            raise _wrong(number, f"the {name} is {word[:40]!r}", f"from 1 to {size}")
+    if header.field == "pattern":
+        return
+    try:
+        value = int(words[2]) if header.field == "integer" else float(words[2])
+    except ValueError:
+        kind = "an integer" if header.field == "integer" else "a real number"
+        raise _wrong(number, f"the value is {words[2][:40]!r}", kind) from None
+    low, high = header.bounds
+    if not (low <= value <= high or math.isnan(value)):
+        raise _wrong(number, f"the value is {value}", f"from {low:.0f} to {high:.0f}")
+
+
+def _located(message: str, line: int) -> str:
+    """Return a message that names a line; the sizes' line when none is known."""
+    if re.match(r"line \d+", message, re.IGNORECASE):
+        return message[0].lower() + message[1:]
+    return f"line {line} and after: {message}"

@@ -1,0 +1,122 @@
+"""A resident matrix and what may be multiplied with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nnz_kernels.api import Kernels
+from nnz_kernels.arrays import FLOATS, HostArray
+from nnz_kernels.backends import Backend, load
+from nnz_kernels.formats import Csr
+from nnz_service.algebra.files import read_resident
+from nnz_service.errors import InvalidInputError
+
+
+class MatrixOperator:
+    """A checked matrix (m, n) that stays in memory and multiplies dense operands.
+
+    Dense operands of any real type are converted to the type of the matrix; results
+    have that type. May be called from several threads.
+
+    Args:
+        matrix: A matrix whose ``check`` has passed.
+        backend: Where the products run.
+        threads: How many threads a product may use; None means all.
+    """
+
+    def __init__(
+        self,
+        matrix: Csr[HostArray],
+        backend: Backend | str = Backend.CPU,
+        threads: int | None = None,
+    ) -> None:
+        self.matrix = matrix
+        self.threads = threads
+        self.backend = Backend(backend)
+        self._kernels: Kernels[HostArray] = load(self.backend)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: Backend | str = Backend.CPU,
+        threads: int | None = None,
+    ) -> MatrixOperator:
+        """Read a file that `write_resident` wrote."""
+        return cls(read_resident(path), backend, threads)
+
+    def with_matrix(self, matrix: Csr[HostArray]) -> MatrixOperator:
+        """Return another matrix on the same back-end with as many threads."""
+        return MatrixOperator(matrix, self.backend, self.threads)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.matrix.nbytes
+
+    def description(self) -> dict[str, Any]:
+        """Return what a client wants to know, as JSON types."""
+        return {
+            "shape": list(self.matrix.shape),
+            "nnz": self.matrix.nnz,
+            "dtype": str(self.matrix.data.dtype),
+            "index_dtype": str(self.matrix.indices.dtype),
+            "bytes": self.nbytes,
+        }
+
+    def spmv(self, x: HostArray, *, transpose: bool = False) -> HostArray:
+        """Return ``A @ x`` for x (n,), or ``A.T @ x`` for x (m,)."""
+        x = self._operand(x, 1, transpose)
+        if transpose:
+            return self._kernels.spmv_t(self.matrix, x, threads=self.threads)
+        return self._kernels.spmv(self.matrix, x, threads=self.threads)
+
+    def spmm(self, x: HostArray, *, transpose: bool = False) -> HostArray:
+        """Return ``A @ x`` for x (n, k) C order, or ``A.T @ x`` for x (m, k).
+
+        Each column has the bits that `spmv` would give.
+        """
+        x = self._operand(x, 2, transpose)
+        if transpose:
+            return self._kernels.spmm_t(self.matrix, x, threads=self.threads)
+        return self._kernels.spmm(self.matrix, x, threads=self.threads)
+
+    def infer(self, feeds: Mapping[str, HostArray]) -> dict[str, HostArray]:
+        """Multiply every row of ``x`` [k, n]; return ``y`` [k, m], one product for all.
+
+        A row's answer has the same bits whatever rows it travels with.
+        """
+        if set(feeds) != {"x"}:
+            raise InvalidInputError(
+                f"inputs are {sorted(feeds)}, but a matrix takes one input, 'x'"
+            )
+        rows = np.asarray(feeds["x"])
+        if rows.ndim != 2 or rows.shape[1] != self.shape[1]:
+            raise InvalidInputError(
+                f"x has shape {list(rows.shape)}, but must be [k, {self.shape[1]}]"
+            )
+        columns = self.spmm(np.ascontiguousarray(rows.T))
+        return {"y": np.ascontiguousarray(columns.T)}
+
+    def _operand(self, x: HostArray, ndim: int, transpose: bool) -> HostArray:
+        length = self.shape[0] if transpose else self.shape[1]
+        if x.ndim != ndim or x.shape[0] != length:
+            wanted = f"[{length}]" if ndim == 1 else f"[{length}, k]"
+            which = "transposed matrix" if transpose else "matrix"
+            raise InvalidInputError(
+                f"x has shape {list(x.shape)}, but this {which} needs {wanted}"
+            )
+        if x.dtype not in FLOATS and x.dtype.kind not in "biu":
+            raise InvalidInputError(
+                f"x has type {x.dtype}, but must be float32, float64 or integer"
+            )
+        return np.ascontiguousarray(x, self.matrix.data.dtype)
