@@ -92,11 +92,10 @@ class TestExitCodes:
         """
         A file that is no model: exit code 1, one line, no traceback.
         """
-        broken = tmp_path / "broken.onnx"
+        broken, out = tmp_path / "broken.onnx", tmp_path / "out.onnx"
         broken.write_bytes(b"\xff" * 64)
-        done = run(
-            "prune", str(broken), str(tmp_path / "out.onnx"), "--sparsity", "0.5"
-        )
+
+        done = run("prune", str(broken), str(out), "--sparsity", "0.5")
 
         assert done.returncode == 1
         assert done.stderr.startswith("error: not a valid ONNX model")
