@@ -10,7 +10,14 @@ import httpx2
 import numpy as np
 import pytest
 
-from nnz import MatrixInfo, ModelInfo, ProtocolError, ServerInfo, TensorSpec
+from nnz import (
+    MatrixInfo,
+    ModelInfo,
+    ProtocolError,
+    ServerInfo,
+    SparseVector,
+    TensorSpec,
+)
 
 MODEL = {
     "name": "m",
@@ -41,6 +48,12 @@ REQUESTS = [
     ("GET", "/v1/models", lambda c: c.models.list(), {"models": [MODEL]}),
     ("POST", "/v1/models/m/load", lambda c: c.models.load("m"), MODEL),
     ("POST", "/v1/models/m/unload", lambda c: c.models.unload("m"), MODEL),
+    (
+        "POST",
+        "/v1/models/m/load?version=2",
+        lambda c: c.models.load("m", version=2),
+        MODEL,
+    ),
     ("DELETE", "/v1/models/m", lambda c: c.models.delete("m"), None),
     ("DELETE", "/v1/models/m?version=1", lambda c: c.models.delete("m", version=1), 0),
     ("GET", "/v1/matrices/m-1", lambda c: c.matrices.get("m-1"), MATRIX),
@@ -211,6 +224,13 @@ class TestOps:
         names = [entry["name"] for entry in server.json["inputs"]]
         assert names == ["u.indices", "u.values", "v.indices", "v.values"]
         assert (w.indices.tolist(), w.values.tolist(), w.size) == ([3, 1], [2, 1], None)
+
+    def test_dimensions_must_agree(self, connect: Any, fake: Any) -> None:
+        u = SparseVector(np.array([1]), np.array([1.0]), 5)
+        v = SparseVector(np.array([1]), np.array([1.0]), 6)
+
+        with pytest.raises(ValueError, match="u has dimension 5 and v 6"):
+            connect(fake(httpx2.Response(200))).ops.dot(u, v)
 
     def test_dot(
         self, connect: Any, fake: Any, answer_tensors: Callable[..., Any]

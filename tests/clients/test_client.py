@@ -224,6 +224,15 @@ class TestErrors:
         with pytest.raises(nnz.ServerError, match=f"^{message} "):
             connect(fake(httpx2.Response(502, content=body))).server.metadata()
 
+    def test_the_server_may_say_more(self, connect: Any, fake: Any) -> None:
+        reply = {"error": "2 nodes cannot run", "nodes": ["a", "b"]}
+        server = fake(httpx2.Response(422, json=reply))
+
+        with pytest.raises(nnz.ImpossibleError, match=r"^2 nodes cannot run") as caught:
+            connect(server).models.put("m", b"")
+
+        assert caught.value.details == {"nodes": ["a", "b"]}
+
     def test_a_redirect_is_an_error(self, connect: Any, fake: Any) -> None:
         server = fake(httpx2.Response(302, headers={"Location": "http://elsewhere"}))
 

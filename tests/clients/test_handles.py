@@ -200,7 +200,7 @@ class TestJob:
             "binary_data_output": True,
         }
         described = [(t["name"], t["datatype"]) for t in server.json["inputs"]]
-        assert described == [("b", "FP32"), ("x0", "FP32")]
+        assert described == [("b", "FP64"), ("x0", "FP64")]
         assert server.requests[-1].headers["Idempotency-Key"] == "mine"
 
     def test_a_right_hand_side_that_does_not_fit(self, connect: Any, fake: Any) -> None:

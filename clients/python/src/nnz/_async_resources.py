@@ -67,13 +67,13 @@ class AsyncModels:
         """All models."""
         return await self._send(calls.list_models())
 
-    async def load(self, name: str) -> ModelInfo:
-        """Make it resident again."""
-        return await self._send(calls.load_model(name))
+    async def load(self, name: str, *, version: str | int | None = None) -> ModelInfo:
+        """Make it resident again; None takes the newest version."""
+        return await self._send(calls.load_model(name, version))
 
-    async def unload(self, name: str) -> ModelInfo:
-        """Free its memory; the file stays."""
-        return await self._send(calls.unload_model(name))
+    async def unload(self, name: str, *, version: str | int | None = None) -> ModelInfo:
+        """Free its memory, of all versions when None; files stay."""
+        return await self._send(calls.unload_model(name, version))
 
     async def delete(self, name: str, *, version: str | int | None = None) -> None:
         """Remove a version, or with None all of them."""

@@ -182,14 +182,20 @@ def list_models() -> Call[list[ModelInfo]]:
     return Call("GET", "/v1/models", _list_of("models", ModelInfo.of))
 
 
-def load_model(name: str) -> Call[ModelInfo]:
+def load_model(name: str, version: str | int | None) -> Call[ModelInfo]:
     """Make a model resident."""
-    return Call("POST", _path("v1", "models", name, "load"), _reader(ModelInfo.of))
+    return _residence(name, "load", version)
 
 
-def unload_model(name: str) -> Call[ModelInfo]:
+def unload_model(name: str, version: str | int | None) -> Call[ModelInfo]:
     """Free the memory of a model; its file stays."""
-    return Call("POST", _path("v1", "models", name, "unload"), _reader(ModelInfo.of))
+    return _residence(name, "unload", version)
+
+
+def _residence(name: str, verb: str, version: str | int | None) -> Call[ModelInfo]:
+    path = _path("v1", "models", name, verb)
+    params = _given(version=version)
+    return Call("POST", path, _reader(ModelInfo.of), params=params)
 
 
 def delete_model(name: str, version: str | int | None) -> Call[None]:
@@ -265,11 +271,18 @@ def _two_vectors(u: SparseVector, v: SparseVector) -> dict[str, ArrayLike]:
     }
 
 
+def _size(u: SparseVector, v: SparseVector) -> int | None:
+    known = {vector.size for vector in (u, v)} - {None}
+    if len(known) > 1:
+        raise ValueError(f"u has dimension {u.size} and v {v.size}; they must agree")
+    return next(iter(known), None)
+
+
 def axpy(
     u: SparseVector, r: float, v: SparseVector, parameters: Json
 ) -> Call[SparseVector]:
     """U + r v."""
-    size = u.size if u.size is not None else v.size
+    size = _size(u, v)
     headers, content = _tensors.encode(
         _two_vectors(u, v), parameters={"size": size, **parameters, "r": float(r)}
     )
@@ -284,7 +297,9 @@ def axpy(
 
 def dot(u: SparseVector, v: SparseVector, parameters: Json) -> Call[float]:
     """Inner product."""
-    headers, content = _tensors.encode(_two_vectors(u, v), parameters=parameters)
+    headers, content = _tensors.encode(
+        _two_vectors(u, v), parameters={"size": _size(u, v), **parameters}
+    )
 
     def parse(answer: Answer) -> float:
         return float(_output("dot")(answer).reshape(()))

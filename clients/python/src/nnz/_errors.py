@@ -25,6 +25,9 @@ Bad arguments that never leave the client are plain `TypeError` and `ValueError`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class NnzError(Exception):
     """Base class of everything that this package raises on purpose.
@@ -34,6 +37,8 @@ class NnzError(Exception):
         status: HTTP status of the answer; None when there was none.
         request_id: What the server's log calls this request.
         retry_after: Seconds after which the server invites another try.
+        details: What the server said besides the message, such as the ``nodes`` of a
+            model that it cannot run.
     """
 
     def __init__(
@@ -43,12 +48,14 @@ class NnzError(Exception):
         status: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
+        self.details = dict(details or {})
 
     def __str__(self) -> str:
         """The message, with the status and the request's id where there are any."""

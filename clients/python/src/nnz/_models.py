@@ -48,6 +48,7 @@ class ModelInfo:
         sha256: Digest of the model file.
         inputs: What `infer` takes.
         outputs: What `infer` gives.
+        versions: All versions of the model; only `models.get` fills it.
         plan: One mapping a layer: op, shape, density, block, bytes, kernel, reason.
             Only `models.get` fills it.
     """
@@ -59,6 +60,7 @@ class ModelInfo:
     sha256: str | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    versions: tuple[str, ...] = ()
     plan: tuple[Json, ...] = field(default=(), repr=False)
 
     @classmethod
@@ -72,6 +74,7 @@ class ModelInfo:
             sha256=data.get("sha256"),
             inputs=tuple(map(TensorSpec.of, data.get("inputs") or ())),
             outputs=tuple(map(TensorSpec.of, data.get("outputs") or ())),
+            versions=tuple(map(str, data.get("versions") or ())),
             plan=tuple(data.get("plan") or ()),
         )
 
@@ -87,7 +90,8 @@ class MatrixInfo:
         dtype: Protocol type of the values, FP32 or FP64.
         name: Name that it was put under, if any.
         bytes: Size of the stored arrays.
-        created: When it was put, as the server writes it.
+        created: When it was put, in seconds since 1970.
+        state: READY when it is resident.
     """
 
     id: str
@@ -96,7 +100,8 @@ class MatrixInfo:
     dtype: str
     name: str | None = None
     bytes: int | None = None
-    created: str | float | None = None
+    created: float | None = None
+    state: str = ""
 
     @classmethod
     def of(cls, data: Json) -> MatrixInfo:
@@ -110,6 +115,7 @@ class MatrixInfo:
             name=data.get("name"),
             bytes=data.get("bytes"),
             created=data.get("created"),
+            state=data.get("state") or "",
         )
 
 
@@ -124,9 +130,11 @@ class JobInfo:
         progress: Numbers that the solver reports while it runs.
         summary: Numbers at the end, without the result's tensors.
         error: Why it failed.
-        created: When it was submitted, as the server writes it.
+        created: When it was submitted, in seconds since 1970.
         started: When a worker took it.
         finished: When it ended.
+        params: What it was asked, without tensors.
+        cancel_requested: It was told to stop, and will soon.
     """
 
     id: str
@@ -135,9 +143,11 @@ class JobInfo:
     progress: Json = field(default_factory=dict)
     summary: Json = field(default_factory=dict)
     error: str | None = None
-    created: str | float | None = None
-    started: str | float | None = None
-    finished: str | float | None = None
+    created: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    params: Json = field(default_factory=dict)
+    cancel_requested: bool = False
 
     @property
     def ended(self) -> bool:
@@ -157,6 +167,8 @@ class JobInfo:
             created=data.get("created"),
             started=data.get("started"),
             finished=data.get("finished"),
+            params=data.get("params") or {},
+            cancel_requested=bool(data.get("cancel_requested")),
         )
 
 
@@ -173,10 +185,11 @@ class CgResult:
     Args:
         x: ``(n,)`` solution, or the last iterate when it did not converge.
         status: converged, iteration_limit, breakdown or not_spd.
-        iterations: Products with the matrix.
+        iterations: Steps that moved x.
         residual: Norm of ``b - A x``.
         relative_residual: The same divided by the norm of b.
         backward_error: Relative size of the change to A and b that makes x exact.
+        message: One sentence on why it ended.
     """
 
     x: Array
@@ -185,6 +198,7 @@ class CgResult:
     residual: float
     relative_residual: float | None = None
     backward_error: float | None = None
+    message: str = ""
 
     @property
     def converged(self) -> bool:
@@ -201,6 +215,7 @@ class CgResult:
             residual=float(summary["residual"]),
             relative_residual=summary.get("relative_residual"),
             backward_error=summary.get("backward_error"),
+            message=summary.get("message") or "",
         )
 
 

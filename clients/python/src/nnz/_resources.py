@@ -81,13 +81,13 @@ class Models:
         """All models."""
         return self._send(calls.list_models())
 
-    def load(self, name: str) -> ModelInfo:
-        """Make it resident again."""
-        return self._send(calls.load_model(name))
+    def load(self, name: str, *, version: str | int | None = None) -> ModelInfo:
+        """Make it resident again; None takes the newest version."""
+        return self._send(calls.load_model(name, version))
 
-    def unload(self, name: str) -> ModelInfo:
-        """Free its memory; the file stays."""
-        return self._send(calls.unload_model(name))
+    def unload(self, name: str, *, version: str | int | None = None) -> ModelInfo:
+        """Free its memory, of all versions when None; files stay."""
+        return self._send(calls.unload_model(name, version))
 
     def delete(self, name: str, *, version: str | int | None = None) -> None:
         """Remove a version, or with None all of them."""

@@ -172,7 +172,4 @@ def cg_request(
         if vector.ndim != 1 or vector.shape != expected:
             rows = "n" if matrix is None else matrix.shape[0]
             raise ValueError(f"{name} has shape {vector.shape}; ({rows},) is right")
-    if matrix is not None:
-        dtype = matrix_dtype(matrix)
-        inputs = {name: vector.astype(dtype) for name, vector in inputs.items()}
     return inputs, dict(parameters)

@@ -125,14 +125,17 @@ def answer_of(response: httpx2.Response, body: bytearray) -> Answer:
 def status_error(status: int, headers: httpx2.Headers, body: bytes) -> StatusError:
     """The exception of a refusal, with the server's own words."""
     try:
-        message = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+        details = json.loads(body)
+        message = str(details.pop("error"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        details = {}
         message = body[:SHOWN].decode(errors="replace") or "the server gave no reason"
     return class_of(status)(
         message,
         status=status,
         request_id=headers.get("x-request-id"),
         retry_after=_retry.retry_after(headers, now=datetime.now(UTC)),
+        details=details,
     )
 
 
