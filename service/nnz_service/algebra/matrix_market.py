@@ -67,7 +67,7 @@ def read_matrix_market(path: str | os.PathLike[str], limits: Limits) -> Csr[Host
     try:
         with _open(path, limits) as file:
             matrix = scipy.io.mmread(cast(Any, file), spmatrix=False)
-        _check_bounds(header, matrix.data)
+        _check_bounds(header, np.asarray(matrix.data))
         return csr_from_scipy(matrix)
     except (ValueError, OverflowError, KernelError) as exc:
         _diagnose(path, limits, header)
@@ -98,10 +98,11 @@ class _Counted(io.RawIOBase):
 
 
 def _open(path: str | os.PathLike[str], limits: Limits) -> BinaryIO:
-    raw = Path(path).open("rb")  # closed by the reader that is returned
-    zipped = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    source = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+    """Open plain or gzip text; closing what is returned closes everything."""
+    with Path(path).open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    start = gzip.open if zipped else open
+    source = cast(BinaryIO, start(path, "rb"))
     return io.BufferedReader(_Counted(source, limits), 1 << 20)
 
 

@@ -87,9 +87,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> HostArray:
         shape, dtype = _npy_header(file, name)
         wanted = dtype.itemsize * int(np.prod(shape, dtype=object))
         if dtype.hasobject:
-            raise InvalidMatrixError(
-                f"{name} holds pickled objects, but must be numbers"
-            )
+            raise InvalidMatrixError(f"{name} holds pickles, but must hold numbers")
         if wanted > item.file_size:
             raise InvalidMatrixError(
                 f"{name} declares {wanted} bytes, but holds {item.file_size} at most"
