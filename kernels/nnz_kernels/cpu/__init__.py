@@ -5,7 +5,27 @@ user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
 from nnz_kernels.cpu.conv import prepare_conv
+from nnz_kernels.cpu.pointwise import (
+    add_planes,
+    channel_affine,
+    from_planes,
+    from_tokens,
+    prelu,
+    to_planes,
+    to_tokens,
+    unary,
+    zero_border,
+)
+from nnz_kernels.cpu.pool import average_pool, global_average_pool, max_pool
 from nnz_kernels.cpu.products import spmm, spmm_t, spmv, spmv_t
+from nnz_kernels.cpu.tensor import (
+    binary,
+    layer_norm,
+    log_softmax,
+    matmul,
+    reduce,
+    softmax,
+)
 from nnz_kernels.cpu.vectors import (
     axpy,
     axpy_many,
@@ -16,20 +36,45 @@ from nnz_kernels.cpu.vectors import (
     scatter,
 )
 
-FAMILIES: tuple[str, ...] = ("vectors", "products", "conv")
+FAMILIES: tuple[str, ...] = (
+    "vectors",
+    "products",
+    "conv",
+    "pointwise",
+    "pool",
+    "tensor",
+)
 
 __all__ = [
     "FAMILIES",
+    "add_planes",
+    "average_pool",
     "axpy",
     "axpy_many",
+    "binary",
+    "channel_affine",
     "combine",
     "dot",
     "dot_many",
+    "from_planes",
+    "from_tokens",
     "gather",
+    "global_average_pool",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "max_pool",
+    "prelu",
     "prepare_conv",
+    "reduce",
     "scatter",
+    "softmax",
     "spmm",
     "spmm_t",
     "spmv",
     "spmv_t",
+    "to_planes",
+    "to_tokens",
+    "unary",
+    "zero_border",
 ]

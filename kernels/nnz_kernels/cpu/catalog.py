@@ -11,14 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnz_kernels.cpu import panels, products, stage, vectors
+from nnz_kernels.cpu import elementwise, panels, pool, products, stage, vectors
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
 Progress = Callable[[int, int, str], None]
 
 #: Files with entry points, in the order in which they are warmed.
-FILES: tuple[Any, ...] = (vectors, products, panels, stage)
+FILES: tuple[Any, ...] = (
+    vectors,
+    products,
+    panels,
+    stage,
+    pool,
+    elementwise,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,255 @@
+"""Jitted loops of the ops on single elements and on rows of plain arrays.
+
+Exponential and error function are written out, because numba calls the C library once
+for every element, which no compiler vectorises. All of the jitted code is in this file:
+numba's cache does not see changes elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._runtime import FASTMATH, SERIAL
+
+_ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
+_SIX = np.float32(6.0)
+
+# exp: x = k log 2 + r, |r| <= log(2) / 2, log 2 in two parts (Cody and Waite, 1980);
+# beyond the limits float32 has only 0 and infinity.
+_EXP_LO, _EXP_HI = np.float32(-104.0), np.float32(89.0)
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HI, _LN2_LO = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_E2, _E3, _E4, _E5, _E6, _E7 = (
+    np.float32(1 / n) for n in (2, 6, 24, 120, 720, 5040)
+)  # fmt: skip
+
+# erf(x) = x P(x^2) / Q(x^2) up to 3.92, where it rounds to 1; least-squares fit with
+# weights raised where the error was largest; off by 5e-7 at most in float32.
+_ERF_END = np.float32(3.92)
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = (
+    np.float32(v)
+    for v in (
+        1.128379181, 1.847004413e-01, 5.427851851e-02, 3.832383692e-03,
+        3.803825627e-04, 4.718126728e-06, -1.333761963e-08,
+    )
+)  # fmt: skip
+_Q1, _Q2, _Q3, _Q4, _Q5 = (
+    np.float32(v)
+    for v in (
+        4.970200329e-01, 1.137755221e-01, 1.543099621e-02, 1.305045152e-03,
+        6.342207083e-05,
+    )
+)  # fmt: skip
+_SQRT_HALF = np.float32(0.7071067811865476)
+_GELU_A, _GELU_B = np.float32(0.7978845608028654), np.float32(0.044715)
+
+#: Kinds of ``unary`` that NumPy has no vectorised loop for.
+LEAKY_RELU, SIGMOID, ERF, GELU, GELU_TANH, HARD_SIGMOID, HARD_SWISH, SILU = range(8)
+#: Kinds of ``channel_rows``.
+AFFINE, PRELU, BORDER = range(3)
+#: Columns of the table that describes a grid.
+LD, AT, ROWS, PITCH, IMAGES, HEIGHT, WIDTH = range(7)
+
+# Sums keep their order here: the two parts of log 2 must not be joined.
+_EXACT = {"contract", "nsz"}
+
+
+def _type_bits(typingctx: Any, bits: Any) -> tuple[Any, Any]:
+    """Type a call of ``_from_bits``."""
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), write
+
+
+#: Returns the float32 that has the bits of an int32.
+_from_bits: Any = intrinsic(_type_bits)
+
+
+@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+def _exp(x):  # type: ignore[no-untyped-def]
+    c = _EXP_LO if x < _EXP_LO else x
+    c = _EXP_HI if c > _EXP_HI else c
+    t = c * _LOG2_E
+    t = t if t == t else _ZERO  # NaN has no integer part; it comes back through r
+    k = np.int32(t + (_HALF if t >= _ZERO else -_HALF))
+    whole = np.float32(k)
+    r = (c - whole * _LN2_HI) - whole * _LN2_LO
+    p = _E6 + r * _E7
+    p = _E4 + r * (_E5 + r * p)
+    p = _E2 + r * (_E3 + r * p)
+    p = _ONE + r * (_ONE + r * p)
+    half = k >> np.int32(1)
+    low = _from_bits(np.int32((half + np.int32(127)) << np.int32(23)))
+    high = _from_bits(np.int32((k - half + np.int32(127)) << np.int32(23)))
+    return p * low * high
+
+
+@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+def _erf(x):  # type: ignore[no-untyped-def]
+    c = -_ERF_END if x < -_ERF_END else x
+    c = _ERF_END if c > _ERF_END else c
+    z = c * c
+    p = _P4 + z * (_P5 + z * _P6)
+    p = _P0 + z * (_P1 + z * (_P2 + z * (_P3 + z * p)))
+    q = _ONE + z * (_Q1 + z * (_Q2 + z * (_Q3 + z * (_Q4 + z * _Q5))))
+    v = c * p / q
+    # Exactly one beyond the end: gelu multiplies what is left by x.
+    v = _ONE if x >= _ERF_END else v
+    return -_ONE if x <= -_ERF_END else v
+
+
+@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+def _unit(x):  # type: ignore[no-untyped-def]
+    x = _ZERO if x < _ZERO else x
+    return _ONE if x > _ONE else x
+
+
+@numba.njit(fastmath=_EXACT, **SERIAL)
+def _unary(kind, x, y, alpha, beta):  # type: ignore[no-untyped-def]
+    """Apply one function to a flat array."""
+    if kind == LEAKY_RELU:
+        for i in range(x.size):
+            y[i] = alpha * x[i] if x[i] < _ZERO else x[i]
+    elif kind == SIGMOID:
+        for i in range(x.size):
+            y[i] = _ONE / (_ONE + _exp(-x[i]))
+    elif kind == ERF:
+        for i in range(x.size):
+            y[i] = _erf(x[i])
+    elif kind == GELU:
+        for i in range(x.size):
+            y[i] = _HALF * x[i] * (_ONE + _erf(x[i] * _SQRT_HALF))
+    elif kind == GELU_TANH:
+        for i in range(x.size):
+            v = x[i]
+            u = _GELU_A * (v + _GELU_B * v * v * v)
+            y[i] = v / (_ONE + _exp(-_TWO * u))
+    elif kind == HARD_SIGMOID:
+        for i in range(x.size):
+            y[i] = _unit(alpha * x[i] + beta)
+    elif kind == HARD_SWISH:
+        for i in range(x.size):
+            y[i] = x[i] * _unit(x[i] / _SIX + _HALF)
+    else:
+        for i in range(x.size):
+            y[i] = x[i] / (_ONE + _exp(-x[i]))
+
+
+@numba.njit(fastmath=_EXACT, **SERIAL)
+def _add(a, b, y, lo, hi):  # type: ignore[no-untyped-def]
+    """Add flat arrays and clamp."""
+    for i in range(a.size):
+        v = a[i] + b[i]
+        v = lo if v < lo else v
+        y[i] = hi if v > hi else v
+
+
+@numba.njit(fastmath=_EXACT, **SERIAL)
+def _channel_rows(kind, x, a, b, lo, hi, y, table, channels):  # type: ignore[no-untyped-def]
+    """Apply a function that depends on the channel to the pixels; zero the rest."""
+    ld, width, images, height = table[LD], table[WIDTH], table[IMAGES], table[HEIGHT]
+    for c in range(channels):
+        y[c * ld : c * ld + table[AT]] = _ZERO
+        for image in range(images):
+            for r in range(height):
+                row = image * table[ROWS] + r
+                start = c * ld + table[AT] + row * table[PITCH]
+                if kind == AFFINE:
+                    for p in range(start, start + width):
+                        v = x[p] * a[c] + b[c]
+                        v = lo if v < lo else v
+                        y[p] = hi if v > hi else v
+                elif kind == PRELU:
+                    for p in range(start, start + width):
+                        y[p] = a[c] * x[p] if x[p] < _ZERO else x[p]
+                after = (
+                    table[PITCH] if r + 1 < height
+                    else (table[ROWS] - height + 1) * table[PITCH]
+                )  # fmt: skip
+                end = start + after
+                if image + 1 == images and r + 1 == height:
+                    end = (c + 1) * ld
+                y[start + width : end] = _ZERO
+
+
+@numba.njit(fastmath=_EXACT, **SERIAL)
+def _transpose(x, x_ld, y, y_ld, rows, columns):  # type: ignore[no-untyped-def]
+    """Write ``y[j * y_ld + i] = x[i * x_ld + j]`` by tiles that fit the cache."""
+    tile = 16
+    for top in range(0, rows, tile):
+        bottom = min(top + tile, rows)
+        for left in range(0, columns, tile):
+            for j in range(left, min(left + tile, columns)):
+                for i in range(top, bottom):
+                    y[j * y_ld + i] = x[i * x_ld + j]
+
+
+@numba.njit(fastmath=FASTMATH, **SERIAL)
+def _largest(row):  # type: ignore[no-untyped-def]
+    top = row[0]
+    for i in range(1, row.size):
+        top = row[i] if row[i] > top else top
+    return top
+
+
+@numba.njit(fastmath=FASTMATH, **SERIAL)
+def _sum(row):  # type: ignore[no-untyped-def]
+    total = _ZERO
+    for i in range(row.size):
+        total += row[i]
+    return total
+
+
+@numba.njit(fastmath=_EXACT, **SERIAL)
+def _softmax(x, y, logarithm):  # type: ignore[no-untyped-def]
+    """Normalise every row of a matrix."""
+    for r in range(x.shape[0]):
+        row, out = x[r], y[r]
+        top = _largest(row)
+        for i in range(row.size):
+            out[i] = _exp(row[i] - top)
+        total = _sum(out)
+        if logarithm:
+            shift = top + np.float32(np.log(total))
+            for i in range(row.size):
+                out[i] = row[i] - shift
+        else:
+            scale = _ONE / total
+            for i in range(row.size):
+                out[i] = out[i] * scale
+
+
+@numba.njit(fastmath=FASTMATH, **SERIAL)
+def _layer_norm(x, gamma, beta, eps, y):  # type: ignore[no-untyped-def]
+    """Normalise every row of a matrix; the variance is taken around the mean."""
+    width = np.float32(x.shape[1])
+    for r in range(x.shape[0]):
+        row, out = x[r], y[r]
+        mean = _sum(row) / width
+        variance = _ZERO
+        for i in range(row.size):
+            variance += (row[i] - mean) * (row[i] - mean)
+        scale = _ONE / np.sqrt(variance / width + eps)
+        for i in range(row.size):
+            out[i] = (row[i] - mean) * scale * gamma[i] + beta[i]
+
+
+_F, _M, _V, _I = types.float32[::1], types.float32[:, ::1], types.float32, types.int64
+
+ENTRIES = (
+    Entry(_unary, ((_I, _F, _F, _V, _V),)),
+    Entry(_add, ((_F, _F, _F, _V, _V),)),
+    Entry(_channel_rows, ((_I, _F, _F, _F, _V, _V, _F, types.int64[::1], _I),)),
+    Entry(_transpose, ((_F, _I, _F, _I, _I, _I),)),
+    Entry(_softmax, ((_M, _M, types.boolean),)),
+    Entry(_layer_norm, ((_M, _F, _F, _V, _M),)),
+)
