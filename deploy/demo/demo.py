@@ -172,7 +172,11 @@ def solve(client: Client) -> Solution:
     check(result.converged, f"conjugate gradients ended with {result.status}")
 
     residual = float(np.linalg.norm(b - a @ result.x) / np.linalg.norm(b))
-    check(residual <= TOLERANCE, f"the residual is {residual:.2e}, not {TOLERANCE:g}")
+    # Another order of summation may differ in the last digits of the norm.
+    check(
+        residual <= TOLERANCE * (1 + 1e-6),
+        f"the residual is {residual:.2e}, not {TOLERANCE:g}",
+    )
     return Solution(seconds, error, result.iterations, elapsed, residual)
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 import platformdirs
 from rich.console import Console
 
-from nnz import Client
-
 #: Seconds; the first start on a machine compiles every kernel.
 START_LIMIT, STOP_LIMIT = 270.0, 20.0
 SHOWN_LINES = 30  # of the server's log, when it does not start
@@ -54,22 +52,20 @@ def running(console: Console) -> Iterator[str]:
 def _wait(
     process: subprocess.Popen[bytes], home: Path, log: Path, console: Console
 ) -> str:
-    """Return the URL once the server is ready; show what it says meanwhile."""
+    """Return the URL once the server is ready; show what it is at meanwhile."""
     deadline = time.monotonic() + START_LIMIT
-    said = ""
     with console.status("starting the server") as status:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise ServerFailedError(
                     f"the server ended with {process.returncode}:\n{_tail(log)}"
                 )
-            line = _tail(log, lines=1)
-            if line and line != said:
-                said = line
-                status.update(f"starting the server: {line}")
             url = _url(home)
-            if url is not None and _ready(url):
-                return url
+            if url is not None:
+                ready, detail = _health(url)
+                if ready:
+                    return url
+                status.update(f"starting the server, {detail}")
             time.sleep(0.2)
     raise ServerFailedError(f"not ready after {START_LIMIT:.0f} s:\n{_tail(log)}")
 
@@ -82,13 +78,17 @@ def _url(home: Path) -> str | None:
         return None
 
 
-def _ready(url: str) -> bool:
-    with Client(url, timeout=5.0, retries=0) as client:
-        return client.server.ready()
+def _health(url: str) -> tuple[bool, str]:
+    """Ask whether the server is ready; if not, what it says that it is doing."""
+    try:
+        answer = httpx2.get(f"{url}/v2/health/ready", timeout=5.0, trust_env=False)
+        return answer.is_success, answer.json()["error"] if answer.content else ""
+    except (httpx2.HTTPError, ValueError, KeyError):
+        return False, "not listening yet"
 
 
-def _tail(log: Path, lines: int = SHOWN_LINES) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
