@@ -45,6 +45,13 @@ REQUESTS = [
     ),
     ("GET", "/v1/models/a%2Fb", lambda c: c.models.get("a/b"), MODEL),
     ("GET", "/v1/models/m?version=2", lambda c: c.models.get("m", version="2"), MODEL),
+    ("GET", "/v2/models/m", lambda c: c.models.signature("m"), MODEL),
+    (
+        "GET",
+        "/v2/models/m/versions/2",
+        lambda c: c.models.signature("m", version=2),
+        MODEL,
+    ),
     ("GET", "/v1/models", lambda c: c.models.list(), {"models": [MODEL]}),
     ("POST", "/v1/models/m/load", lambda c: c.models.load("m"), MODEL),
     ("POST", "/v1/models/m/unload", lambda c: c.models.unload("m"), MODEL),
@@ -184,11 +191,12 @@ class TestInfer:
             httpx2.Response(200, json=MODEL), answer_tensors({"y": np.float32([1])})
         )
 
-        connect(server).infer("m", np.zeros((1, 3), np.float32))
+        connect(server).infer("m", [[1, 2, 3]])
 
         paths = [request.url.path for request in server.requests]
-        assert paths == ["/v1/models/m", "/v2/models/m/versions/2/infer"]
+        assert paths == ["/v2/models/m", "/v2/models/m/infer"]
         assert server.json["inputs"][0]["name"] == "x"
+        assert server.json["inputs"][0]["datatype"] == "FP32"
 
 
 class TestMatrices:

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from nnz_service.cli import bench, health, inspect, prune, serve, warm
+from nnz_service.cli import (
+    bench,
+    devices,
+    health,
+    infer,
+    inspect,
+    matrices,
+    models,
+    prune,
+    serve,
+    warm,
+)
 from nnz_service.cli._app import app
 
-__all__ = ["app", "bench", "health", "inspect", "main", "prune", "serve", "warm"]
+__all__ = [
+    "app",
+    "bench",
+    "devices",
+    "health",
+    "infer",
+    "inspect",
+    "main",
+    "matrices",
+    "models",
+    "prune",
+    "serve",
+    "warm",
+]
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
 from nnz import _content, _local
+from nnz import _rules as rules
 from nnz._async_resources import (
     AsyncJobs,
     AsyncMatrices,
@@ -83,8 +84,8 @@ class AsyncClient:
     ) -> dict[str, Array]:
         """Apply a model to arrays; see `nnz.Client.infer`."""
         if not isinstance(feeds, Mapping):
-            model = await self.models.get(name, version=version)
-            return await model.infer(feeds, outputs)
+            signature = await self.models.signature(name, version=version)
+            feeds = rules.feeds(signature, feeds)
         return await self._send(calls.infer(name, feeds, outputs, version))
 
     async def close(self) -> None:

@@ -63,6 +63,12 @@ class AsyncModels:
         """A handle of a model, with its plan; None takes the newest version."""
         return AsyncModel(self._send, await self._send(calls.get_model(name, version)))
 
+    async def signature(
+        self, name: str, *, version: str | int | None = None
+    ) -> ModelInfo:
+        """Inputs and outputs of a model, or of a matrix by its id."""
+        return await self._send(calls.get_signature(name, version))
+
     async def list(self) -> list[ModelInfo]:
         """All models."""
         return await self._send(calls.list_models())

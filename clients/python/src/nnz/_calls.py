@@ -81,6 +81,10 @@ def _path(*segments: str) -> str:
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
+def _of_version(version: str | int | None) -> tuple[str, ...]:
+    return () if version is None else ("versions", str(version))
+
+
 def _given(**params: object) -> dict[str, str]:
     return {name: str(value) for name, value in params.items() if value is not None}
 
@@ -177,6 +181,12 @@ def get_model(name: str, version: str | int | None) -> Call[ModelInfo]:
     )
 
 
+def get_signature(name: str, version: str | int | None) -> Call[ModelInfo]:
+    """Inputs and outputs of whatever `infer` takes: a model or a matrix."""
+    path = _path("v2", "models", name, *_of_version(version))
+    return Call("GET", path, _reader(ModelInfo.of))
+
+
 def list_models() -> Call[list[ModelInfo]]:
     """All models."""
     return Call("GET", "/v1/models", _list_of("models", ModelInfo.of))
@@ -212,11 +222,10 @@ def infer(
     version: str | int | None,
 ) -> Call[dict[str, Array]]:
     """Apply a model, or a matrix, to arrays by input name."""
-    segments = ("versions", str(version)) if version is not None else ()
     headers, content = _tensors.encode(feeds, outputs=outputs)
     return Call(
         "POST",
-        _path("v2", "models", name, *segments, "infer"),
+        _path("v2", "models", name, *_of_version(version), "infer"),
         _outputs,
         headers=headers,
         content=content,

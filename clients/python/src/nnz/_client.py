@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
 from nnz import _local
+from nnz import _rules as rules
 from nnz._calls import Answer, Call
 from nnz._errors import NnzError
 from nnz._resources import Jobs, Matrices, Models, Ops, Server
@@ -87,12 +88,12 @@ class Client:
         Args:
             name: Of the model, or the id of a matrix (input x ``(k, n)``, output y).
             feeds: Arrays by input name. One bare array costs a request more, to learn
-                the name; `models.get` gives a handle that remembers it.
+                the input's name; a handle from `models.get` remembers it.
             outputs: Names of the outputs wanted; None asks for all of them.
             version: Digits; None takes the newest.
         """
         if not isinstance(feeds, Mapping):
-            return self.models.get(name, version=version).infer(feeds, outputs)
+            feeds = rules.feeds(self.models.signature(name, version=version), feeds)
         return self._send(calls.infer(name, feeds, outputs, version))
 
     def close(self) -> None:

@@ -29,8 +29,10 @@ _FILE_TYPES: Mapping[str, dict[str, str]] = {
 class ScipyMatrix(Protocol):
     """Any sparse matrix or array of scipy."""
 
-    shape: Any
-    dtype: Any
+    @property
+    def shape(self) -> Any:
+        """Rows, columns."""
+        ...
 
     def tocsr(self) -> Any:
         """The same matrix in compressed rows."""

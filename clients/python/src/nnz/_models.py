@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnz._tensors import Array
+import numpy as np
+
+from nnz._tensors import Array, dtype_of
 
 #: A job in one of these states will not change any more.
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -27,6 +29,11 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int | None, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of `datatype`."""
+        return dtype_of(self.datatype)
 
     @classmethod
     def of(cls, data: Json) -> TensorSpec:

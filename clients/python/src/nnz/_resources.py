@@ -77,6 +77,10 @@ class Models:
         """
         return Model(self._send, self._send(calls.get_model(name, version)))
 
+    def signature(self, name: str, *, version: str | int | None = None) -> ModelInfo:
+        """Inputs and outputs of a model, or of a matrix by its id."""
+        return self._send(calls.get_signature(name, version))
+
     def list(self) -> list[ModelInfo]:
         """All models."""
         return self._send(calls.list_models())
