@@ -28,7 +28,6 @@ from nnz_service.engine.rows import (
     REDUCE,
     UNARY,
     compute,
-    is_float,
     reduce_axes,
 )
 from nnz_service.engine.windows import window
@@ -322,10 +321,20 @@ def _global(
     return [Spec(x.dtype, (*x.shape[:2], *(1,) * (len(x.shape) - 2)))]
 
 
+def _image(specs: Sequence[Spec | None]) -> Spec:
+    x = _spec(specs, 0)
+    if x.dtype != np.float32 or not 3 <= len(x.shape) <= 4 or 0 in x.shape:
+        raise SettingError(
+            f"a 1-D or 2-D image in FP32 is needed, got {dtype_name(x.dtype)} "
+            f"{list(x.shape)}"
+        )
+    return x
+
+
 def _conv(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
-    x = _spec(specs, 0)
+    x = _image(specs)
     oc, ic, *_ = node.attrs["weight_shape"]
     if len(x.shape) != len(node.attrs["weight_shape"]):
         raise SettingError(
@@ -342,7 +351,7 @@ def _conv(
 def _linear(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
-    x = _spec(specs, 0)
+    [x] = _float(node, specs, values)
     oc, ic = node.attrs["weight_shape"]
     if not x.shape or x.shape[-1] != ic:
         raise SettingError(f"{ic} features are needed, got {list(x.shape)}")
@@ -361,9 +370,7 @@ def _with_residual(found: Spec, specs: Sequence[Spec | None]) -> Spec:
 def _pool(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
-    x = _spec(specs, 0)
-    if not 3 <= len(x.shape) <= 4:
-        raise SettingError(f"a 1-D or 2-D image is needed, got {list(x.shape)}")
+    x = _image(specs)
     return [Spec(x.dtype, (*x.shape[:2], *window(node, x.shape[2:]).sizes))]
 
 
@@ -393,10 +400,3 @@ RULES: dict[str, Rule] = {
     "Linear": _linear,
 }
 
-
-def specs_of(arrays: Mapping[str, Array]) -> dict[str, Spec]:
-    """The specs of some arrays."""
-    return {name: Spec(a.dtype, a.shape) for name, a in arrays.items()}
-
-
-__all__ = ["RULES", "Facts", "Spec", "infer", "is_float", "specs_of"]

@@ -46,7 +46,7 @@ class Layer:
         prepared: Packed weights, ready to bind.
         spec: Geometry and clamp that they were packed with.
         shape: Shape of the weights.
-        zeros_kept_out: Share of weights that are not zero.
+        density: Share of weights that are not zero.
         blocks_found: Blocks whose pattern the zeros follow.
         block: The chosen block, None for dense.
         reason: The choice in words.
@@ -56,7 +56,7 @@ class Layer:
     prepared: PreparedConv[Array]
     spec: ConvSpec
     shape: Shape
-    zeros_kept_out: float
+    density: float
     blocks_found: tuple[int, ...]
     block: int | None
     reason: str

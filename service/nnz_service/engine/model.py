@@ -1,0 +1,409 @@
+"""A loaded model: what it takes and gives, and how to run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnz_kernels.backends import Backend, use_cache
+from nnz_kernels.backends import load as load_kernels
+from nnz_kernels.errors import BackendUnavailableError, ShapeError
+from nnz_service.engine.batching import is_batchable
+from nnz_service.engine.executor import Executor
+from nnz_service.engine.graph import DTYPES, Array, Graph, TensorInfo, dtype_name
+from nnz_service.engine.onnx_import import import_model
+from nnz_service.engine.operations import lower
+from nnz_service.engine.passes import normalise, optimise
+from nnz_service.engine.passes.sparsify import Layer
+from nnz_service.engine.shapes import Facts, Spec, infer
+from nnz_service.errors import (
+    ImpossibleError,
+    InvalidInputError,
+    InvalidModelError,
+    ServiceError,
+    UnsupportedModelError,
+)
+
+if TYPE_CHECKING:
+    from nnz_kernels.api import Kernels
+
+#: Sets of input shapes whose plans are kept.
+BOUND = 16
+#: Bytes of arena up to which requests may be joined, and rows of a joined batch.
+BATCH_BYTES, BATCH_ROWS = 512 << 20, 128
+
+#: Sizes tried for free axes besides the batch, until a model accepts one.
+_SIZES = (64, 224, 128, 32, 256, 320, 16, 512, 1024, 8, 4, 2, 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Probes:
+    """Facts for inputs of sizes that differ in every free axis.
+
+    Args:
+        main: Batch 1, what `explain` shows.
+        several: Two sets in which all free axes differ.
+        batches: Two sets that differ in the batch alone; none if it is not free.
+    """
+
+    main: Facts
+    several: tuple[Facts, ...]
+    batches: tuple[Facts, Facts] | None
+
+
+def load(
+    source: str | Path | bytes,
+    backend: str = "auto",
+    threads: int | None = 1,
+    precision: str = "fp32",
+    cache_dir: str | Path | None = None,
+) -> Model:
+    """Load an ONNX model.
+
+    Args:
+        source: A file, or the bytes of one.
+        backend: ``cpu``, ``reference`` (slow, for comparison) or ``auto``, the best
+            that is here.
+        threads: Threads that one run may use; None for all cores.
+        precision: ``fp32``, the only one so far.
+        cache_dir: Folder for compiled kernels; by default $NUMBA_CACHE_DIR or the
+            user's cache folder. It counts for the first model of a process.
+
+    Raises:
+        InvalidModelError: The file is broken; the message says where.
+        UnsupportedModelError: The engine cannot run it; all such nodes are named.
+        ImpossibleError: There is no such back-end or precision here.
+    """
+    if precision != "fp32":
+        raise ImpossibleError(f"precision {precision!r}: only 'fp32' is supported")
+    if threads is not None and threads < 1:
+        raise ImpossibleError(f"threads must be at least 1 or None, got {threads}")
+    if cache_dir is not None:
+        use_cache(Path(cache_dir) / "numba")
+    graph = import_model(source)
+    kernels = _kernels(backend)
+    exact = load_kernels(Backend.REFERENCE)
+    normalise(graph, exact)
+    layers = optimise(graph, kernels, exact, lambda g: _probe(g, exact).several)
+    return Model(graph, layers, kernels, exact, threads or _cores())
+
+
+def inspect(source: str | Path | bytes) -> dict[str, Any]:
+    """Look at a model without packing its weights or loading a back-end.
+
+    Returns:
+        inputs and outputs, each a list of {name, datatype, shape} with -1 for a free
+        axis; nodes, their number; parameters, the number of weights.
+
+    Raises:
+        InvalidModelError: The file is broken.
+        UnsupportedModelError: The engine cannot run it; all such nodes are named.
+    """
+    graph = import_model(source)
+    nodes = len(graph.nodes)
+    parameters = sum(a.size for a in graph.constants.values() if a.dtype.kind == "f")
+    exact = load_kernels(Backend.REFERENCE)
+    normalise(graph, exact)
+    outputs = _signature(graph, _probe(graph, exact))
+    return {
+        "inputs": [_as_json(info) for info in graph.inputs],
+        "outputs": [_as_json(info) for info in outputs],
+        "nodes": nodes,
+        "parameters": int(parameters),
+    }
+
+
+class Model:
+    """A model that is ready to run; made by `load`.
+
+    Args:
+        graph: Optimised.
+        layers: Packed layers.
+        kernels: The back-end that runs it.
+        exact: The reference back-end.
+        threads: Threads of one run.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        layers: Mapping[str, Layer],
+        kernels: Kernels[Array],
+        exact: Kernels[Array],
+        threads: int,
+    ) -> None:
+        self._graph = graph
+        self._layers = layers
+        self._kernels = kernels
+        self._exact = exact
+        self._threads = threads
+        self._bound: OrderedDict[tuple[Any, ...], Executor] = OrderedDict()
+        self._lock = threading.Lock()
+        self._times: dict[str, float] = {}
+        probes = _probe(graph, exact)
+        self.inputs = graph.inputs
+        self.outputs = _signature(graph, probes)
+        self._main = probes.main
+        self._shown = self._bind(probes.main)
+        self.max_batch = self._largest_batch(probes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held for weights, indices and other constants."""
+        packed = sum(layer.prepared.nbytes for layer in self._layers.values())
+        return packed + sum(a.nbytes for a in self._graph.constants.values())
+
+    @property
+    def fallbacks(self) -> int:
+        """Sparse layers that run dense because they failed their check at load."""
+        return sum(layer.fell_back for layer in self._layers.values())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs; may be called from several threads at once.
+
+        Args:
+            feeds: An array for every input, of its type and shape.
+
+        Returns:
+            Fresh arrays by the names of the outputs.
+
+        Raises:
+            InvalidInputError: An input is missing, unknown, or of another type or
+                shape; the message says what is expected.
+        """
+        arrays = self._check(feeds)
+        return self._executor(arrays).run(arrays)
+
+    def measure(self, feeds: Mapping[str, Array], rounds: int = 5) -> None:
+        """Time every step for `explain`: the median of some runs on these inputs."""
+        arrays = self._check(feeds)
+        executor = self._executor(arrays)
+        executor.timed(arrays)
+        runs = [executor.timed(arrays) for _ in range(rounds)]
+        self._times = {}
+        for step, took in zip(executor.plan.steps, zip(*runs, strict=True), strict=True):
+            key = f"{step.name}:{step.kernel}"
+            self._times[key] = self._times.get(key, 0.0) + float(np.median(took))
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Describe every step of a plan, one row each, for batch 1.
+
+        Returns:
+            Rows of name, op, shape (of the result), weights (their shape), density,
+            block, blocks_found, bytes, dense_bytes, kernel, reason and ms, the measured
+            time, None before `measure`. Steps without weights have None there.
+        """
+        rows = []
+        for step in self._shown.plan.steps:
+            layer = self._layers.get(step.name)
+            layer = layer if step.op in ("Conv", "Linear") else None
+            times = self._times.get(f"{step.name}:{step.kernel}")
+            rows.append(_row(step, layer, self._shape_of(step), times))
+        return rows
+
+    def _shape_of(self, step: Any) -> list[int]:
+        maker = next((n for n in self._graph.nodes if n.name == step.name), None)
+        name = maker.output if maker is not None else step.name
+        return list(self._main.shape(name))
+
+    # -- inputs ---------------------------------------------------------------------
+
+    def _check(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        wanted = {info.name: info for info in self.inputs}
+        wrong = sorted(set(wanted) ^ set(feeds))
+        if wrong:
+            raise InvalidInputError(
+                f"inputs {sorted(feeds)} were given, {sorted(wanted)} are expected"
+            )
+        sizes: dict[str, int] = {}
+        found: dict[str, Array] = {}
+        for name, info in wanted.items():
+            array = np.asarray(feeds[name])
+            self._check_one(info, array, sizes)
+            found[name] = np.ascontiguousarray(array)
+        return found
+
+    def _check_one(
+        self, info: TensorInfo, array: Array, sizes: dict[str, int]
+    ) -> None:
+        shape = ["?" if d is None else d for d in info.shape]
+        wanted = f"{info.dtype} {shape}".replace("'", "")
+        given = f"{dtype_name(array.dtype)} {list(array.shape)}"
+        fits = len(array.shape) == len(info.shape) and all(
+            w is None or w == g for w, g in zip(info.shape, array.shape, strict=True)
+        )
+        if array.dtype != DTYPES[info.dtype] or not fits:
+            raise InvalidInputError(
+                f"input {info.name!r} is {given}, but must be {wanted}"
+            )
+        if 0 in array.shape:
+            raise InvalidInputError(
+                f"input {info.name!r} is empty: {given}; every axis must be at least 1"
+            )
+        symbols = self._graph.free_axes[info.name]
+        for symbol, size in zip(symbols, array.shape, strict=True):
+            if symbol is not None and sizes.setdefault(symbol, size) != size:
+                raise InvalidInputError(
+                    f"input {info.name!r} is {given}, but axis {symbol} is "
+                    f"{sizes[symbol]} in another input"
+                )
+
+    # -- plans ----------------------------------------------------------------------
+
+    def _executor(self, arrays: Mapping[str, Array]) -> Executor:
+        key = tuple(arrays[info.name].shape for info in self.inputs)
+        with self._lock:
+            found = self._bound.get(key)
+            if found is not None:
+                self._bound.move_to_end(key)
+                return found
+        specs = {name: Spec(a.dtype, a.shape) for name, a in arrays.items()}
+        try:
+            made = self._bind(infer(self._graph, specs, self._exact))
+        except (InvalidModelError, UnsupportedModelError, ShapeError) as exc:
+            raise InvalidInputError(
+                f"the model cannot run on inputs of shapes {list(key)}: {exc}"
+            ) from exc
+        with self._lock:
+            self._bound[key] = made
+            while len(self._bound) > BOUND:
+                self._bound.popitem(last=False)
+        return made
+
+    def _bind(self, facts: Facts) -> Executor:
+        plan = lower(self._graph, facts, self._layers, self._kernels, self._threads)
+        return Executor(plan)
+
+    def _largest_batch(self, probes: _Probes) -> int:
+        if probes.batches is None or not is_batchable(self._graph, *probes.batches):
+            return 0
+        each = max(self._shown.plan.arena_bytes, 1)
+        return max(1, min(BATCH_ROWS, BATCH_BYTES // each))
+
+
+def _kernels(backend: str) -> Kernels[Array]:
+    wanted = "cpu" if backend == "auto" else backend
+    try:
+        return load_kernels(Backend(wanted))
+    except ValueError as exc:
+        names = ", ".join(["auto", *Backend])
+        raise ImpossibleError(f"back-end {backend!r}: there are {names}") from exc
+    except BackendUnavailableError as exc:
+        raise ImpossibleError(f"back-end {backend!r} is not available: {exc}") from exc
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _probe(graph: Graph, exact: Kernels[Array]) -> _Probes:
+    """Infer shapes for sizes that the model accepts.
+
+    Raises:
+        InvalidModelError: It accepts none; the message is that for the first try.
+    """
+    symbols = list(
+        dict.fromkeys(s for axes in graph.free_axes.values() for s in axes if s)
+    )
+    batch = {axes[0] for axes in graph.free_axes.values() if axes and axes[0]}
+
+    def sizes(base: int, first: int, step: int) -> dict[str, int]:
+        places = itertools.count()
+        return {
+            s: first + i if s in batch else base + step * next(places)
+            for i, s in enumerate(symbols)
+        }
+
+    fault: ServiceError | None = None
+    for base in _SIZES:
+        try:
+            main = _infer(graph, sizes(base, 1, 0), exact)
+            several = [_infer(graph, sizes(base, 2, 0), exact)]
+        except (InvalidModelError, UnsupportedModelError) as exc:
+            fault = fault or exc
+            if len(symbols) == len(batch):
+                break
+            continue
+        several = _distinct(graph, exact, sizes, base) or several
+        batches = None
+        if len(batch) == 1:
+            pair = [_infer(graph, sizes(base, n, 0), exact) for n in (2, 3)]
+            batches = (pair[0], pair[1])
+        return _Probes(main, tuple(several), batches)
+    raise fault or InvalidModelError("the model accepts no input")
+
+
+def _distinct(graph: Graph, exact: Kernels[Array], sizes: Any, base: int) -> list[Facts]:
+    """Facts for two sets of sizes in which no two free axes are alike, if possible."""
+    for step in (32, 16, 8, 1):
+        try:
+            return [
+                _infer(graph, sizes(base + step, 2, step), exact),
+                _infer(graph, sizes(base + 2 * step, 3, 2 * step), exact),
+            ]
+        except (InvalidModelError, UnsupportedModelError):
+            continue
+    return []
+
+
+def _infer(graph: Graph, sizes: Mapping[str, int], exact: Kernels[Array]) -> Facts:
+    specs = {}
+    for info in graph.inputs:
+        symbols = graph.free_axes[info.name]
+        shape = tuple(
+            d if d is not None else sizes[s or ""]
+            for d, s in zip(info.shape, symbols, strict=True)
+        )
+        specs[info.name] = Spec(DTYPES[info.dtype], shape)
+    return infer(graph, specs, exact)
+
+
+def _signature(graph: Graph, probes: _Probes) -> tuple[TensorInfo, ...]:
+    """Outputs with the axes free that differ between inputs of different sizes."""
+    infos = []
+    facts: Sequence[Facts] = (probes.main, *probes.several, *(probes.batches or ()))
+    for info in graph.outputs:
+        specs = [f.specs[info.name] for f in facts]
+        if len({len(s.shape) for s in specs}) > 1:
+            raise UnsupportedModelError(
+                f"output {info.name!r} has a rank that depends on the size of inputs"
+            )
+        shape = tuple(
+            d[0] if len(set(d)) == 1 else None
+            for d in zip(*(s.shape for s in specs), strict=True)
+        )
+        infos.append(TensorInfo(info.name, dtype_name(specs[0].dtype), shape))
+    return tuple(infos)
+
+
+def _as_json(info: TensorInfo) -> dict[str, Any]:
+    shape = [-1 if d is None else d for d in info.shape]
+    return {"name": info.name, "datatype": info.dtype, "shape": shape}
+
+
+def _row(
+    step: Any, layer: Layer | None, shape: list[int], ms: float | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": step.name, "op": step.op, "shape": shape}
+    if layer is None:
+        row |= dict.fromkeys(("weights", "density", "block", "bytes", "dense_bytes"))
+        row |= {"blocks_found": [], "reason": ""}
+    else:
+        row |= {
+            "weights": list(layer.shape),
+            "density": layer.density,
+            "block": layer.block,
+            "blocks_found": list(layer.blocks_found),
+            "bytes": layer.prepared.nbytes,
+            "dense_bytes": layer.dense_bytes,
+            "reason": layer.reason,
+        }
+    return {**row, "kernel": step.kernel, "ms": ms}

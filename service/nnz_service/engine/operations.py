@@ -1,0 +1,296 @@
+"""How each family of operations becomes steps of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnz_kernels.api.pointwise import ZERO_KEEPING_KINDS
+from nnz_kernels.api.pool import PoolSpec
+from nnz_kernels.planes import token_grid
+from nnz_service.engine.graph import Array, Graph, Node
+from nnz_service.engine.lowering import Lowering, Planes
+from nnz_service.engine.passes.fuse import per_channel
+from nnz_service.engine.passes.layout import image_size
+from nnz_service.engine.passes.sparsify import Layer
+from nnz_service.engine.plan import Plan
+from nnz_service.engine.rows import BINARY, UNARY, reduce_axes, unary_settings
+from nnz_service.engine.shapes import Facts
+from nnz_service.engine.windows import window
+
+if TYPE_CHECKING:
+    from nnz_kernels.api import Kernels
+
+Lower = Callable[[Lowering, Node], bool]
+
+
+def lower(
+    graph: Graph,
+    facts: Facts,
+    layers: Mapping[str, Layer],
+    kernels: Kernels[Array],
+    threads: int,
+) -> Plan:
+    """Turn an optimised graph into a plan for the shapes of `facts`."""
+    state = Lowering(graph, facts, layers, kernels, threads)
+    for node in graph.nodes:
+        if all(name in facts.values for name in node.outputs if name):
+            continue
+        special = _LOWER.get(node.op)
+        if special is None or not special(state, node):
+            state.plain(node)
+    return state.finish(graph)
+
+
+def _layer(state: Lowering, node: Node) -> bool:
+    layer = state.layers[node.name]
+    if node.op == "Conv":
+        x = state.image(node.inputs[0])
+        n, c, *_ = state.shape(node.output)
+        h, w = image_size(state.shape(node.output))
+        y = state.new_planes(state.grids.image(n, h, w), c)
+        residual = state.image(node.inputs[1]) if len(node.inputs) > 1 else None
+    else:
+        x = state.tokens(node.inputs[0])
+        y = state.new_planes(x.grid, layer.shape[0])
+        residual = state.tokens(node.inputs[1]) if len(node.inputs) > 1 else None
+    bound = layer.prepared.bind(x.grid, y.grid)
+    scratch = state.build.flat(bound.scratch)
+    threads = state.threads
+
+    def run(x: Array, y: Array, scratch: Array) -> None:
+        bound.run(x, y, None, scratch, threads=threads)
+
+    def run_residual(x: Array, y: Array, scratch: Array, residual: Array) -> None:
+        bound.run(x, y, residual, scratch, threads=threads)
+
+    slots = [x.slot, y.slot, scratch]
+    if residual is None:
+        call: Callable[..., None] = run
+    else:
+        call = run_residual
+        slots.append(residual.slot)
+    state.build.step(node.name, node.op, layer.prepared.kernel, call, *slots)
+    (state.set_image if node.op == "Conv" else state.set_tokens)(node.output, y)
+    return True
+
+
+def _pool(state: Lowering, node: Node) -> bool:
+    x = state.image(node.inputs[0])
+    at = window(node, state.shape(node.inputs[0])[2:]).as_2d()
+    n, c, *_ = state.shape(node.output)
+    h, w = at.sizes
+    y = state.new_planes(state.grids.image(n, h, w), c)
+    spec = PoolSpec(
+        kernel=(at.kernel[0], at.kernel[1]),
+        strides=(at.strides[0], at.strides[1]),
+        pads=at.pads,
+        dilations=(at.dilations[0], at.dilations[1]),
+        count_include_pad=bool(node.attrs.get("count_include_pad", 0)),
+    )
+    run = (
+        state.kernels.max_pool if node.op == "MaxPool" else state.kernels.average_pool
+    )
+    threads = state.threads
+
+    def call(source: Array, target: Array) -> None:
+        run(source, x.grid, target, y.grid, c, spec, threads=threads)
+
+    state.build.step(node.name, node.op, run.__name__, call, x.slot, y.slot)
+    state.set_image(node.output, y)
+    return True
+
+
+def _global_pool(state: Lowering, node: Node) -> bool:
+    shape = state.shape(node.inputs[0])
+    if len(shape) not in (3, 4) or state.value(node.inputs[0]).planes is None:
+        return False
+    if state.value(node.inputs[0]).image is None:
+        return False
+    if node.op == "ReduceMean":
+        known = state.facts.values
+        axes = known.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        if reduce_axes(node, len(shape), axes) != tuple(range(2, len(shape))):
+            return False
+    x = state.image(node.inputs[0])
+    y = state.new_planes(token_grid(shape[0]), shape[1])
+    run, threads = state.kernels.global_average_pool, state.threads
+
+    def call(source: Array, target: Array) -> None:
+        run(source, x.grid, target, y.grid, x.channels, threads=threads)
+
+    state.build.step(node.name, node.op, "global_average_pool", call, x.slot, y.slot)
+    kept = len(state.shape(node.output)) == len(shape)
+    (state.set_image if kept else state.set_tokens)(node.output, y)
+    return True
+
+
+def _unary(state: Lowering, node: Node) -> bool:
+    x = state.value(node.inputs[0]).planes
+    if x is None:
+        return False
+    if node.op == "Clip":
+        kind, alpha, beta = "clip", node.attrs["lo"], node.attrs["hi"]
+        keeps = alpha <= 0.0 <= beta
+    else:
+        kind, alpha, beta = unary_settings(node)
+        keeps = kind in ZERO_KEEPING_KINDS
+    y = state.new_planes(x.grid, x.channels)
+    kernels: Any = state.kernels
+
+    def call(source: Array, target: Array) -> None:
+        kernels.unary(kind, source, target, alpha=alpha, beta=beta)
+        if not keeps:
+            kernels.zero_border(target, y.grid, y.channels)
+
+    state.build.step(node.name, node.op, kind, call, x.slot, y.slot)
+    state.set_like(node.output, node.inputs[0], y)
+    return True
+
+
+def _binary(state: Lowering, node: Node) -> bool:
+    a, b = (state.value(name).planes for name in node.inputs)
+    if a is not None and b is not None:
+        return _add(state, node, a, b)
+    for planes, other in ((a, node.inputs[1]), (b, node.inputs[0])):
+        known = state.facts.values.get(other)
+        if planes is not None and known is not None:
+            return _affine(state, node, planes, known, constant_first=planes is b)
+    return False
+
+
+def _add(state: Lowering, node: Node, a: Planes, b: Planes) -> bool:
+    same = a.grid == b.grid and a.channels == b.channels
+    shapes = {state.shape(name) for name in node.inputs}
+    if node.op != "Add" or not same or len(shapes) != 1:
+        return False
+    y = state.new_planes(a.grid, a.channels)
+    kernels = state.kernels
+
+    def call(left: Array, right: Array, target: Array) -> None:
+        kernels.add_planes(left, right, target, -np.inf, np.inf)
+
+    state.build.step(node.name, node.op, "add_planes", call, a.slot, b.slot, y.slot)
+    state.set_like(node.output, node.inputs[0], y)
+    return True
+
+
+def _affine(
+    state: Lowering, node: Node, x: Planes, known: Array, *, constant_first: bool
+) -> bool:
+    shape = state.shape(node.output)
+    source = node.inputs[1 if constant_first else 0]
+    if state.shape(source) != shape or known.dtype != np.float32:
+        return False
+    axis = 1 if state.value(source).image is not None else len(shape) - 1
+    vector = per_channel(known, len(shape), axis, x.channels)
+    if vector is None or (constant_first and node.op == "Div"):
+        return False
+    ones, zeros = np.ones_like(vector), np.zeros_like(vector)
+    if node.op == "Add":
+        scale, shift = ones, vector
+    elif node.op == "Sub":
+        scale, shift = (-ones, vector) if constant_first else (ones, -vector)
+    elif node.op == "Mul":
+        scale, shift = vector, zeros
+    elif node.op == "Div" and np.all(vector):
+        scale, shift = (1.0 / vector).astype(np.float32), zeros
+    else:
+        return False
+    return _channel_affine(state, node, source, scale, shift)
+
+
+def _channel_affine(
+    state: Lowering, node: Node, source: str, scale: Array, shift: Array
+) -> bool:
+    x = state.value(source).planes
+    if x is None:
+        return False
+    y = state.new_planes(x.grid, x.channels)
+    kernels = state.kernels
+    scale, shift = np.array(scale, np.float32), np.array(shift, np.float32)
+
+    def call(pixels: Array, target: Array) -> None:
+        kernels.channel_affine(
+            pixels, scale, shift, -np.inf, np.inf, target, y.grid, y.channels
+        )
+
+    state.build.step(node.name, node.op, "channel_affine", call, x.slot, y.slot)
+    state.set_like(node.output, source, y)
+    return True
+
+
+def _batch_norm(state: Lowering, node: Node) -> bool:
+    value = state.value(node.inputs[0])
+    # In tokens the channels are the last axis, here they are the second.
+    if value.image is None and len(state.shape(node.output)) != 2:
+        return False
+    scale, shift = (state.facts.values[name] for name in node.inputs[1:])
+    return _channel_affine(state, node, node.inputs[0], scale, shift)
+
+
+def _prelu(state: Lowering, node: Node) -> bool:
+    x = state.value(node.inputs[0]).planes
+    known = state.facts.values.get(node.inputs[1])
+    shape = state.shape(node.output)
+    if x is None or known is None or state.value(node.inputs[0]).image is None:
+        return False
+    found = per_channel(known, len(shape), 1, x.channels)
+    if found is None:
+        return False
+    slope = np.array(found, np.float32)
+    y = state.new_planes(x.grid, x.channels)
+    kernels = state.kernels
+
+    def call(source: Array, target: Array) -> None:
+        kernels.prelu(source, slope, target, y.grid, y.channels)
+
+    state.build.step(node.name, node.op, "prelu", call, x.slot, y.slot)
+    state.set_image(node.output, y)
+    return True
+
+
+def _concat(state: Lowering, node: Node) -> bool:
+    shape = state.shape(node.output)
+    parts = [state.value(name).image for name in node.inputs]
+    homes = [state.value(name).planes for name in node.inputs]
+    if len(shape) not in (3, 4) or node.attrs["axis"] % len(shape) != 1:
+        return False
+    known = [p for p in parts if p is not None]
+    if len(known) != len(parts) or None in homes:
+        return False
+    if len({p.grid for p in known}) != 1:
+        return False
+    y = state.new_planes(known[0].grid, shape[1])
+    ld = y.grid.ld
+
+    def call(*arrays: Array) -> None:
+        *sources, target = arrays
+        start = 0
+        for source, planes in zip(sources, known, strict=True):
+            floats = planes.channels * ld
+            target[start : start + floats] = source[:floats]
+            start += floats
+        target[start:] = 0.0
+
+    slots = [p.slot for p in known]
+    state.build.step(node.name, node.op, "copy", call, *slots, y.slot)
+    state.set_image(node.output, y)
+    return True
+
+
+_LOWER: dict[str, Lower] = {
+    **dict.fromkeys((*UNARY, "Clip"), _unary),
+    **dict.fromkeys(BINARY, _binary),
+    "Conv": _layer,
+    "Linear": _layer,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalAveragePool": _global_pool,
+    "ReduceMean": _global_pool,
+    "ChannelAffine": _batch_norm,
+    "PRelu": _prelu,
+    "Concat": _concat,
+}
