@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from nnz_service.errors import ImpossibleError, InvalidInputError
 Arrays = dict[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: Largest relative difference (2-norm) between two systems that compute the same.
+TOLERANCE = 1e-4
 #: Seconds between two timed runs: long enough for the threads of the one before to
 #: stop spinning for more work, which would take cores from the one after.
 PAUSE = 0.004
@@ -53,6 +57,13 @@ class System:
     run: Callable[[Arrays], Mapping[str, NDArray[Any]]]
     inputs: dict[str, tuple[str, tuple[int | None, ...]]]
     weight_bytes: int | None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def open_system(name: str, path: str, threads: int) -> System:
@@ -111,6 +122,8 @@ def input_shapes(system: System, batch: int, given: Sequence[str]) -> Shapes:
         if name not in system.inputs:
             known = ", ".join(system.inputs)
             raise InvalidInputError(f"no input {name!r} in {text!r}; there are {known}")
+        if not all(e.isdecimal() and int(e) > 0 for e in extents.split("x")):
+            raise InvalidInputError(f"{text!r}: extents are positive numbers, 1x3x8x8")
         shapes[name] = tuple(int(extent) for extent in extents.split("x"))
     for name, (_, shape) in system.inputs.items():
         first = batch if shape and shape[0] is None else None
@@ -155,6 +168,37 @@ def difference(
         gap = float(np.linalg.norm(got - want)) / scale
         worst = max(worst, gap if np.isfinite(gap) else float("inf"))
     return worst
+
+
+def compare(systems: Sequence[System], shapes: Shapes, seeds: Sequence[int]) -> float:
+    """Run all systems on the same inputs; return the largest difference to the first.
+
+    Args:
+        systems: At least one; alone it agrees with itself.
+        shapes: Of the inputs.
+        seeds: One set of inputs each.
+    """
+    worst = 0.0
+    for seed in seeds:
+        feeds = draw(systems[0], shapes, seed)
+        answers = [system.run(feeds) for system in systems]
+        worst = max([worst, *(difference(answers[0], other) for other in answers[1:])])
+    return worst
+
+
+def verdict(
+    gap: float, ours: Sequence[float], theirs: Sequence[float]
+) -> dict[str, Any]:
+    """Say how many times as long the peer takes, if it computes the same.
+
+    Args:
+        gap: Largest relative difference of the answers.
+        ours: Milliseconds of each round.
+        theirs: The same of the peer.
+    """
+    agrees = gap <= TOLERANCE
+    ratio = statistics.median(theirs) / statistics.median(ours) if agrees else None
+    return {"max_relative_difference": gap, "agrees": agrees, "ratio": ratio}
 
 
 def interleave(
