@@ -12,15 +12,16 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from nnz_service.dataplane import Dataplane
+from nnz_service.dataplane.admission import Admission
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
-from nnz_service.repository.catalog import Repository
+from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
 from nnz_service.web.deps import Parts
 from nnz_service.web.limits import Limits
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
-from nnz_service.web.middleware.gate import Admission, Gate
+from nnz_service.web.middleware.gate import Gate
 from nnz_service.web.routers import ROUTERS
 from nnz_service.web.schemas import BODIES
 

@@ -6,11 +6,12 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from starlette.requests import Request
 
 from nnz_service.errors import MalformedError, TooLargeError, UnsupportedMediaError
-from nnz_service.web.codecs import Body
+from nnz_service.web.codecs import Body, read_object
 from nnz_service.web.stages import stages_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -35,7 +36,7 @@ async def read_body(request: Request, limit: int) -> Body:
         MalformedError: The header length or the compressed stream is broken.
         UnsupportedMediaError: The content encoding is unknown.
     """
-    header = _header_length(request)
+    header = header_length(request)
     stages = stages_of(request)
     with stages.measure("receive"):
         data = bytearray(-(header or 0) % _ALIGN)
@@ -49,6 +50,8 @@ async def read_body(request: Request, limit: int) -> Body:
                 data = await asyncio.to_thread(_inflate, data, pad, window, limit)
             else:
                 data = _inflate(data, pad, window, limit)
+    if stages.reservation is not None:
+        stages.reservation.true_up(len(data))
     return Body(memoryview(data)[pad:], header)
 
 
@@ -96,7 +99,12 @@ async def stream_body(request: Request, write: Callable[[bytes], None]) -> None:
         inflater.finish()
 
 
-def _header_length(request: Request) -> int | None:
+def header_length(request: Request) -> int | None:
+    """Return the length of the JSON part, None when the header is not there.
+
+    Raises:
+        MalformedError: It is not a number.
+    """
     text = request.headers.get(HEADER_LENGTH)
     if text is None:
         return None
@@ -155,3 +163,14 @@ class Inflater:
         """
         if not self._stream.eof:
             raise MalformedError("the compressed body ends too early")
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """Receive a small JSON object; an empty body is an empty object.
+
+    Raises:
+        MalformedError: It is not a JSON object.
+        TooLargeError: It is longer than `limit`.
+    """
+    body = await read_body(request, limit)
+    return read_object(body.data, limit) if len(body.data) else {}

@@ -68,6 +68,20 @@ class TensorRequest:
         """The caller's own name for the request, given back in the answer."""
         return self.fields.get("id")
 
+    @property
+    def timeout(self) -> int | None:
+        """Microseconds after which the caller has no use for the answer.
+
+        Raises:
+            MalformedError: It is not such a number.
+        """
+        value = self.parameters.get("timeout")
+        if value is not None and (not _is_int(value) or value < 0):
+            raise MalformedError(
+                f"parameters.timeout is {value!r}; it must be microseconds, 0 or more"
+            )
+        return value
+
     def wants_binary(self, name: str, default: bool) -> bool:
         """Say whether output `name` goes out as bytes."""
         for wanted in self.outputs:
@@ -107,6 +121,8 @@ def read_tensors(body: Body, max_json: int) -> TensorRequest:
         ImpossibleError: It asks for what the protocol has and nnz has not.
         TooLargeError: The JSON part is longer than `max_json`.
     """
+    if not len(body.data):
+        raise MalformedError("the body is empty; it must be a JSON object with inputs")
     header = len(body.data) if body.header is None else body.header
     if not 0 < header <= len(body.data):
         raise MalformedError(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from nnz_service.dataplane import Dataplane, Reply, Tensors
+from nnz_service.errors import ServiceError
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
+from nnz_service.repository import Repository
 from nnz_service.web.limits import Limits
 from nnz_service.web.stages import stages_of
 
-if TYPE_CHECKING:
-    from nnz_service.repository.catalog import Repository
-
+_WITHOUT_BODY = frozenset({"GET", "DELETE"})
+#: A worker that is slower to wake finds the job by itself.
+_WAKE_SECONDS = 5.0
 T = TypeVar("T")
 
 
@@ -51,13 +54,22 @@ class Parts:
         stages.add(reply.timings)
         return reply
 
+    async def wake(self) -> None:
+        """Tell the worker that jobs changed; without it, it looks a little later."""
+        with contextlib.suppress(ServiceError):
+            await self.dataplane.call("wake", {}, timeout=_WAKE_SECONDS)
+
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, but cancel it when the client leaves.
 
+    While a body is still to be read nobody watches: the watch would swallow it.
+
     Raises:
         ClientDisconnect: The client left.
     """
+    if request.method not in _WITHOUT_BODY and not stages_of(request).received:
+        return await work
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_gone(request))
     try:

@@ -93,12 +93,29 @@ def tensor_answers(model: type[BaseModel], *codes: int) -> Responses:
     }
 
 
+def header_parameter() -> Spec:
+    """Describe the header that says where the JSON part of a body ends."""
+    return {"in": "header", "name": HEADER_LENGTH, "required": False, **_LENGTH}
+
+
+def idempotency_parameter() -> Spec:
+    """Describe the header that makes a submission safe to repeat."""
+    return {
+        "in": "header",
+        "name": "Idempotency-Key",
+        "required": False,
+        "description": "The same key and body give the same job; the same key with "
+        "another body is a 422.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    }
+
+
 def tensor_body(model: type[BaseModel], example: Spec, *more: Spec) -> Spec:
     """Describe a body with tensors; `more` are further parameters."""
     encoding = {"type": "string", "enum": ["gzip", "deflate", "identity"]}
     return {
         "parameters": [
-            {"in": "header", "name": HEADER_LENGTH, "required": False, **_LENGTH},
+            header_parameter(),
             {"in": "header", "name": "Content-Encoding", "schema": encoding},
             *more,
         ],

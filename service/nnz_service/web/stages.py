@@ -9,6 +9,8 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from nnz_service.dataplane.admission import Reservation
+
 
 class Stages:
     """Seconds of each stage of one request, in the order in which they began."""
@@ -17,6 +19,10 @@ class Stages:
         self.began = time.perf_counter()
         self.deadline: float | None = None
         self.servable = ""
+        #: Whether the whole body has arrived; what comes then is only the departure.
+        self.received = False
+        #: What admission holds for the request, until it ends.
+        self.reservation: Reservation | None = None
         self._seconds: dict[str, float] = {}
 
     @contextmanager

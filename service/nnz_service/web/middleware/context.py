@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 
@@ -10,12 +9,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nnz_service import logs
 from nnz_service.errors import ServiceError
 from nnz_service.metrics import Metrics
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
-
-logger = logging.getLogger(__name__)
 
 _USABLE_ID = re.compile(r"[!-~]{1,128}")
 #: Only in metrics and logs: the client left before the answer began.
@@ -52,7 +50,7 @@ class Context:
             if not answer.started:
                 await error_answer(exc)(scope, receive, answer)
         except Exception:
-            logger.exception("request %s failed", answer.request_id)
+            logs.logger().exception("request failed", request=answer.request_id)
             if answer.started:
                 raise
             text = f"internal error; the server's log has request {answer.request_id}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nnz_service.dataplane.admission import Admission, Reservation
 from nnz_service.errors import (
     DeadlineError,
     MalformedError,
@@ -40,18 +39,6 @@ class SlowBodyError(ServiceError):
     """The body stopped arriving."""
 
     status = 408
-
-
-class Admission(Protocol):
-    """Counts the requests and bytes that are inside."""
-
-    def reserve(self, nbytes: int) -> AbstractContextManager[object]:
-        """Take one slot and `nbytes` until the context ends.
-
-        Raises:
-            OverloadedError: There is no room.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +97,27 @@ class Gate:
             raise _too_large(f"{length} bytes", rule.limit)
         stages: Stages = scope["state"]["stages"]
         stages.deadline = rule.seconds
-        body = _Arrival(receive, rule, self._limits.body_timeout)
-        with self._admit(scope, rule, length):
-            try:
-                async with asyncio.timeout(rule.seconds) as clock:
-                    await self._app(scope, body, send)
-            except TimeoutError:
-                if not clock.expired():
-                    raise
-                raise DeadlineError(
-                    f"no answer within {rule.seconds:g} s; long work belongs into a "
-                    "job (POST /v1/jobs)"
-                ) from None
+        body = _Arrival(receive, rule, self._limits.body_timeout, stages)
+        stages.reservation = self._admit(scope, rule, length)
+        try:
+            async with asyncio.timeout(rule.seconds) as clock:
+                await self._app(scope, body, send)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise DeadlineError(
+                f"no answer within {rule.seconds:g} s; long work belongs into a job "
+                "(POST /v1/jobs)"
+            ) from None
+        finally:
+            if stages.reservation is not None:
+                stages.reservation.release()
 
     def _admit(
         self, scope: Scope, rule: Rule, length: int | None
-    ) -> AbstractContextManager[object]:
+    ) -> Reservation | None:
         if rule.reserve is None:
-            return nullcontext()
+            return None
         # A compressed body may unfold to the limit, whatever its length.
         encoded = "content-encoding" in Headers(scope=scope)
         known = rule.reserve if length is None or encoded else length
@@ -141,16 +131,18 @@ class Gate:
 class _Arrival:
     """`receive`, bounded in bytes and in time until the body is complete."""
 
-    def __init__(self, receive: Receive, rule: Rule, silence: float) -> None:
+    def __init__(
+        self, receive: Receive, rule: Rule, silence: float, stages: Stages
+    ) -> None:
         self._receive = receive
         self._rule = rule
         self._silence = silence
         self._began = time.monotonic()
         self._size = 0
-        self._complete = False
+        self._stages = stages
 
     async def __call__(self) -> Message:
-        if self._complete:
+        if self._stages.received:
             return await self._receive()
         try:
             async with asyncio.timeout(self._silence):
@@ -166,14 +158,15 @@ class _Arrival:
 
     def _count(self, message: Message) -> None:
         self._size += len(message.get("body", b""))
-        self._complete = not message.get("more_body", False)
+        complete = not message.get("more_body", False)
         if self._size > self._rule.limit:
             raise _too_large(f"more than {self._rule.limit} bytes", self._rule.limit)
         late = time.monotonic() - self._began - _GRACE_SECONDS
-        if not self._complete and late * _SLOWEST_UPLOAD > self._size:
+        if not complete and late * _SLOWEST_UPLOAD > self._size:
             raise SlowBodyError(
                 f"the body comes slower than {_SLOWEST_UPLOAD} bytes a second"
             )
+        self._stages.received = complete
 
 
 def _content_length(scope: Scope) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from nnz_service.dataplane import Reply
-from nnz_service.errors import ImpossibleError, MalformedError
+from nnz_service.errors import ImpossibleError
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import read_body
 from nnz_service.web.codecs import TensorRequest, read_raw, read_tensors
@@ -121,8 +121,8 @@ async def infer(
     else:
         with stages.measure("parse"):
             asked = read_tensors(body, parts.limits.max_json)
-    _check_parameters(asked.parameters)
-    stages.shorten(asked.parameters.get("timeout"))
+    _refuse_sequences(asked.parameters)
+    stages.shorten(asked.timeout)
     if asked.outputs:
         params["outputs"] = [wanted.name for wanted in asked.outputs]
     reply = await parts.call(request, "infer", params, asked.tensors)
@@ -160,12 +160,7 @@ async def _raw(
     return read_raw(body, row["name"], row["datatype"], shape)
 
 
-def _check_parameters(parameters: dict[str, Any]) -> None:
-    timeout = parameters.get("timeout", 0)
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
-        raise MalformedError(
-            f"parameters.timeout is {timeout!r}; it must be a number of microseconds"
-        )
+def _refuse_sequences(parameters: dict[str, Any]) -> None:
     if parameters.get("sequence_id"):
         raise ImpossibleError(
             "parameters.sequence_id: no servable here keeps state between requests"

@@ -120,6 +120,12 @@ class IndexEntry(BaseModel):
     reason: str
 
 
+class LoadParameters(BaseModel):
+    """What load and unload may say; nnz needs nothing here."""
+
+    parameters: dict[str, Any] | None = None
+
+
 class Duration(BaseModel):
     """How often, and how long altogether."""
 

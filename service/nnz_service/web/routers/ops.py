@@ -1,0 +1,95 @@
+"""/v1/ops: one operation, answered now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from nnz_service.errors import MalformedError, NotFoundError
+from nnz_service.web.answers import tensor_answer
+from nnz_service.web.bodies import read_body
+from nnz_service.web.codecs import read_tensors
+from nnz_service.web.deps import Served
+from nnz_service.web.openapi import tensor_answers, tensor_body
+from nnz_service.web.schemas.oip import TensorsIn
+from nnz_service.web.schemas.v1 import OpOut
+from nnz_service.web.stages import stages_of
+
+router = APIRouter(tags=["ops"])
+
+_PRODUCT = frozenset({"matrix", "transpose"})
+#: Operations and the parameters that each takes.
+OPS: dict[str, frozenset[str]] = {
+    "spmv": _PRODUCT,
+    "spmm": _PRODUCT,
+    "axpy": frozenset({"r", "size", "zeros", "duplicates"}),
+    "dot": frozenset({"size", "duplicates", "zeros"}),
+}
+_ALWAYS = frozenset({"binary_data_output", "timeout", "priority"})
+_EXAMPLE = {
+    "parameters": {"matrix": "m-0123456789abcdef"},
+    "inputs": [
+        {"name": "x", "shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}
+    ],
+}
+
+
+@router.post(
+    "/v1/ops/{op}",
+    responses=tensor_answers(OpOut, 404),
+    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+)
+async def apply(
+    request: Request,
+    parts: Served,
+    op: Annotated[str, Path(description="spmv, spmm, axpy or dot.")],
+) -> Response:
+    """Apply an operation to tensors.
+
+    * `spmv`: `matrix`, `transpose`; input `x` [n] -> `y` [m].
+    * `spmm`: the same with `x` [n, k] -> `y` [m, k].
+    * `axpy`: `r`, `size`, `zeros` (keep, drop_exact), `duplicates` (sum, error,
+      last); inputs `u.indices u.values v.indices v.values` -> `w.indices w.values`,
+      w = u + r v.
+    * `dot`: the same inputs -> `dot` [1], FP64.
+
+    Outputs are binary when an input was, unless `binary_data_output` says otherwise.
+    """
+    if op not in OPS:
+        raise NotFoundError(f"there is no op {op[:40]!r}; there are {', '.join(OPS)}")
+    stages = stages_of(request)
+    body = await read_body(request, parts.limits.max_body)
+    with stages.measure("parse"):
+        asked = read_tensors(body, parts.limits.max_json)
+        params = _parameters(op, asked.parameters)
+    stages.shorten(asked.timeout)
+    reply = await parts.call(request, "op", params, asked.tensors)
+    stages.servable = params.get("matrix", "")
+    with stages.measure("encode"):
+        head: dict[str, Any] = {"op": op}
+        if asked.id is not None:
+            head["id"] = asked.id
+        return tensor_answer(
+            head,
+            reply.tensors,
+            asked,
+            accept_encoding=request.headers.get("accept-encoding", ""),
+            binary_default=asked.binary,
+        )
+
+
+def _parameters(op: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Check what can be checked without the matrix."""
+    unknown = given.keys() - OPS[op] - _ALWAYS
+    if unknown:
+        raise MalformedError(
+            f"{op} has no parameter {min(unknown)[:80]!r}; it takes "
+            f"{', '.join(sorted(OPS[op]))}"
+        )
+    params = {"op": op} | {key: given[key] for key in OPS[op] & given.keys()}
+    if "matrix" in OPS[op] and not isinstance(params.get("matrix"), str):
+        raise MalformedError(f"{op} needs parameters.matrix, the id of a matrix")
+    if not isinstance(params.get("transpose", False), bool):
+        raise MalformedError("parameters.transpose must be true or false")
+    return params

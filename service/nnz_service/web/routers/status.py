@@ -1,0 +1,52 @@
+"""/v1/devices, /v1/stats and /metrics: what the server has and does."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from nnz_service.errors import ServiceError
+from nnz_service.web.answers import Json
+from nnz_service.web.deps import Served
+from nnz_service.web.openapi import answers, errors
+from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
+from nnz_service.web.worker_metrics import families
+
+router = APIRouter(tags=["server"])
+
+
+@router.get("/v1/devices", responses=answers(DevicesOut, "Every back-end.", 503))
+async def devices(request: Request, parts: Served) -> Response:
+    """Say where the server can compute, and why not elsewhere."""
+    reply = await parts.call(request, "devices", {})
+    return Json({"devices": reply.result["devices"]})
+
+
+@router.get("/v1/stats", responses=answers(StatsOut, "Counters.", 503))
+async def stats(request: Request, parts: Served) -> Response:
+    """Count what every servable did, and say what waits and runs now."""
+    reply = await parts.call(request, "stats", {})
+    ready, detail = parts.dataplane.ready, parts.dataplane.detail
+    return Json({**reply.result, "worker": {"ready": ready, "detail": detail}})
+
+
+@router.get(
+    "/metrics",
+    responses={
+        200: {
+            "description": "The Prometheus text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **errors(),
+    },
+    response_class=Response,
+)
+async def metrics(request: Request, parts: Served) -> Response:
+    """Write every metric; those of the worker are missing while it is down."""
+    try:
+        reply = await parts.call(request, "stats", {})
+    except ServiceError:
+        more = families(None)
+    else:
+        more = families(reply.result)
+    return Response(parts.metrics.render(more), media_type=CONTENT_TYPE_LATEST)
