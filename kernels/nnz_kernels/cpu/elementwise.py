@@ -219,9 +219,9 @@ def _softmax(x, y, logarithm):  # type: ignore[no-untyped-def]
             out[i] = _exp(row[i] - top)
         total = _sum(out)
         if logarithm:
-            shift = top + np.float32(np.log(total))
+            shift = np.float32(np.log(total))
             for i in range(row.size):
-                out[i] = row[i] - shift
+                out[i] = (row[i] - top) - shift  # top + shift would lose digits
         else:
             scale = _ONE / total
             for i in range(row.size):
