@@ -58,12 +58,13 @@ class Host:
         self._toolbox = toolbox
         self._scheduler = Scheduler(limits)
         self._registry = Registry(toolbox.load)
-        self._ops = Ops(toolbox, self._scheduler)
+        self._ops = Ops(toolbox)
         self._runner = JobRunner(
             jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
         )
         self._state = "starting"
         self._closing = threading.Event()
+        self._settled = threading.Event()
         self._starter = threading.Thread(target=self._start_up, name="start-up")
         self._answers: dict[str, Answer] = {
             "ping": self._ping,
@@ -91,6 +92,11 @@ class Host:
         """What it is doing, for people."""
         return self._state
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until the start is over; returns whether it is ready."""
+        self._settled.wait(seconds)
+        return self.ready
+
     def start(self) -> None:
         """Start the device thread and, behind it, the rest; returns at once."""
         self._scheduler.start()
@@ -102,6 +108,7 @@ class Host:
         self._closing.set()
         if self._starter.ident is not None:
             self._starter.join()
+        self._state = "stopped"
         self._runner.close()
         self._scheduler.close()
         self._registry.close()
@@ -113,13 +120,15 @@ class Host:
                 if self._closing.is_set():
                     return
                 self._begin(record.name, record.version)
+            if not self._closing.is_set():
+                self._runner.start()
+                self._state = "ready"
         except Exception:  # say so and stay not ready, so that somebody can look
-            self._state = "start-up failed, see the log of the worker"
-            logs.logger().exception("start-up failed")
-            return
-        self._runner.start()
-        if not self._closing.is_set():
-            self._state = "ready"
+            if not self._closing.is_set():
+                self._state = "start-up failed, see the log of the worker"
+                logs.logger().exception("start-up failed")
+        finally:
+            self._settled.set()
 
     def _begin(self, name: str, version: str) -> None:
         record = self._repository.model(name, version)

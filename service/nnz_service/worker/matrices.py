@@ -3,78 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nnz_kernels.api import Kernels
-from nnz_kernels.errors import StructureError
-from nnz_kernels.formats import Csr
-from nnz_service.errors import InvalidInputError, InvalidMatrixError
-from nnz_service.repository import bundles
+from nnz_service.algebra.operator import MatrixOperator
+from nnz_service.errors import InvalidInputError
 from nnz_service.servable import Tensors, TensorSpec, datatype
 
 MAX_BATCH = 64  # columns of one product; wider gains nothing, the cache is full
 _ENTRY_NS = 1  # a guess until the first product has been timed
 
 
-def load_matrix(path: Path) -> Csr[NDArray[Any]]:
-    """Read the resident form of a matrix and check every index of it.
-
-    Raises:
-        InvalidMatrixError: when the file does not hold a matrix.
-    """
-    arrays = bundles.load(path)
-    try:
-        shape = (int(arrays["shape"][0]), int(arrays["shape"][1]))
-        matrix = Csr(arrays["indptr"], arrays["indices"], arrays["data"], shape)
-        matrix.check()
-    except (KeyError, IndexError, StructureError) as error:
-        raise InvalidMatrixError(f"not a resident matrix: {error}") from error
-    return matrix
-
-
 class MatrixServable:
-    """Products with one matrix or its transpose, on the kernels given.
+    """Products with one matrix or its transpose.
 
     Args:
-        matrix: Checked.
-        kernels: Where to compute.
-        threads: None for all cores.
+        operator: The matrix and where it computes.
         transposed: Multiply with the transpose.
     """
 
     kind = "matrix"
     max_batch = MAX_BATCH
 
-    def __init__(
-        self,
-        matrix: Csr[NDArray[Any]],
-        kernels: Kernels[NDArray[Any]],
-        threads: int | None,
-        *,
-        transposed: bool = False,
-    ) -> None:
-        self.matrix = matrix
-        self._kernels = kernels
-        self._threads = threads
+    def __init__(self, operator: MatrixOperator, *, transposed: bool = False) -> None:
+        self.operator = operator
         self._transposed = transposed
-        rows, columns = reversed(matrix.shape) if transposed else matrix.shape
-        self.inputs = (TensorSpec("x", matrix.data.dtype, (None, columns)),)
-        self.outputs = (TensorSpec("y", matrix.data.dtype, (None, rows)),)
-        self.nbytes = 0 if transposed else matrix.nbytes
-        self._transpose: MatrixServable | None = None
-
-    @property
-    def transpose(self) -> MatrixServable:
-        """The servable of the transpose; it shares the arrays."""
-        if self._transpose is None:
-            self._transpose = MatrixServable(
-                self.matrix, self._kernels, self._threads, transposed=True
-            )
-        return self._transpose
+        rows, columns = reversed(operator.shape) if transposed else operator.shape
+        dtype = operator.matrix.data.dtype
+        self.inputs = (TensorSpec("x", dtype, (None, columns)),)
+        self.outputs = (TensorSpec("y", dtype, (None, rows)),)
+        self.nbytes = operator.nbytes
+        self.transpose = (
+            None if transposed else MatrixServable(operator, transposed=True)
+        )
 
     def check(self, tensors: Tensors) -> None:
         """See `Servable`."""
@@ -94,30 +56,27 @@ class MatrixServable:
 
     def work(self, rows: int) -> int:
         """See `Servable`."""
-        return rows * self.matrix.nnz * _ENTRY_NS
+        return rows * self.operator.matrix.nnz * _ENTRY_NS
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
-        """See `Servable`."""
-        x, matrix, kernels = tensors["x"], self.matrix, self._kernels
+        """See `Servable`; a row's answer has the same bits in any company."""
+        x, flipped = tensors["x"], self._transposed
         if x.shape[0] == 1:
-            spmv = kernels.spmv_t if self._transposed else kernels.spmv
-            vector = np.ascontiguousarray(x[0])
-            return {"y": spmv(matrix, vector, threads=self._threads)[np.newaxis]}
-        spmm = kernels.spmm_t if self._transposed else kernels.spmm
+            return {"y": self.operator.spmv(x[0], transpose=flipped)[np.newaxis]}
         columns = np.ascontiguousarray(x.T)
-        return {"y": spmm(matrix, columns, threads=self._threads).T}
+        return {"y": self.operator.spmm(columns, transpose=flipped).T}
 
     def explain(self) -> list[dict[str, Any]]:
         """See `Servable`."""
-        rows, columns = self.matrix.shape
-        density = self.matrix.nnz / max(rows * columns, 1)
+        rows, columns = self.operator.shape
         return [
             {
                 "name": "y = A x",
                 "op": "SpMM",
                 "shape": [rows, columns],
-                "density": density,
-                "bytes": self.matrix.nbytes,
+                "density": self.operator.matrix.nnz / max(rows * columns, 1),
+                "block": 1,
+                "bytes": self.nbytes,
                 "kernel": "csr",
                 "reason": "compressed rows, as stored",
             }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nnz_service.engine import Model
+from nnz_service.engine import Model, TensorInfo
 from nnz_service.errors import InvalidInputError
-from nnz_service.servable import Tensors, TensorSpec, datatype
+from nnz_service.servable import DATATYPES, Tensors, TensorSpec, datatype
 
 _BYTE_NS = 1  # a guess per byte of weights and row, until the first run has been timed
 
@@ -19,10 +19,8 @@ class ModelServable:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.inputs = tuple(TensorSpec(i.name, i.dtype, i.shape) for i in model.inputs)
-        self.outputs = tuple(
-            TensorSpec(o.name, o.dtype, o.shape) for o in model.outputs
-        )
+        self.inputs = _specs(model.inputs)
+        self.outputs = _specs(model.outputs)
         self.max_batch = model.max_batch
         self.nbytes = model.nbytes
 
@@ -60,6 +58,12 @@ class ModelServable:
         return self._model.explain()
 
 
+def _specs(infos: Iterable[TensorInfo]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(info.name, DATATYPES[info.dtype], info.shape) for info in infos
+    )
+
+
 def check_tensor(spec: TensorSpec, tensor: Any) -> None:
     """Compare type and shape of one input with what the model says.
 
@@ -81,3 +85,5 @@ def check_tensor(spec: TensorSpec, tensor: Any) -> None:
             f"input {spec.name!r} has shape {[*tensor.shape]}, but must be {shape} "
             "(-1: any)"
         )
+    if not tensor.size:
+        raise InvalidInputError(f"input {spec.name!r} is empty: {[*tensor.shape]}")

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnz_service.errors import InvalidInputError, NotFoundError
+from nnz_service.errors import InvalidInputError
 from nnz_service.servable import Tensors
 from nnz_service.worker.matrices import MatrixServable
-from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry
 from nnz_service.worker.statistics import Counters
 from nnz_service.worker.tickets import Ticket, ticket
@@ -27,9 +26,8 @@ class Ops:
     of an `spmm` and an `infer` on the same matrix can share one product.
     """
 
-    def __init__(self, toolbox: Toolbox, scheduler: Scheduler) -> None:
+    def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
-        self._scheduler = scheduler
         self._counters = {"axpy": Counters(), "dot": Counters()}
 
     def product(
@@ -48,7 +46,10 @@ class Ops:
         servable = entry.ready
         if not isinstance(servable, MatrixServable):
             raise InvalidInputError(f"{entry.name!r} is a {entry.kind}, not a matrix")
-        if params.get("transpose", False):
+        transpose = params.get("transpose", False)
+        if not isinstance(transpose, bool):
+            raise InvalidInputError(f"transpose is {transpose!r}, not true or false")
+        if transpose and servable.transpose is not None:
             servable = servable.transpose
         rows = _rows(op, tensors, servable)
         return ticket(servable, {"x": rows}, None, entry.counters, deadline)
@@ -61,9 +62,7 @@ class Ops:
         Raises:
             NotFoundError: when there is no such op.
         """
-        if op not in self._counters:
-            raise NotFoundError(f"there is no op {op!r}; spmv, spmm, axpy, dot are")
-        servable = VectorOp(op, params, self._toolbox.kernels)
+        servable = VectorOp(op, params, self._toolbox.backend)
         return ticket(servable, tensors, None, self._counters[op], deadline)
 
     def shape(self, op: str, tensors: Tensors) -> Tensors:
@@ -81,6 +80,7 @@ def _rows(op: str, tensors: Tensors, servable: MatrixServable) -> np.ndarray[Any
     wanted = f"[{columns}]" if op == "spmv" else f"[{columns}, k]"
     if x.ndim != (1 if op == "spmv" else 2) or x.shape[0] != columns:
         raise InvalidInputError(f"x has shape {[*x.shape]}, but must be {wanted}")
-    if np.can_cast(x.dtype, servable.inputs[0].dtype, "safe"):
-        x = x.astype(servable.inputs[0].dtype, copy=False)
+    if x.dtype.kind not in "biuf":
+        raise InvalidInputError(f"x is {x.dtype}, but must be real numbers")
+    x = x.astype(servable.inputs[0].dtype, copy=False)
     return x[np.newaxis] if op == "spmv" else x.T

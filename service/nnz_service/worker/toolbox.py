@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from nnz_kernels.api import Kernels
-from nnz_kernels.backends import Backend, load, probe
+from nnz_kernels.backends import Backend, probe
+from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.servable import Servable
-from nnz_service.worker.matrices import MatrixServable, load_matrix
+from nnz_service.worker.matrices import MatrixServable
 from nnz_service.worker.solvers import (
     SOLVERS,
     Arrays,
@@ -45,11 +42,6 @@ class Toolbox:
     loaders: dict[str, Callable[[Path], Servable]] = field(default_factory=dict)
     solvers: dict[str, MakeSolver] = field(default_factory=dict)
 
-    @cached_property
-    def kernels(self) -> Kernels[NDArray[Any]]:
-        """The kernels, imported at first use."""
-        return load(self.backend)
-
     def warm(self, progress: Progress) -> None:
         """Compile what the back-end needs, or take it from the cache."""
         if self.backend is Backend.CPU and self.compile_first:
@@ -66,7 +58,8 @@ class Toolbox:
         if (loader := self.loaders.get(kind)) is not None:
             return loader(path)
         if kind == "matrix":
-            return MatrixServable(load_matrix(path), self.kernels, self.threads)
+            operator = MatrixOperator.load(path, self.backend, self.threads)
+            return MatrixServable(operator)
         return self._load_model(path)
 
     @property

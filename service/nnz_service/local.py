@@ -1,0 +1,91 @@
+"""The whole server inside this process: for scripts, notebooks and tests.
+
+The same application and the same worker as `nnz serve` has, without sockets: the
+worker's host is called directly. The SDK finds `open_local` by its entry point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from nnz_service.dataplane import Admission, InlineDataplane
+from nnz_service.errors import UnavailableError
+from nnz_service.jobs import SqlStore
+from nnz_service.repository import Repository
+from nnz_service.web import Limits, create_app
+from nnz_service.worker import Host, Toolbox
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+#: Nobody else is there to be protected from: bodies as big as memory holds.
+_LIMITS = Limits(max_body=64 << 30, max_upload=64 << 30, max_inflight_bytes=64 << 30)
+_START_SECONDS = 60.0
+
+
+def open_local(
+    *, home: Path | str | None = None, threads: int | None = None
+) -> LocalApp:
+    """Build an ASGI application with a worker inside; its lifespan starts and ends it.
+
+    Kernels are compiled when they are first used rather than at the start.
+
+    Args:
+        home: Where models, matrices and jobs stay; a temporary folder by default, which
+            goes when the application ends.
+        threads: Of the kernels; None takes every core.
+    """
+    return LocalApp(None if home is None else Path(home), threads)
+
+
+class LocalApp:
+    """The application, which owns its home, its stores and its worker."""
+
+    def __init__(self, home: Path | None, threads: int | None) -> None:
+        self._temporary = home is None
+        self._home = Path(tempfile.mkdtemp(prefix="nnz-")) if home is None else home
+        self._repository = Repository(self._home)
+        self._jobs = SqlStore(self._home / "catalog.sqlite")
+        toolbox = Toolbox(threads=threads, compile_first=False)
+        self._host = Host(self._repository, self._jobs, toolbox)
+        self._app = create_app(
+            limits=_LIMITS,
+            dataplane=InlineDataplane(self._host),
+            repository=self._repository,
+            jobs=self._jobs,
+            admission=Admission(_LIMITS.max_inflight, _LIMITS.max_inflight_bytes),
+        )
+
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        """Speak ASGI 3; the start is complete when the worker is ready."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def started(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await asyncio.to_thread(self._wait)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, started)
+        finally:
+            await asyncio.to_thread(self._clean_up)
+
+    def _wait(self) -> None:
+        if not self._host.wait(_START_SECONDS):
+            raise UnavailableError(f"the worker did not start: {self._host.detail}")
+
+    def _clean_up(self) -> None:
+        self._repository.close()
+        self._jobs.close()
+        if self._temporary:
+            shutil.rmtree(self._home, ignore_errors=True)

@@ -1,0 +1,127 @@
+"""Have a process apart read an untrusted file: only it crashes, hangs or runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nnz_service import logs
+from nnz_service.errors import (
+    ImpossibleError,
+    InvalidMatrixError,
+    InvalidModelError,
+    ServiceError,
+    TooLargeError,
+)
+
+SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
+AT_ONCE = 2  # processes; each may take much memory
+_MEMORY_SHARE = 0.75  # of the machine's memory, for one process
+_FAULTS: dict[str, type[ImpossibleError]] = {
+    "model": InvalidModelError,
+    "matrix": InvalidMatrixError,
+}
+
+_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+_slots = weakref.WeakKeyDictionary()
+
+
+async def inspect(
+    kind: str,
+    path: Path,
+    *,
+    media_type: str,
+    out: Path | None,
+    seconds: float = SECONDS,
+    memory: int | None = None,
+) -> dict[str, Any]:
+    """Read a file in a process of its own.
+
+    Args:
+        kind: `model` or `matrix`.
+        path: The file.
+        media_type: Of a matrix; raw CSR needs `; header=<bytes of the JSON part>`.
+        out: Where a matrix's resident form is written.
+        seconds: Time that it may take.
+        memory: Bytes of address space; a share of the machine's memory by default.
+
+    Returns:
+        For a model `inputs` and `outputs`; for a matrix `shape`, `nnz`, `dtype`,
+        `index_dtype`.
+
+    Raises:
+        InvalidModelError, InvalidMatrixError: what is wrong with the file, also when
+            reading it crashed or took too long.
+        UnsupportedModelError: naming every node that cannot run.
+        TooLargeError: when it takes more memory than allowed.
+    """
+    slot = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+    request = {
+        "kind": kind,
+        "path": str(path),
+        "media_type": media_type,
+        "out": None if out is None else str(out),
+        "seconds": seconds,
+        "memory": memory or _default_memory(),
+    }
+    async with slot:
+        return _answer(kind, *await _run(request, seconds))
+
+
+async def _run(request: dict[str, Any], seconds: float) -> tuple[int, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nnz_service.intake_main",
+        orjson.dumps(request).decode(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+    except TimeoutError as error:
+        fault = _FAULTS[request["kind"]]
+        raise fault(f"reading it took longer than {seconds:g} s") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return process.returncode or 0, output
+
+
+def _answer(kind: str, code: int, output: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(output)
+    except orjson.JSONDecodeError:
+        logs.logger().warning("intake crashed", kind=kind, code=code)
+        how = f"signal {-code}" if code < 0 else f"code {code}"
+        raise _FAULTS[kind](f"reading it crashed ({how}); it is damaged") from None
+    if "error" not in answer:
+        info: dict[str, Any] = answer["info"]
+        return info
+    error = ServiceError.from_dict(answer["error"])
+    if not isinstance(error, TooLargeError) and error.status >= 500:
+        raise _FAULTS[kind](f"it cannot be read: {error}")
+    raise error
+
+
+def _default_memory() -> int:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(pages * _MEMORY_SHARE)
+
+
+def _environment() -> dict[str, str]:
+    """Ours without secrets; one thread, since each would reserve address space."""
+    kept = {k: v for k, v in os.environ.items() if k != "NNZ_API_KEY"}
+    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

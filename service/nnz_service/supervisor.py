@@ -1,0 +1,262 @@
+"""`nnz serve`: holds the listening socket, keeps one worker and one web process alive.
+
+It computes nothing and parses nothing, so that nothing but a signal ends it. Children
+die with it, even when it is killed. Signals are taken synchronously, which leaves no
+race between a child's end and the wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from nnz_service import __version__, keys, logs
+from nnz_service.errors import ServiceError
+from nnz_service.jobs import SqlStore
+from nnz_service.repository import Repository
+from nnz_service.repository.directory import scan
+from nnz_service.settings import Settings
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_BACKLOG = 1024
+_GRACE = {"web": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
+_BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
+_HEALTHY = 30.0  # seconds of life after which a process counts as started
+_GIVE_UP = 8  # ends in a row without that, and the server ends
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded here: a forked child may not load anything
+
+
+@dataclass(slots=True)
+class Child:
+    """One process that is started again when it ends."""
+
+    name: str
+    command: list[str]
+    fds: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0  # when it is started again
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Start it in a session of its own: Ctrl-C reaches the supervisor alone."""
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own modules
+            self.command,
+            pass_fds=self.fds,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+    def ended(self) -> int | None:
+        """The exit code of a process that ended, once; None otherwise."""
+        if self.process is None or (code := self.process.poll()) is None:
+            return None
+        self.process = None
+        now = time.monotonic()
+        self.failures = 1 if now - self.started > _HEALTHY else self.failures + 1
+        first, longest = _BACKOFF
+        self.due = now + min(first * 2 ** (self.failures - 1), longest)
+        return code
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """The children of one server and the environment that they get."""
+
+    children: list[Child]
+    environment: dict[str, str]
+    log: Any = field(default_factory=logs.logger)
+
+    def run(self) -> int:
+        """Keep the children alive until a signal; returns the exit code."""
+        for child in self.children:
+            child.start(self.environment)
+        while True:
+            number = signal.sigtimedwait(_SIGNALS, self._pause())
+            if number is not None and number.si_signo != signal.SIGCHLD:
+                return 0
+            for child in self.children:
+                if (code := child.ended()) is not None:
+                    self.log.error("process ended", child=child.name, code=code)
+                if child.failures >= _GIVE_UP:
+                    self.log.error("giving up", child=child.name)
+                    return 1
+            self._restart()
+
+    def stop(self) -> None:
+        """End the children, web first, so that it can still answer what it took.
+
+        A second signal ends them at once.
+        """
+        hurry = False
+        for child in reversed(self.children):
+            if child.process is not None:
+                hurry = self._end(child.name, child.process, hurry=hurry)
+
+    def _end(self, name: str, process: subprocess.Popen[bytes], *, hurry: bool) -> bool:
+        """SIGTERM, then SIGKILL when it lasts; returns whether there is a hurry."""
+        process.terminate()
+        until = time.monotonic() + _GRACE[name]
+        while not hurry and process.poll() is None:
+            left = until - time.monotonic()
+            number = signal.sigtimedwait(_SIGNALS, max(left, 0))
+            hurry = number is not None and number.si_signo != signal.SIGCHLD
+            if left <= 0:
+                self.log.warning("killed, it did not end", child=name)
+                break
+        process.kill()
+        process.wait()
+        return hurry
+
+    def _pause(self) -> float:
+        dues = [child.due for child in self.children if child.process is None]
+        return max(0.0, min(dues, default=time.monotonic() + 60) - time.monotonic())
+
+    def _restart(self) -> None:
+        for child in self.children:
+            if child.process is None and time.monotonic() >= child.due:
+                child.start(self.environment)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; only from the main thread.
+
+    Returns:
+        The exit code: 0 when told to stop, 1 when it cannot start or go on.
+    """
+    logs.configure(settings.log_level, "supervisor")
+    try:
+        keys.check_bind(settings.host, settings.key, insecure=settings.insecure)
+        home = settings.home.resolve()
+        with _lock(home), _listen(settings) as listener, _runtime() as folder:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                return _serve(settings, home, listener, folder)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except (ServiceError, OSError) as error:
+        print(f"nnz: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(
+    settings: Settings, home: Path, listener: socket.socket, folder: Path
+) -> int:
+    _prepare(home, settings.models)
+    url = _url(settings.host, listener)
+    supervisor = _supervisor(settings, home, listener, folder / "worker")
+    state = home / "run" / "server.json"
+    _announce(url, home, settings)
+    state.write_bytes(orjson.dumps({"url": url, "pid": os.getpid()}))
+    try:
+        return supervisor.run()
+    finally:
+        state.unlink(missing_ok=True)
+        supervisor.stop()
+
+
+def _supervisor(
+    settings: Settings, home: Path, listener: socket.socket, pipe: Path
+) -> Supervisor:
+    python = [sys.executable, "-m"]
+    threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
+    worker = [
+        *("nnz_service.worker_main", "--home", str(home), "--socket", str(pipe)),
+        *("--log-level", settings.log_level, *threads),
+    ]
+    fd = listener.fileno()
+    web = ["nnz_service.web_main", "--fd", str(fd), "--worker", str(pipe)]
+    environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
+    environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
+    return Supervisor(
+        [Child("worker", python + worker), Child("web", python + web, (fd,))],
+        environment,
+    )
+
+
+def _prepare(home: Path, models: Path | None) -> None:
+    """Bring the home in order while nobody else uses it."""
+    repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
+    try:
+        repository.blobs.sweep(repository.used_blobs() | jobs.blobs())
+        asyncio.run(scan(repository, models))
+    finally:
+        repository.close()
+        jobs.close()
+
+
+def _announce(url: str, home: Path, settings: Settings) -> None:
+    door = "with a key" if settings.key else "without a key"
+    lines = (
+        f"nnz {__version__} serves {url} ({door})",
+        f"  docs {url}/docs   home {home}",
+        "  ready when GET /v2/health/ready answers 200; Ctrl-C stops",
+    )
+    print("\n".join(lines), flush=True)
+
+
+@contextlib.contextmanager
+def _lock(home: Path) -> Iterator[IO[str]]:
+    """Hold the home; a second server on it would corrupt what is in flight."""
+    (home / "run").mkdir(parents=True, exist_ok=True)
+    with (home / "run" / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError(f"another server uses {home}") from None
+        yield file
+
+
+@contextlib.contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ServiceError(f"cannot listen on {host}:{port}: {error}") from error
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+@contextlib.contextmanager
+def _runtime() -> Iterator[Path]:
+    """A short private folder: a socket's path may have 107 bytes, and any name."""
+    folder = tempfile.mkdtemp(prefix="nnz-")  # made with mode 0700
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _die_with_parent() -> None:
+    """In the forked child: end when the supervisor ends, and take signals again."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())

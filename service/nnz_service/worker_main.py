@@ -1,0 +1,81 @@
+"""The worker process: one host behind one socket.
+
+Started by the supervisor, `python -m nnz_service.worker_main --home DIR --socket PATH`.
+It must not import pydantic, so its settings are arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from nnz_service import logs
+from nnz_service.dataplane import Handler, Listener
+
+NAME = "cpu"  # of this worker in claims of jobs; one a device
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
+    options = _options()
+    logs.configure(options.log_level, "worker")
+    # numba reads it when it is imported, so everything heavy is imported behind it.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(options.home / "cache" / "numba"))
+    asyncio.run(_serve(options))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="nnz-worker")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--log-level", default="info")
+    return parser.parse_args()
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    from nnz_service.jobs import SqlStore
+    from nnz_service.repository import Repository
+    from nnz_service.worker import Host, Toolbox
+
+    repository = Repository(options.home)
+    jobs = SqlStore(options.home / "catalog.sqlite")
+    toolbox = Toolbox(threads=options.threads, cache=options.home / "cache")
+    host = Host(repository, jobs, toolbox, name=NAME)
+    listener = Listener(options.socket, host)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    listener.start()
+    host.start()
+    telling = asyncio.create_task(_tell(host))
+    await stopped.wait()
+    telling.cancel()
+    listener.close()
+    await asyncio.to_thread(host.close)
+    repository.close()
+    jobs.close()
+
+
+async def _tell(host: Handler) -> None:
+    """Say on standard error what the start is busy with, until it is over."""
+    started = time.monotonic()
+    said = ""
+    while not host.ready:
+        if host.detail != said and time.monotonic() - started > 1.0:
+            said = host.detail
+            print(f"nnz: {said}", file=sys.stderr, flush=True)
+        await asyncio.sleep(0.5)
+    seconds = time.monotonic() - started
+    print(f"nnz: ready after {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
