@@ -44,7 +44,7 @@ def is_batchable(graph: Graph, few: Facts, many: Facts) -> bool:
 
 
 def _axis(name: str, few: Facts, many: Facts) -> int | None:
-    """The axis of a value on which the batch lies; -1 if on several, None if on none."""
+    """Where the batch lies in a value: an axis, None if nowhere, -1 if on several."""
     a, b = few.shape(name), many.shape(name)
     if len(a) != len(b):
         return -1
@@ -90,9 +90,7 @@ def _aligned(node: Node, axes: list[int | None], few: Facts) -> bool:
     """Whether all operands have the batch on one axis, counted from the end."""
     ranks = [len(few.shape(name)) if name else 0 for name in node.inputs]
     places = {
-        axis - rank
-        for axis, rank in zip(axes, ranks, strict=True)
-        if axis is not None
+        axis - rank for axis, rank in zip(axes, ranks, strict=True) if axis is not None
     }
     return len(places) == 1
 
@@ -109,12 +107,12 @@ def _known(node: Node, index: int, few: Facts) -> list[int] | None:
 def _not_last(node: Node, axes: list[int | None], few: Facts) -> bool:
     last = _rank(node, few) - 1
     residual = len(axes) < 2 or axes[1] == axes[0]
-    return axes[0] != last and residual
+    return bool(axes[0] != last and residual)
 
 
 def _own_axis(node: Node, axes: list[int | None], few: Facts) -> bool:
     rank = _rank(node, few)
-    return node.attrs.get("axis", 0) % rank not in axes
+    return bool(node.attrs.get("axis", 0) % rank not in axes)
 
 
 def _softmax(node: Node, axes: list[int | None], few: Facts) -> bool:
@@ -122,7 +120,7 @@ def _softmax(node: Node, axes: list[int | None], few: Facts) -> bool:
     axis = node.attrs["axis"] % rank
     if node.attrs["coerce"]:
         return batch is not None and batch < axis
-    return batch != axis
+    return bool(batch != axis)
 
 
 def _layer_norm(node: Node, axes: list[int | None], few: Facts) -> bool:

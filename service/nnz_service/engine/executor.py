@@ -52,7 +52,7 @@ class Executor:
         self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute all outputs; `feeds` must be C-contiguous and of the plan's shapes."""
+        """Compute all outputs; `feeds` are in C order and of the plan's shapes."""
         arena = self._take()
         try:
             self._load(arena, feeds)

@@ -18,11 +18,12 @@ from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.errors import BackendUnavailableError, ShapeError
 from nnz_service.engine.batching import is_batchable
 from nnz_service.engine.executor import Executor
-from nnz_service.engine.graph import DTYPES, Array, Graph, TensorInfo, dtype_name
+from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo, dtype_name
 from nnz_service.engine.onnx_import import import_model
 from nnz_service.engine.operations import lower
 from nnz_service.engine.passes import normalise, optimise
 from nnz_service.engine.passes.sparsify import Layer
+from nnz_service.engine.plan import Plan, Step
 from nnz_service.engine.shapes import Facts, Spec, infer
 from nnz_service.errors import (
     ImpossibleError,
@@ -34,6 +35,9 @@ from nnz_service.errors import (
 
 if TYPE_CHECKING:
     from nnz_kernels.api import Kernels
+
+#: Shapes of all inputs, in their order.
+Key = tuple[Shape, ...]
 
 #: Sets of input shapes whose plans are kept.
 BOUND = 16
@@ -93,7 +97,10 @@ def load(
     exact = load_kernels(Backend.REFERENCE)
     normalise(graph, exact)
     layers = optimise(graph, kernels, exact, lambda g: _probe(g, exact).several)
-    return Model(graph, layers, kernels, exact, threads or _cores())
+    model = Model(graph, layers, kernels, exact, threads or _cores())
+    if kernels is not exact:
+        model.warm()
+    return model
 
 
 def inspect(source: str | Path | bytes) -> dict[str, Any]:
@@ -145,7 +152,7 @@ class Model:
         self._kernels = kernels
         self._exact = exact
         self._threads = threads
-        self._bound: OrderedDict[tuple[Any, ...], Executor] = OrderedDict()
+        self._bound: OrderedDict[Key, Executor] = OrderedDict()
         self._lock = threading.Lock()
         self._times: dict[str, float] = {}
         probes = _probe(graph, exact)
@@ -153,6 +160,7 @@ class Model:
         self.outputs = _signature(graph, probes)
         self._main = probes.main
         self._shown = self._bind(probes.main)
+        self._bound[self._key(probes.main.specs)] = self._shown
         self.max_batch = self._largest_batch(probes)
 
     @property
@@ -182,6 +190,20 @@ class Model:
         arrays = self._check(feeds)
         return self._executor(arrays).run(arrays)
 
+    @property
+    def plan(self) -> Plan:
+        """The plan for batch 1 that `explain` describes."""
+        return self._shown.plan
+
+    def warm(self) -> None:
+        """Run once on zeros, so that no request waits for a compiler."""
+        self._shown.run(
+            {
+                info.name: np.zeros(self._main.shape(info.name), DTYPES[info.dtype])
+                for info in self.inputs
+            }
+        )
+
     def measure(self, feeds: Mapping[str, Array], rounds: int = 5) -> None:
         """Time every step for `explain`: the median of some runs on these inputs."""
         arrays = self._check(feeds)
@@ -189,7 +211,9 @@ class Model:
         executor.timed(arrays)
         runs = [executor.timed(arrays) for _ in range(rounds)]
         self._times = {}
-        for step, took in zip(executor.plan.steps, zip(*runs, strict=True), strict=True):
+        for step, took in zip(
+            executor.plan.steps, zip(*runs, strict=True), strict=True
+        ):
             key = f"{step.name}:{step.kernel}"
             self._times[key] = self._times.get(key, 0.0) + float(np.median(took))
 
@@ -209,7 +233,7 @@ class Model:
             rows.append(_row(step, layer, self._shape_of(step), times))
         return rows
 
-    def _shape_of(self, step: Any) -> list[int]:
+    def _shape_of(self, step: Step) -> list[int]:
         maker = next((n for n in self._graph.nodes if n.name == step.name), None)
         name = maker.output if maker is not None else step.name
         return list(self._main.shape(name))
@@ -231,9 +255,7 @@ class Model:
             found[name] = np.ascontiguousarray(array)
         return found
 
-    def _check_one(
-        self, info: TensorInfo, array: Array, sizes: dict[str, int]
-    ) -> None:
+    def _check_one(self, info: TensorInfo, array: Array, sizes: dict[str, int]) -> None:
         shape = ["?" if d is None else d for d in info.shape]
         wanted = f"{info.dtype} {shape}".replace("'", "")
         given = f"{dtype_name(array.dtype)} {list(array.shape)}"
@@ -259,7 +281,7 @@ class Model:
     # -- plans ----------------------------------------------------------------------
 
     def _executor(self, arrays: Mapping[str, Array]) -> Executor:
-        key = tuple(arrays[info.name].shape for info in self.inputs)
+        key = self._key(arrays)
         with self._lock:
             found = self._bound.get(key)
             if found is not None:
@@ -277,6 +299,9 @@ class Model:
             while len(self._bound) > BOUND:
                 self._bound.popitem(last=False)
         return made
+
+    def _key(self, shaped: Mapping[str, Array] | Mapping[str, Spec]) -> Key:
+        return tuple(shaped[info.name].shape for info in self.inputs)
 
     def _bind(self, facts: Facts) -> Executor:
         plan = lower(self._graph, facts, self._layers, self._kernels, self._threads)
@@ -341,7 +366,9 @@ def _probe(graph: Graph, exact: Kernels[Array]) -> _Probes:
     raise fault or InvalidModelError("the model accepts no input")
 
 
-def _distinct(graph: Graph, exact: Kernels[Array], sizes: Any, base: int) -> list[Facts]:
+def _distinct(
+    graph: Graph, exact: Kernels[Array], sizes: Any, base: int
+) -> list[Facts]:
     """Facts for two sets of sizes in which no two free axes are alike, if possible."""
     for step in (32, 16, 8, 1):
         try:
@@ -390,7 +417,7 @@ def _as_json(info: TensorInfo) -> dict[str, Any]:
 
 
 def _row(
-    step: Any, layer: Layer | None, shape: list[int], ms: float | None
+    step: Step, layer: Layer | None, shape: list[int], ms: float | None
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"name": step.name, "op": step.op, "shape": shape}
     if layer is None:

@@ -43,9 +43,11 @@ def read_model(source: str | Path | bytes) -> onnx.ModelProto:
         except OSError as exc:
             raise InvalidModelError(f"{path}: {exc.strerror or exc}") from exc
         if size > MAX_FILE:
-            raise InvalidModelError(f"{path}: {size} bytes pass the limit of {MAX_FILE}")
+            raise InvalidModelError(
+                f"{path}: {size} bytes pass the limit of {MAX_FILE}"
+            )
     try:
-        model = onnx.ModelProto.FromString(raw)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(raw)
     except DecodeError as exc:
         raise InvalidModelError(f"this is not an ONNX file: {exc}") from exc
     if not model.HasField("graph") or not model.opset_import:
@@ -67,7 +69,9 @@ def import_model(source: str | Path | bytes) -> Graph:
         raise InvalidModelError(f"{len(proto.node)} nodes pass the limit {MAX_NODES}")
     if proto.sparse_initializer:
         raise UnsupportedModelError("sparse initializers are not supported")
-    constants = {t.name: tensor(t, f"initializer {t.name!r}") for t in proto.initializer}
+    constants = {
+        t.name: tensor(t, f"initializer {t.name!r}") for t in proto.initializer
+    }
     inputs, free = _signature(
         [v for v in proto.input if v.name not in constants], "input"
     )
@@ -156,9 +160,7 @@ def _dtype_name(kind: int, where: str) -> str:
     return name
 
 
-def _ordered(
-    protos: list[onnx.NodeProto], known: set[str]
-) -> list[onnx.NodeProto]:
+def _ordered(protos: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
     """Sort nodes so that each comes after the makers of its inputs."""
     made = Counter(out for p in protos for out in p.output if out)
     twice = [n for n, times in made.items() if times > 1 or n in known]
@@ -219,7 +221,9 @@ def _raw(proto: onnx.NodeProto, name: str, opset: int, read: set[str]) -> RawNod
     attrs = {a.name: a for a in proto.attribute}
     for known in schema.attributes.values() if schema else ():
         if known.required and known.name not in attrs:
-            raise InvalidModelError(f"{_label(proto)}: attribute {known.name} is missing")
+            raise InvalidModelError(
+                f"{_label(proto)}: attribute {known.name} is missing"
+            )
     decoded = {}
     for attr in proto.attribute:
         known = schema.attributes.get(attr.name) if schema else None

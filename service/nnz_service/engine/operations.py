@@ -90,9 +90,7 @@ def _pool(state: Lowering, node: Node) -> bool:
         dilations=(at.dilations[0], at.dilations[1]),
         count_include_pad=bool(node.attrs.get("count_include_pad", 0)),
     )
-    run = (
-        state.kernels.max_pool if node.op == "MaxPool" else state.kernels.average_pool
-    )
+    run = state.kernels.max_pool if node.op == "MaxPool" else state.kernels.average_pool
     threads = state.threads
 
     def call(source: Array, target: Array) -> None:

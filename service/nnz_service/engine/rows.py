@@ -107,7 +107,9 @@ def reduce_axes(node: Node, rank: int, axes: Array | None) -> tuple[int, ...]:
     return tuple(axis_in(a, rank) for a in found)
 
 
-def _unary(kernels: Kernels[Array], node: Node, inputs: Sequence[Array | None]) -> Array:
+def _unary(
+    kernels: Kernels[Array], node: Node, inputs: Sequence[Array | None]
+) -> Array:
     x = need(inputs, 0, "X")
     if not is_float(x):
         return _NUMPY_UNARY[node.op](x)
@@ -158,7 +160,9 @@ def _where(
     return np.asarray(np.where(parts[0], parts[1], parts[2]))
 
 
-def _prelu(kernels: Kernels[Array], node: Node, inputs: Sequence[Array | None]) -> Array:
+def _prelu(
+    kernels: Kernels[Array], node: Node, inputs: Sequence[Array | None]
+) -> Array:
     x, slope = need(inputs, 0, "X"), need(inputs, 1, "slope")
     return np.where(x >= 0, x, x * slope)
 

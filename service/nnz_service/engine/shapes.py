@@ -116,7 +116,9 @@ def _infer_node(
 ) -> list[Spec]:
     if node.op in ("Shape", "Size") and specs[0] is not None:
         values = [specs[0].fake()]
-    known = all(v is not None or not n for v, n in zip(values, node.inputs, strict=True))
+    known = all(
+        v is not None or not n for v, n in zip(values, node.inputs, strict=True)
+    )
     found = RULES[node.op](node, specs, values)
     small = all(np.prod(s.shape, dtype=object) <= MAX_KNOWN for s in found)
     if known and small and node.op not in ("Conv", "Linear", "MaxPool", "AveragePool"):
@@ -291,8 +293,8 @@ def _gemm(
     if len(a) != 2 or len(b) != 2:
         raise SettingError(f"matrices are needed, got {list(a)} and {list(b)}")
     m, k = a[::-1] if node.attrs.get("transA", 0) else a
-    l, n = b[::-1] if node.attrs.get("transB", 0) else b
-    if k != l:
+    depth, n = b[::-1] if node.attrs.get("transB", 0) else b
+    if k != depth:
         raise SettingError(f"{list(a)} times {list(b)} is no product")
     c = specs[2] if len(specs) > 2 else None
     if c is not None and np.broadcast_shapes(c.shape, (m, n)) != (m, n):
@@ -399,4 +401,3 @@ RULES: dict[str, Rule] = {
     "Conv": _conv,
     "Linear": _linear,
 }
-

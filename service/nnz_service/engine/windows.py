@@ -1,4 +1,4 @@
-"""Windows that slide over an image: padding and result sizes of convolution and pool."""
+"""Windows that slide over an image: their padding, and the size of what they give."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ def _sizes(
 ) -> tuple[int, ...]:
     up = bool(node.attrs.get("ceil_mode", 0))
     found = []
-    for size, s, r, begin, end in zip(
-        image, strides, reach, begins, ends, strict=True
-    ):
+    for size, s, r, begin, end in zip(image, strides, reach, begins, ends, strict=True):
         room = size + begin + end - r
         if room < 0:
             return (0,)

@@ -89,9 +89,7 @@ def _is_open(layer: Node) -> bool:
     )
 
 
-def _affine(
-    graph: Graph, layer: Node, reader: Node, specs: Mapping[str, Spec]
-) -> bool:
+def _affine(graph: Graph, layer: Node, reader: Node, specs: Mapping[str, Spec]) -> bool:
     """Fold ``y * scale + shift`` a channel into weights and bias."""
     if not _is_open(layer):
         return False

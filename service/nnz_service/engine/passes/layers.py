@@ -66,7 +66,9 @@ def _conv(graph: Graph, node: Node, refused: list[str]) -> list[Node]:
         return []
     _check_float(node, weights, bias)
     if not 3 <= weights.ndim <= 4:
-        refused.append(f"{node.name} (Conv): {weights.ndim - 2} spatial axes, not 1 or 2")
+        refused.append(
+            f"{node.name} (Conv): {weights.ndim - 2} spatial axes, not 1 or 2"
+        )
         return []
     groups = int(node.attrs.get("group", 1))
     kernel = list(node.attrs.get("kernel_shape") or weights.shape[2:])
@@ -105,7 +107,8 @@ def _batch_norm(graph: Graph, node: Node, refused: list[str]) -> list[Node]:
         return []
     if len({p.shape for p in known}) != 1 or known[0].ndim != 1:
         raise InvalidModelError(
-            f"{node.label()}: parameters {[list(p.shape) for p in known]} differ in shape"
+            f"{node.label()}: parameters of shapes {[list(p.shape) for p in known]}; "
+            "all must be vectors of one length"
         )
     scale, bias, mean, variance = (p.astype(np.float64) for p in known)
     if np.any(variance + node.attrs["epsilon"] <= 0):

@@ -1,7 +1,7 @@
 """Choose the border of the planes of each image size, once for the whole model.
 
-Images of one size then lie in one grid, so that elementwise operations, residuals and
-concatenation need no conversion, and each stride-1 convolution reads its input in place.
+Images of one size then lie in one grid: elementwise operations, residuals and
+concatenation need no conversion, and stride-1 convolutions read their input in place.
 """
 
 from __future__ import annotations

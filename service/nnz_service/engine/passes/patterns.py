@@ -152,9 +152,7 @@ def find_layer_norms(graph: Graph, specs: Mapping[str, Spec]) -> None:
     editor.finish()
 
 
-def _find_layer_norm(
-    editor: Editor, root: Node, specs: Mapping[str, Spec]
-) -> None:
+def _find_layer_norm(editor: Editor, root: Node, specs: Mapping[str, Spec]) -> None:
     graph = editor.graph
     found = _match_variance(editor, root, specs)
     last = editor.only_reader(root.output)
@@ -229,7 +227,9 @@ def _is_mean(graph: Graph, node: Node, specs: Mapping[str, Spec]) -> bool:
         return False
     axes = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     rank = len(specs[node.inputs[0]].shape)
-    return axes is not None and axes.size == 1 and int(axes.ravel()[0]) % rank == rank - 1
+    return (
+        axes is not None and axes.size == 1 and int(axes.ravel()[0]) % rank == rank - 1
+    )
 
 
 def _is_square(graph: Graph, node: Node) -> bool:

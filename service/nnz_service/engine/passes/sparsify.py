@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 #: Output channels that may share a column index, largest first.
 BLOCKS = (16, 8, 4, 2, 1)
 
-#: Share of the weights in kept blocks that must be nonzero for a block to be "found";
-#: XNNPACK asks for the same (convolution-nchw.c, create_spmm_path).
+#: Share of the weights in kept blocks that must be nonzero for a block to be "found"
+#: (XNNPACK asks for the same, convolution-nchw.c), and share of kept blocks above which
+#: zeros show no pattern.
 FULL = 0.9
 
 #: Time of one multiplied weight against one of the dense kernel, by block: a wider
@@ -118,7 +119,7 @@ def choose(weights: Array, groups: int) -> Choice:
     used = weights.reshape(oc, -1) != 0
     density = float(used.mean())
     kept = {b: _kept(used, b) for b in BLOCKS if (oc // groups) >= b or b == 1}
-    found = tuple(b for b in kept if density >= FULL * kept[b] and density < 1.0)
+    found = tuple(b for b in kept if FULL * kept[b] <= density and kept[b] < FULL)
     if groups == oc and weights.shape[1] == 1:
         return Choice(None, density, found, "depthwise layers have one dense kernel")
     if density == 1.0:
@@ -127,7 +128,9 @@ def choose(weights: Array, groups: int) -> Choice:
     best = min(times, key=lambda b: (times[b], -b))
     percent = f"{density:.0%} of weights"
     if times[best] > WORTH:
-        reason = f"{percent}: a sparse kernel would take {times[best]:.2f} of dense time"
+        reason = (
+            f"{percent}: a sparse kernel would take {times[best]:.2f} of dense time"
+        )
         return Choice(None, density, found, reason)
     reason = (
         f"{percent}, {kept[best]:.0%} in blocks of 1x{best}: about {times[best]:.2f} "
