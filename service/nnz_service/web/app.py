@@ -17,7 +17,7 @@ from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
-from nnz_service.web.deps import Parts
+from nnz_service.web.deps import Drain, Parts
 from nnz_service.web.limits import Limits
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
@@ -44,6 +44,7 @@ def create_app(
     jobs: JobStore,
     admission: Admission,
     key: str | None = None,
+    drain: Drain | None = None,
 ) -> FastAPI:
     """Build one application; tests build many.
 
@@ -54,6 +55,7 @@ def create_app(
         jobs: Where long work is written down.
         admission: Where slots and bytes are reserved; shared by all web processes.
         key: The API key that callers must send; None lets everybody in.
+        drain: Set by who ends the process; then it is not ready and holds no answer.
     """
     metrics = Metrics()
     app = FastAPI(
@@ -65,7 +67,9 @@ def create_app(
         lifespan=_lifespan(dataplane),
         generate_unique_id_function=_operation_id,
     )
-    app.state.parts = Parts(limits, dataplane, repository, jobs, metrics)
+    app.state.parts = Parts(
+        limits, dataplane, repository, jobs, metrics, drain or Drain()
+    )
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:
         app.include_router(router)

@@ -25,6 +25,13 @@ _WAKE_SECONDS = 5.0
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Drain:
+    """Whether the process is on its way out: set by a signal, read by routes."""
+
+    begun: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that routes stand on."""
@@ -34,6 +41,7 @@ class Parts:
     repository: Repository
     jobs: JobStore
     metrics: Metrics
+    drain: Drain
 
     async def call(
         self,

@@ -33,6 +33,8 @@ async def live() -> Response:
 @router.get("/v2/health/ready", responses=empty("The server computes.", 503))
 async def ready(parts: Served) -> Response:
     """Say whether the worker is up and has loaded what it should hold."""
+    if parts.drain.begun:
+        raise UnavailableError("not ready: the server is stopping")
     if not parts.dataplane.ready:
         raise UnavailableError(f"not ready: {parts.dataplane.detail or 'starting'}")
     return Response()

@@ -141,7 +141,7 @@ async def _when_ended(parts: Parts, job_id: str, wait: float) -> Job:
     while True:
         job = await asyncio.to_thread(parts.jobs.get, job_id)
         left = until - time.monotonic()
-        if job.status.ended or left <= 0:
+        if job.status.ended or left <= 0 or parts.drain.begun:
             return job
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.5, _LAST_LOOK)

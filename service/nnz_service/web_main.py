@@ -1,0 +1,96 @@
+"""The web process: HTTP on an inherited socket, one worker behind a pipe.
+
+Started by the supervisor, `python -m nnz_service.web_main --fd N --worker PATH`;
+everything else comes from the settings (NNZ_*).
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from nnz_service import logs
+from nnz_service.dataplane import Admission, SocketDataplane
+from nnz_service.jobs import SqlStore
+from nnz_service.repository import Repository
+from nnz_service.settings import Settings
+from nnz_service.web import Drain, Limits, create_app
+
+#: Seconds for requests under way after SIGTERM; the supervisor waits a little longer.
+_GRACE = 8
+#: Longer than the idle time of usual connection pools, so that the client closes first.
+_KEEP_ALIVE = 75
+
+
+class _Server(uvicorn.Server):
+    """Says that it is draining the moment it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends at once."""
+        self._drain.begun = True
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="nnz-web")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--worker", type=Path, required=True)
+    options = parser.parse_args()
+    settings = Settings()
+    logs.configure(settings.log_level, "web")
+    repository = Repository(settings.home)
+    jobs = SqlStore(settings.home / "catalog.sqlite")
+    drain = Drain()
+    limits = limits_of(settings)
+    app = create_app(
+        limits=limits,
+        dataplane=SocketDataplane(options.worker),
+        repository=repository,
+        jobs=jobs,
+        admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
+        key=settings.key,
+        drain=drain,
+    )
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    with socket.socket(fileno=options.fd) as listener:
+        _Server(config, drain).run(sockets=[listener])
+    repository.close()
+    jobs.close()
+    return 0
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Take the bounds on requests out of the settings."""
+    return Limits(
+        max_body=settings.max_body,
+        max_json=settings.max_json,
+        max_upload=settings.max_upload,
+        request_timeout=settings.request_timeout,
+        max_inflight=settings.max_inflight,
+        max_inflight_bytes=settings.max_inflight_bytes,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
