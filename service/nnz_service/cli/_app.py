@@ -21,6 +21,8 @@ from typer.core import TyperGroup
 from nnz_service import __version__
 from nnz_service.errors import ServiceError
 
+#: Panels of the help, as a newcomer needs them.
+PANELS = ("Server", "Models", "Client")
 #: A command could not do what was asked; wrong usage is 2, as typer has it.
 FAILED = 1
 
@@ -31,6 +33,14 @@ JsonFlag = Annotated[
 
 class Commands(TyperGroup):
     """A group whose commands report expected errors in one line, with exit code 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the commands in the order of their panels in the help."""
+        panels = {
+            n: getattr(c, "rich_help_panel", "") for n, c in self.commands.items()
+        }
+        places = {panel: place for place, panel in enumerate(PANELS)}
+        return sorted(panels, key=lambda name: (places.get(panels[name], 9), name))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; bad files, bad input and lost servers are no tracebacks."""
