@@ -7,7 +7,6 @@ worker's host is called directly. The SDK finds `open_local` by its entry point.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -48,8 +47,11 @@ class LocalApp:
     """The application, which owns its home, its stores and its worker."""
 
     def __init__(self, home: Path | None, threads: int | None) -> None:
-        self._temporary = home is None
-        self._home = Path(tempfile.mkdtemp(prefix="nnz-")) if home is None else home
+        # It removes itself even when the application never gets to its end.
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="nnz-", ignore_cleanup_errors=True
+        )
+        self._home = Path(self._temporary.name) if home is None else home
         self._repository = Repository(self._home)
         self._jobs = SqlStore(self._home / "catalog.sqlite")
         toolbox = Toolbox(threads=threads, compile_first=False)
@@ -87,5 +89,4 @@ class LocalApp:
     def _clean_up(self) -> None:
         self._repository.close()
         self._jobs.close()
-        if self._temporary:
-            shutil.rmtree(self._home, ignore_errors=True)
+        self._temporary.cleanup()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from importlib.metadata import entry_points
@@ -25,6 +27,8 @@ App = Callable[
 
 URL = "http://nnz.local"
 GROUP = "nnz.local"
+#: How long a server that was never closed may hold up the end of the process.
+LAST_SECONDS = 5.0
 
 
 def open_app(options: Mapping[str, Any], group: str = GROUP) -> App:
@@ -69,6 +73,7 @@ class LocalServer:
         except BaseException:
             self._stop_loop()
             raise
+        atexit.register(self._abandon)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the server's loop and wait for it."""
@@ -98,6 +103,7 @@ class LocalServer:
         """Shut the application down and end the thread."""
         if self._loop.is_closed():
             return
+        atexit.unregister(self._abandon)
         try:
             self.run(self._end())
         finally:
@@ -124,6 +130,18 @@ class LocalServer:
     async def _end(self) -> None:
         await self._inbox.put({"type": "lifespan.shutdown"})
         await self._lifespan
+
+    def _abandon(self) -> None:
+        """End at the end of the process: nothing can run on a thread pool any more."""
+        with contextlib.suppress(Exception):
+            self.run(self._drop())
+        self._stop_loop()
+
+    async def _drop(self) -> None:
+        self._lifespan.cancel()
+        await asyncio.wait({self._lifespan}, timeout=LAST_SECONDS)
+        if self._lifespan.done() and not self._lifespan.cancelled():
+            self._lifespan.exception()  # seen, so that nobody complains about it
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
