@@ -6,13 +6,14 @@ How a kernel is written here: a module-level *body* with ``@njit(**SERIAL)`` tha
 the rows ``start..stop``, called directly when one thread is asked for, and a *driver*
 with ``@njit(**PARALLEL)`` that runs ``prange`` over chunks and calls the body. The
 number of chunks bounds the number of threads at work, so numba's own thread count is
-never changed. Compiled code calls compiled code of its own file only: numba's cache
-does not notice changes in another file.
+never changed. What compiled code takes from another file (constants, intrinsics) lives
+in a file whose name starts with an underscore; see `_source_hash`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -52,18 +53,25 @@ from numba.np.ufunc import parallel as _parallel  # noqa: E402
 from nnz_kernels.arrays import HostArray  # noqa: E402
 from nnz_kernels.errors import BackendUnavailableError  # noqa: E402
 
+
+def _source_hash() -> str:
+    """Return a short hash of the files that compiled code of other files uses."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("_*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 _config: Any = numba.config
-if not _config.CACHE_DIR:  # somebody imported numba before the lines above ran
-    _config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+# Numba looks at the file of a function alone; what it took from another file would
+# stay as it was. A folder for each state of those files cures it.
+_config.CACHE_DIR = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _source_hash())
 if _config.THREADING_LAYER == "default":
     _config.THREADING_LAYER = "threadsafe"
 
 #: Sums may be reordered into vector lanes and multiply-adds fused. Never ``nnan`` or
 #: ``ninf``: a NaN must survive.
 FASTMATH = {"reassoc", "contract", "nsz"}
-
-#: Multiply-adds are fused, but sums keep their order: products with a fixed order.
-ORDERED = {"contract"}
 
 #: Flags of a body and of a driver; add ``fastmath=`` as the kernel needs.
 SERIAL: dict[str, Any] = {"cache": True, "nogil": True}

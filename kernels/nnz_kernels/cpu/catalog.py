@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnz_kernels.cpu import elementwise, panels, pool, products, stage, vectors
+from nnz_kernels.cpu import elementwise, panels, pool, products, stage, stamps
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
@@ -19,7 +19,7 @@ Progress = Callable[[int, int, str], None]
 
 #: Files with entry points, in the order in which they are warmed.
 FILES: tuple[Any, ...] = (
-    vectors,
+    stamps,
     products,
     panels,
     stage,

@@ -1,11 +1,15 @@
 """Products on the host: runs of rows with equal work, one thread each.
 
-A row is never shared between threads, so its entries are added in stored order. The
-transposed products scatter: a number of accumulators that depends on the matrix alone
-is filled in parallel and added up in a fixed order.
+A row is never shared between threads, and its entries are added in stored order without
+fused multiply-adds: the bits are those of SciPy's plain C loops, and a separate add has
+the shorter latency anyway. The transposed products scatter. For one vector a number of
+accumulators that depends on the matrix alone is filled in parallel and added up in a
+fixed order; for a block each thread owns some of its columns.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -13,8 +17,14 @@ from numba import types
 
 from nnz_kernels.api.products import check_product
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._columns import VECTOR_BYTES, gather_rows, scatter_row
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._runtime import ORDERED, PARALLEL, SERIAL, readable, thread_count
+from nnz_kernels.cpu._runtime import (
+    PARALLEL,
+    SERIAL,
+    readable,
+    thread_count,
+)
 from nnz_kernels.formats import Csr
 
 #: Entries a column that pay for one more accumulator: filling and adding one up moves
@@ -23,6 +33,10 @@ ENTRIES_A_PART = 3
 
 #: Accumulators at most; each takes as much memory as the result.
 MAX_PARTS = 8
+
+#: Bytes of a row that one thread owns in a transposed product: threads that share a
+#: cache line slow each other down.
+LINE = 64
 
 
 def spmv(
@@ -56,30 +70,36 @@ def spmm(
 def spmv_t(
     a: Csr[HostArray], y: HostArray, /, *, threads: int | None = None
 ) -> HostArray:
-    check_product(a, y, ndim=1, transposed=True)
-    return _transposed(a, y[:, None], threads)[:, 0]
+    columns = check_product(a, y, ndim=1, transposed=True)
+    parts = max(1, min(MAX_PARTS, a.nnz // (ENTRIES_A_PART * max(1, columns))))
+    arrays, y = _arrays(a), readable(y)
+    if parts == 1:
+        out = np.zeros(columns, y.dtype)
+        _spmv_t(*arrays, y, out, 0, a.shape[0])
+        return out
+    out = np.empty(columns, y.dtype)
+    sums = np.empty((parts, columns), y.dtype)
+    chunks = thread_count(threads, a.nnz)
+    if chunks == 1:
+        _fill(*arrays, y, sums, 0, parts)
+        _add_up(sums, out, 0, columns)
+    else:
+        _spmv_t_chunks(*arrays, y, out, sums, chunks)
+    return out
 
 
 def spmm_t(
     a: Csr[HostArray], y: HostArray, /, *, threads: int | None = None
 ) -> HostArray:
-    check_product(a, y, ndim=2, transposed=True)
-    return _transposed(a, y, threads)
-
-
-def _transposed(a: Csr[HostArray], y: HostArray, threads: int | None) -> HostArray:
-    columns, width = a.shape[1], y.shape[1]
-    parts = max(1, min(MAX_PARTS, a.nnz // (ENTRIES_A_PART * max(1, columns))))
-    chunks = thread_count(threads, a.nnz * width)
+    columns = check_product(a, y, ndim=2, transposed=True)
+    width = y.shape[1]
     out = np.zeros((columns, width), y.dtype)
-    if parts == 1:
-        _scatter_rows(*_arrays(a), readable(y), out, 0, a.shape[0])
-    elif chunks == 1:
-        part = np.empty((columns, width), y.dtype)
-        _spmm_t(*_arrays(a), readable(y), out, part, parts)
+    chunks = thread_count(threads, a.nnz * width)
+    chunks = max(1, min(chunks, width * y.itemsize // LINE))
+    if chunks == 1:
+        _spmm_t(*_arrays(a), readable(y), out, 0, width)
     else:
-        sums = np.empty((parts, columns, width), y.dtype)
-        _spmm_t_chunks(*_arrays(a), readable(y), out, sums, chunks)
+        _spmm_t_chunks(*_arrays(a), readable(y), out, chunks)
     return out
 
 
@@ -102,16 +122,20 @@ def _boundary(indptr, chunk, chunks):  # type: ignore[no-untyped-def]
     return low
 
 
-@numba.njit(**SERIAL, fastmath=ORDERED)
+@numba.njit(**SERIAL)
 def _spmv(indptr, indices, data, x, out, start, stop):  # type: ignore[no-untyped-def]
+    # Unsigned indices spare numba's test for negative ones, a third of the time.
+    p = np.uint64(indptr[start])
     for i in range(start, stop):
         total = out.dtype.type(0)
-        for p in range(indptr[i], indptr[i + 1]):
-            total += data[p] * x[indices[p]]
+        end = np.uint64(indptr[i + 1])
+        while p < end:
+            total += data[p] * x[np.uint64(indices[p])]
+            p += np.uint64(1)
         out[i] = total
 
 
-@numba.njit(**PARALLEL, fastmath=ORDERED)
+@numba.njit(**PARALLEL)
 def _spmv_chunks(indptr, indices, data, x, out, chunks):  # type: ignore[no-untyped-def]
     for c in numba.prange(chunks):
         start = _boundary(indptr, c, chunks)
@@ -119,20 +143,25 @@ def _spmv_chunks(indptr, indices, data, x, out, chunks):  # type: ignore[no-unty
         _spmv(indptr, indices, data, x, out, start, stop)
 
 
-@numba.njit(**SERIAL, fastmath=ORDERED)
+@numba.njit(**SERIAL)
 def _spmm(indptr, indices, data, x, out, start, stop):  # type: ignore[no-untyped-def]
     width = out.shape[1]
+    lanes = VECTOR_BYTES // out.itemsize
     for i in range(start, stop):
-        for j in range(width):
-            out[i, j] = 0
-        for p in range(indptr[i], indptr[i + 1]):
-            factor = data[p]
-            k = indices[p]
-            for j in range(width):
-                out[i, j] += factor * x[k, j]
+        first, last = np.int64(indptr[i]), np.int64(indptr[i + 1])
+        j = 0
+        while j + 4 * lanes <= width:
+            gather_rows(indices, data, first, last, x, out, i, j, lanes, 4)
+            j += 4 * lanes
+        if j + 2 * lanes <= width:
+            gather_rows(indices, data, first, last, x, out, i, j, lanes, 2)
+            j += 2 * lanes
+        while j < width:
+            gather_rows(indices, data, first, last, x, out, i, j, width - j, 1)
+            j += lanes
 
 
-@numba.njit(**PARALLEL, fastmath=ORDERED)
+@numba.njit(**PARALLEL)
 def _spmm_chunks(indptr, indices, data, x, out, chunks):  # type: ignore[no-untyped-def]
     for c in numba.prange(chunks):
         start = _boundary(indptr, c, chunks)
@@ -140,77 +169,92 @@ def _spmm_chunks(indptr, indices, data, x, out, chunks):  # type: ignore[no-unty
         _spmm(indptr, indices, data, x, out, start, stop)
 
 
-@numba.njit(**SERIAL, fastmath=ORDERED)
-def _scatter_rows(  # type: ignore[no-untyped-def]
-    indptr, indices, data, y, out, start, stop
-):
-    width = out.shape[1]
-    if width == 1:  # a loop over one column costs more than its work
-        for i in range(start, stop):
-            value = y[i, 0]
-            for p in range(indptr[i], indptr[i + 1]):
-                out[indices[p], 0] += data[p] * value
-        return
+@numba.njit(**SERIAL)
+def _spmv_t(indptr, indices, data, y, out, start, stop):  # type: ignore[no-untyped-def]
+    p = np.uint64(indptr[start])
     for i in range(start, stop):
-        for p in range(indptr[i], indptr[i + 1]):
-            factor = data[p]
-            k = indices[p]
-            for j in range(width):
-                out[k, j] += factor * y[i, j]
+        value = y[i]
+        end = np.uint64(indptr[i + 1])
+        while p < end:
+            out[np.uint64(indices[p])] += data[p] * value
+            p += np.uint64(1)
 
 
-@numba.njit(**SERIAL, fastmath=ORDERED)
-def _spmm_t(indptr, indices, data, y, out, part, parts):  # type: ignore[no-untyped-def]
-    """Add the parts up one after the other, in the order of `_spmm_t_chunks`."""
-    start, stop = _boundary(indptr, 0, parts), _boundary(indptr, 1, parts)
-    _scatter_rows(indptr, indices, data, y, out, start, stop)
-    for c in range(1, parts):
-        part[:] = 0
-        start, stop = stop, _boundary(indptr, c + 1, parts)
-        _scatter_rows(indptr, indices, data, y, part, start, stop)
-        for k in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                out[k, j] += part[k, j]
-
-
-@numba.njit(**PARALLEL, fastmath=ORDERED)
-def _spmm_t_chunks(indptr, indices, data, y, out, sums, chunks):  # type: ignore[no-untyped-def]
+@numba.njit(**SERIAL)
+def _fill(indptr, indices, data, y, sums, first, last):  # type: ignore[no-untyped-def]
+    """Fill the accumulators ``first..last``, each from its own run of rows."""
     parts = sums.shape[0]
-    columns = out.shape[0]
-    for c in numba.prange(chunks):
-        for part in range(parts * c // chunks, parts * (c + 1) // chunks):
-            sums[part] = 0
-            start = _boundary(indptr, part, parts)
-            stop = _boundary(indptr, part + 1, parts)
-            _scatter_rows(indptr, indices, data, y, sums[part], start, stop)
-    for c in numba.prange(chunks):
-        for k in range(columns * c // chunks, columns * (c + 1) // chunks):
-            for j in range(out.shape[1]):
-                total = sums[0, k, j]
-                for part in range(1, parts):
-                    total += sums[part, k, j]
-                out[k, j] = total
+    for part in range(first, last):
+        sums[part] = 0
+        start = _boundary(indptr, part, parts)
+        stop = _boundary(indptr, part + 1, parts)
+        _spmv_t(indptr, indices, data, y, sums[part], start, stop)
 
 
-def _signatures(dense: int, *rest: object) -> tuple[tuple[object, ...], ...]:
-    """Return (indptr, indices, data, x, out, ...) for every pair of types."""
+@numba.njit(**SERIAL)
+def _add_up(sums, out, start, stop):  # type: ignore[no-untyped-def]
+    """Add the accumulators up, in order, for the columns ``start..stop``."""
+    out[start:stop] = sums[0, start:stop]
+    for part in range(1, sums.shape[0]):
+        for k in range(start, stop):
+            out[k] += sums[part, k]
+
+
+@numba.njit(**PARALLEL)
+def _spmv_t_chunks(indptr, indices, data, y, out, sums, chunks):  # type: ignore[no-untyped-def]
+    parts, columns = sums.shape
+    for c in numba.prange(chunks):
+        first, last = parts * c // chunks, parts * (c + 1) // chunks
+        _fill(indptr, indices, data, y, sums, first, last)
+    for c in numba.prange(chunks):
+        _add_up(sums, out, columns * c // chunks, columns * (c + 1) // chunks)
+
+
+@numba.njit(**SERIAL)
+def _spmm_t(indptr, indices, data, y, out, start, stop):  # type: ignore[no-untyped-def]
+    """Scatter the columns ``start..stop`` of the dense block."""
+    lanes = VECTOR_BYTES // out.itemsize
+    for i in range(indptr.size - 1):
+        first, last = np.int64(indptr[i]), np.int64(indptr[i + 1])
+        j = start
+        while j + 4 * lanes <= stop:
+            scatter_row(indices, data, first, last, y, out, i, j, lanes, 4)
+            j += 4 * lanes
+        if j + 2 * lanes <= stop:
+            scatter_row(indices, data, first, last, y, out, i, j, lanes, 2)
+            j += 2 * lanes
+        while j < stop:
+            scatter_row(indices, data, first, last, y, out, i, j, stop - j, 1)
+            j += lanes
+
+
+@numba.njit(**PARALLEL)
+def _spmm_t_chunks(indptr, indices, data, y, out, chunks):  # type: ignore[no-untyped-def]
+    width = out.shape[1]
+    for c in numba.prange(chunks):
+        start, stop = width * c // chunks, width * (c + 1) // chunks
+        _spmm_t(indptr, indices, data, y, out, start, stop)
+
+
+def _signatures(pattern: str) -> tuple[tuple[Any, ...], ...]:
+    """Return argument types: i, v and m vary with index and data type."""
     variants = []
     for f in (types.float32, types.float64):
         for i in (types.int32, types.int64):
-            block = types.Array(f, dense, "C")
-            extra = (types.Array(f, r, "C") if isinstance(r, int) else r for r in rest)
-            variants.append((i[::1], i[::1], f[::1], block, block, *extra))
+            letters = {"i": i[::1], "v": f[::1], "m": f[:, ::1], "N": types.int64}
+            variants.append(tuple(letters[letter] for letter in pattern))
     return tuple(variants)
 
 
-_N = types.int64
-
 ENTRIES = (
-    Entry(_spmv, _signatures(1, _N, _N)),
-    Entry(_spmv_chunks, _signatures(1, _N)),
-    Entry(_spmm, _signatures(2, _N, _N)),
-    Entry(_spmm_chunks, _signatures(2, _N)),
-    Entry(_scatter_rows, _signatures(2, _N, _N)),
-    Entry(_spmm_t, _signatures(2, 2, _N)),
-    Entry(_spmm_t_chunks, _signatures(2, 3, _N)),
+    Entry(_spmv, _signatures("iivvvNN")),
+    Entry(_spmv_chunks, _signatures("iivvvN")),
+    Entry(_spmm, _signatures("iivmmNN")),
+    Entry(_spmm_chunks, _signatures("iivmmN")),
+    Entry(_spmv_t, _signatures("iivvvNN")),
+    Entry(_fill, _signatures("iivvmNN")),
+    Entry(_add_up, _signatures("mvNN")[::2]),
+    Entry(_spmv_t_chunks, _signatures("iivvvmN")),
+    Entry(_spmm_t, _signatures("iivmmNN")),
+    Entry(_spmm_t_chunks, _signatures("iivmmN")),
 )
