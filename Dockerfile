@@ -5,19 +5,19 @@
 #   docker build -t nnz . && docker run -p 8000:8000 -e NNZ_API_KEY=change-me -v nnz:/var/lib/nnz nnz
 
 FROM python:3.11-slim-bookworm AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
-RUN python3 -m venv /opt/nnz
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python3 -m venv --without-pip /opt/nnz
 COPY deploy/image/requirements.txt /src/deploy/image/requirements.txt
-RUN /opt/nnz/bin/pip install --quiet --only-binary :all: --require-hashes \
+RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --only-binary :all: --require-hashes \
       -r /src/deploy/image/requirements.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY kernels /src/kernels
 COPY service /src/service
 COPY clients /src/clients
-RUN /opt/nnz/bin/pip install --quiet --no-deps --no-build-isolation /src/clients/python /src \
- && /opt/nnz/bin/pip uninstall --quiet --yes \
+RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --no-deps --no-build-isolation /src/clients/python /src \
+ && python3 -m pip --python /opt/nnz/bin/python uninstall --quiet --yes \
       hatchling editables pathspec pluggy trove-classifiers packaging \
- && /opt/nnz/bin/pip check \
+ && python3 -m pip --python /opt/nnz/bin/python check \
  && find /opt/nnz -name tests -type d -path '*site-packages*' -prune -exec rm -rf {} +
 
 FROM python:3.11-slim-bookworm AS runtime
@@ -29,7 +29,7 @@ ENV PATH=/opt/nnz/bin:$PATH \
     NNZ_HOST=0.0.0.0 \
     NNZ_CPU_TARGET=portable \
     NUMBA_CACHE_DIR=/opt/nnz-cache
-RUN useradd --system --uid 10001 --home-dir /var/lib/nnz --create-home nnz \
+RUN useradd --uid 10001 --home-dir /var/lib/nnz --create-home nnz \
  && install -d -o nnz -g nnz /opt/nnz-cache
 COPY --from=build /opt/nnz /opt/nnz
 USER nnz
@@ -43,14 +43,14 @@ CMD ["nnz", "serve"]
 FROM runtime AS demo
 USER root
 COPY deploy/constraints.txt deploy/demo /opt/demo/
-RUN /opt/nnz/bin/pip install --quiet --no-cache-dir -c /opt/demo/constraints.txt scikit-learn
+RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --no-cache-dir -c /opt/demo/constraints.txt scikit-learn
 USER nnz
 CMD ["python", "/opt/demo/demo.py"]
 
 FROM runtime AS cuda
 USER root
 COPY deploy/image/requirements-cuda.txt /tmp/requirements-cuda.txt
-RUN /opt/nnz/bin/pip install --quiet --no-cache-dir --only-binary :all: --require-hashes \
+RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --no-cache-dir --only-binary :all: --require-hashes \
       -r /tmp/requirements-cuda.txt
 ENV CUPY_CACHE_DIR=/var/lib/nnz/cache/cupy \
     NVIDIA_VISIBLE_DEVICES=all \
