@@ -26,6 +26,13 @@ Send = Callable[[Message], Awaitable[None]]
 #: Nobody else is there to be protected from: bodies as big as memory holds.
 _LIMITS = Limits(max_body=64 << 30, max_upload=64 << 30, max_inflight_bytes=64 << 30)
 _START_SECONDS = 60.0
+_LAST_WORDS = frozenset(
+    {
+        "lifespan.startup.failed",
+        "lifespan.shutdown.failed",
+        "lifespan.shutdown.complete",
+    }
+)
 
 
 def open_local(
@@ -47,11 +54,14 @@ class LocalApp:
     """The application, which owns its home, its stores and its worker."""
 
     def __init__(self, home: Path | None, threads: int | None) -> None:
-        # It removes itself even when the application never gets to its end.
-        self._temporary = tempfile.TemporaryDirectory(
-            prefix="nnz-", ignore_cleanup_errors=True
-        )
-        self._home = Path(self._temporary.name) if home is None else home
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if home is None:
+            # It removes itself even when the application never gets to its end.
+            self._temporary = tempfile.TemporaryDirectory(
+                prefix="nnz-", ignore_cleanup_errors=True
+            )
+            home = Path(self._temporary.name)
+        self._home = home
         self._repository = Repository(self._home)
         self._jobs = SqlStore(self._home / "catalog.sqlite")
         toolbox = Toolbox(threads=threads, compile_first=False)
@@ -72,15 +82,15 @@ class LocalApp:
             await self._app(scope, receive, send)
             return
 
-        async def started(message: Message) -> None:
+        async def relay(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await asyncio.to_thread(self._wait)
+            elif message["type"] in _LAST_WORDS:
+                # Afterwards a server may end the process at any moment.
+                await asyncio.to_thread(self._clean_up)
             await send(message)
 
-        try:
-            await self._app(scope, receive, started)
-        finally:
-            await asyncio.to_thread(self._clean_up)
+        await self._app(scope, receive, relay)
 
     def _wait(self) -> None:
         if not self._host.wait(_START_SECONDS):
@@ -89,4 +99,5 @@ class LocalApp:
     def _clean_up(self) -> None:
         self._repository.close()
         self._jobs.close()
-        self._temporary.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
