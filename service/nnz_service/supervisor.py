@@ -188,6 +188,9 @@ def _supervisor(
     web = ["nnz_service.web_main", "--fd", str(fd), "--worker", str(pipe)]
     environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
     environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
+    # The kernels have threads of their own; those of BLAS beside them only fight for
+    # the cores (a conjugate gradients step took nine times as long on a busy machine).
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     return Supervisor(
         [Child("worker", python + worker), Child("web", python + web, (fd,))],
         environment,
