@@ -23,11 +23,17 @@ from nnz_kernels.cpu import stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.formats import Ragged, SparseVector
 
-#: A dense table is used up to this many cells, which stay in the second-level cache.
-DENSE_CELLS = 65_536
+#: A dense table of any use is at most this long: 16 MiB. Measured on a core with 2 MiB
+#: of second-level cache (tests/benchmarks/test_vector_tables.py, ns an entry, 65,536
+#: entries): at 2**20 cells dense 6.0 and hash 10.1, at 2**22 dense 11.8 and hash 10.1.
+DENSE_CELLS = 2**21
 
-#: Above that, it is used while the dimension is at most this many times the entries.
-DENSE_RATIO = 64
+#: And it is at most this many times longer than the entries: beyond, it saves a few ns
+#: an entry (256 entries, 2**20 cells: 9.1 against 12.0) for much memory.
+DENSE_RATIO = 1024
+
+#: Up to here a dense table costs no memory worth saving.
+SMALL_CELLS = 2**16
 
 _MODES = {"sum": stamps.SUM, "error": stamps.ERROR, "last": stamps.LAST}
 
@@ -170,7 +176,7 @@ def combine(
 
 
 def _is_dense(size: int, entries: int) -> bool:
-    return size <= max(DENSE_CELLS, DENSE_RATIO * entries)
+    return size <= min(DENSE_CELLS, max(SMALL_CELLS, DENSE_RATIO * entries))
 
 
 def _table(entries: int) -> int:
