@@ -155,3 +155,9 @@ def fake() -> type[Fake]:
 def answer_tensors() -> Callable[..., httpx2.Response]:
     """`tensors`, as a fixture, for tests import nothing from one another."""
     return tensors
+
+
+@pytest.fixture(scope="session")
+def blocking() -> type[Blocking]:
+    """The blocking face's class."""
+    return Blocking
