@@ -68,7 +68,7 @@ class CpuConv:
             y,
             source,
             source.offsets(self.packed.columns),
-            _tasks(self.packed, source, y),
+            _tasks(self.packed, source, y, self.kernel == "depthwise"),
             pixel_masks(y),
         )
 
@@ -176,14 +176,17 @@ def _panels(y: Grid, widest: int) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
-def _tasks(packed: Packed, source: Source, y: Grid) -> HostArray:
+def _tasks(packed: Packed, source: Source, y: Grid, depthwise: bool) -> HostArray:
     """Return the work as rows of the columns that ``panels`` names.
 
     Weights that fit the cache pass by each panel of pixels in turn; of larger ones a
     piece is held while all panels pass by.
     """
     panels = _panels(y, WIDTHS[packed.height])
-    if packed.weights.size <= _RESIDENT:
+    if depthwise:
+        pieces = [(run, run + 1) for run in range(len(packed.table))]
+        order = [(piece, panel) for piece in pieces for panel in panels]
+    elif packed.weights.size <= _RESIDENT:
         pieces = cut(packed, _PIECE)
         order = [(piece, panel) for panel in panels for piece in pieces]
     else:

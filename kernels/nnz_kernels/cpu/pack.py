@@ -43,9 +43,9 @@ def pack(
     weights: HostArray, bias: HostArray | None, spec: ConvSpec, block: int | None
 ) -> Packed:
     """Pack blocks of *block* rows (None: every column), group after group."""
-    shared = TALLEST if block is None else block
-    height = min(shared, TALLEST)
     a_group = weights.shape[0] // spec.groups
+    shared = TALLEST if block is None else block
+    height = min(shared, TALLEST, 1 << (a_group - 1).bit_length())
     kept = kept_weights(weights, spec.groups, block)
     table: list[tuple[int, ...]] = []
     columns, values = [], []

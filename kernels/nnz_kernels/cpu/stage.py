@@ -10,19 +10,60 @@ output's border is too narrow for that, one copy for each row or column of the k
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
 
 from nnz_kernels.api.conv import ConvSpec
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
+from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import LINE, Grid, round_up
 
 _INT32_MAX = 2**31 - 1
+
+
+#: Floats of a narrower vector, for rows that are shorter than a register.
+_FEW = 4
+
+
+def _type_even(
+    typingctx: Any, lanes: Any, x: Any, start: Any, out: Any, to: Any
+) -> tuple[Any, Any]:
+    """Type a call of ``_even``; the writer of its code comes with the types."""
+    return types.void(lanes, x, start, out, to), _write_even
+
+
+def _write_even(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Write two loads, one shuffle and one store."""
+    lanes = sig.args[0].literal_value
+    vector = ir.VectorType(ir.FloatType(), lanes)
+
+    def place(array: int, shift: int) -> Any:
+        kind = context.make_array(sig.args[array])
+        data = kind(context, builder, args[array]).data
+        at = builder.add(args[array + 1], ir.IntType(64)(shift))
+        return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+    low, high = (builder.load(place(1, shift), align=4) for shift in (0, lanes))
+    every_second = ir.Constant(
+        ir.VectorType(ir.IntType(32), lanes), list(range(0, 2 * lanes, 2))
+    )
+    even = builder.shuffle_vector(low, high, every_second)
+    builder.store(even, place(3, 0), align=4)
+    return context.get_dummy_value()
+
+
+#: ``_even(lanes, x, start, out, to)`` copies ``lanes`` (literal) floats, every second
+#: one from ``start``. It reads one float
+#: more than it needs; ``Grid.size`` leaves room behind the last pixel.
+_even: Any = intrinsic(prefer_literal=True)(_type_even)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +149,15 @@ def reads_in_place(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) ->
     """Return whether every tap of every output pixel is a constant distance away."""
     if spec.strides != (1, 1) or x.pitch != y.pitch or (x.n > 1 and x.rows != y.rows):
         return False
-    top, left = spec.pads[:2]
-    bottom = y.h - 1 + (kernel[0] - 1) * spec.dilations[0] - top - (x.h - 1)
-    right = y.w - 1 + (kernel[1] - 1) * spec.dilations[1] - left - (x.w - 1)
+    return _border_holds_padding(x, y, kernel, spec)
+
+
+def _border_holds_padding(
+    x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec
+) -> bool:
+    (top, left), (sh, sw), (dh, dw) = spec.pads[:2], spec.strides, spec.dilations
+    bottom = (y.h - 1) * sh + (kernel[0] - 1) * dh - top - (x.h - 1)
+    right = (y.w - 1) * sw + (kernel[1] - 1) * dw - left - (x.w - 1)
     return max(top, bottom) <= x.bh and max(left, right) <= x.bw
 
 
@@ -128,10 +175,15 @@ def _staged(
         plane = axis_rows.plane[ky] * len(axis_columns.origins) + axis_columns.plane[kx]
         shift = axis_rows.shift[ky] * y.pitch + axis_columns.shift[kx]
         taps[ky, kx] = plane * ld + shift
+    # Where the border holds the padding it is copied too; what lies further out is then
+    # read by no pixel. Elsewhere only pixels are copied, and zeros written around them.
+    held = _border_holds_padding(x, y, kernel, spec)
+    margins = (x.bh, x.bw) if held else (0, 0)
     table = np.array(
         [
             x.ld, x.lead, x.rows, x.pitch, x.n, x.h, x.w, *spec.strides,
             axis_rows.length, axis_columns.length, ld, y.rows, y.pitch,
+            *margins, held,
         ],
         np.int64,
     )  # fmt: skip
@@ -161,37 +213,61 @@ def _axis(size: int, taps: int, spec: ConvSpec, axis: int, room: int) -> _Axis:
 
 @numba.njit(**SERIAL)
 def _stage(x, out, table, origins, first, last):  # type: ignore[no-untyped-def]
-    """Copy channels first..last-1, zeros for what lies outside of the image."""
+    """Copy channels first..last-1 into their planes."""
     x_ld, x_lead, x_rows, x_pitch, images, height, width = (
         table[0], table[1], table[2], table[3], table[4], table[5], table[6],
     )  # fmt: skip
     down, right, rows, columns = table[7], table[8], table[9], table[10]
     ld, out_rows, out_pitch = table[11], table[12], table[13]
+    above, beside, held = table[14], table[15], table[16]
     planes = origins.shape[0]
     for c in range(first, last):
         for plane in range(planes):
             top, left = origins[plane, 0], origins[plane, 1]
-            begin = min(columns, max(0, -(left // right)))
-            end = max(begin, min(columns, -((left - width) // right)))
+            begin = min(columns, max(0, -((left + beside) // right)))
+            end = max(begin, min(columns, -((left - width - beside) // right)))
             for image in range(images):
                 for r in range(rows):
                     to = (c * planes + plane) * ld + (image * out_rows + r) * out_pitch
                     row = top + r * down
-                    if row < 0 or row >= height:
-                        out[to : to + columns] = 0.0
+                    if row < -above or row >= height + above:
+                        if not held:
+                            _fill(out, to, columns)
                         continue
                     start = c * x_ld + x_lead + (image * x_rows + row) * x_pitch + left
-                    out[to : to + begin] = 0.0
-                    out[to + end : to + columns] = 0.0
-                    if right == 1:
-                        for q in range(begin, end):
-                            out[to + q] = x[start + q]
-                    elif right == 2:
-                        for q in range(begin, end):
-                            out[to + q] = x[start + 2 * q]
-                    else:
-                        for q in range(begin, end):
-                            out[to + q] = x[start + right * q]
+                    if not held:
+                        _fill(out, to, begin)
+                        _fill(out, to + end, columns - end)
+                    _copy(x, start + begin * right, right, out, to + begin, end - begin)
+
+
+@numba.njit(inline="always", **SERIAL)
+def _fill(out, to, count):  # type: ignore[no-untyped-def]
+    """Write zeros; unsigned places, which need no check for negative ones."""
+    for q in range(count):
+        out[np.uint64(to) + np.uint64(q)] = np.float32(0)
+
+
+@numba.njit(inline="always", **SERIAL)
+def _copy(x, start, step, out, to, count):  # type: ignore[no-untyped-def]
+    """Copy every *step*-th float, the last few of a row with those before them."""
+    source, target = np.uint64(start), np.uint64(to)
+    if step == 1:
+        for q in range(count):
+            out[target + np.uint64(q)] = x[source + np.uint64(q)]
+    elif step == 2 and count >= LANES:
+        last = count - LANES
+        for q in range(0, last, LANES):
+            _even(LANES, x, start + 2 * q, out, to + q)
+        _even(LANES, x, start + 2 * last, out, to + last)
+    elif step == 2 and count >= _FEW:
+        last = count - _FEW
+        for q in range(0, last, _FEW):
+            _even(_FEW, x, start + 2 * q, out, to + q)
+        _even(_FEW, x, start + 2 * last, out, to + last)
+    else:
+        for q in range(count):
+            out[target + np.uint64(q)] = x[source + np.uint64(step * q)]
 
 
 @numba.njit(**PARALLEL)
