@@ -64,6 +64,8 @@ def create_app(
         summary="Sparse networks and sparse matrices over HTTP.",
         description=_DESCRIPTION,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         lifespan=_lifespan(dataplane),
         generate_unique_id_function=_operation_id,
     )

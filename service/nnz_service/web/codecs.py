@@ -159,7 +159,7 @@ def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRe
             "meant; send a JSON header with the shape"
         )
     known = math.prod(extent for extent in shape if extent != -1) * dtype.itemsize
-    free, rest = divmod(len(body.data), known) if known else (0, 0)
+    free, rest = divmod(len(body.data), known) if known else (0, len(body.data))
     if rest or (-1 not in shape and free != 1):
         raise MalformedError(
             f"the raw body has {len(body.data)} bytes; {where} of shape {shape} and "

@@ -122,6 +122,9 @@ class Doubler:
         self.resident = False
         return Reply()
 
+    async def _op(self, params: Mapping[str, Any], _: Tensors) -> Reply:
+        raise InvalidInputError(f"the doubler has no op {params['op']}")
+
     async def _wake(self, params: Mapping[str, Any], _: Tensors) -> Reply:
         return Reply()
 

@@ -1,4 +1,4 @@
-"""The whole way: HTTP, intake process, repository, the real worker inside the process."""
+"""The whole way: HTTP, intake process, repository, and the real worker inline."""
 
 from __future__ import annotations
 

@@ -1,18 +1,29 @@
-"""/v1/devices, /v1/stats and /metrics: what the server has and does."""
+"""/docs, /v1/devices, /v1/stats and /metrics: what the server has and does."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from nnz_service.errors import ServiceError
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served
+from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
 from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
 from nnz_service.web.worker_metrics import families
 
 router = APIRouter(tags=["server"])
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """Describe the interface to people; it works without any network."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return HTMLResponse(
+        page(request.app.openapi()), headers={"Content-Security-Policy": policy}
+    )
 
 
 @router.get("/v1/devices", responses=answers(DevicesOut, "Every back-end.", 503))

@@ -11,6 +11,9 @@ class ErrorOut(BaseModel):
     """The body of every answer that is not a success."""
 
     error: str = Field(description="What was wrong, where, and what would be right.")
+    nodes: list[str] | None = Field(
+        None, description="Of a model that is not supported: every node that is not."
+    )
 
 
 class TensorSignature(BaseModel):

@@ -1,0 +1,168 @@
+"""Whatever arrives, the answer is a 2xx or a 4xx with a reason, never a 5xx."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+LENGTH = "Inference-Header-Content-Length"
+PATHS = (
+    "/v2/models/double/infer",
+    "/v1/ops/spmv",
+    "/v1/ops/axpy",
+    "/v1/jobs",
+    "/v2/repository/index",
+    "/v2/repository/models/double/load",
+    "/v2/logging",
+    "/v2/trace/setting",
+)
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+#: What a field of a tensor may be replaced with: near misses, then anything.
+NEAR: dict[str, list[Any]] = {
+    "name": ["y", "", "x\0", 7],
+    "shape": [[3], [-1, 3], [1, 3, 1], [2**62, 3], [2**64], [True, 3], [1.5], [0, 3]],
+    "datatype": ["FP16", "FP64", "BF16", "BYTES", "BOOL", "INT8", "FP31", ""],
+    "data": [[], [1], [[1, 2], [3]], [None] * 3, [1, "2", 3], [1e300] * 3, "1 2 3"],
+    "parameters": [
+        {"binary_data_size": size} for size in (0, 11, 12, -1, 2**70, "12", 12.0)
+    ],
+}
+PARAMETERS = (
+    "matrix", "r", "size", "rtol", "timeout", "priority", "binary_data_output",
+    "sequence_id", "transpose",
+)  # fmt: skip
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[Any, bytes]:
+    """A right request with up to two faults: the JSON value and the binary tail."""
+    tail = b""
+    inputs: list[Any] = []
+    for name in draw(st.sampled_from([["x"], ["x", "x"], ["b"], ["x", "z"], []])):
+        rows = draw(st.integers(0, 3))
+        entry: dict[str, Any] = {"name": name, "shape": [rows, 3], "datatype": "FP32"}
+        if draw(st.booleans()):
+            entry["parameters"] = {"binary_data_size": 12 * rows}
+            tail += draw(st.binary(min_size=12 * rows, max_size=12 * rows))
+        else:
+            entry["data"] = [1.5] * (3 * rows)
+        inputs.append(entry)
+    value: Any = {"inputs": inputs, "kind": "cg", "ready": True}
+    for _ in range(draw(st.integers(0, 2))):
+        _spoil(draw, value)
+    return (value if draw(st.integers(0, 20)) else draw(anything)), tail
+
+
+def _spoil(draw: st.DrawFn, value: dict[str, Any]) -> None:
+    """Replace one member."""
+    where = draw(st.sampled_from(["input", "input", "input", "outputs", "top", "key"]))
+    if where == "input" and value["inputs"] and isinstance(value["inputs"], list):
+        entry = value["inputs"][0]
+        key = draw(st.sampled_from(sorted(NEAR)))
+        entry[key] = draw(st.sampled_from(NEAR[key]) | anything)
+    elif where == "outputs":
+        wanted = {"name": "y", "parameters": {"binary_data": draw(anything)}}
+        value["outputs"] = draw(st.just([{"name": "y"}]) | st.just([wanted]) | anything)
+    elif where == "key":
+        key = draw(st.sampled_from(PARAMETERS))
+        value["parameters"] = {key: draw(anything)}
+    else:
+        key = draw(st.sampled_from(["id", "parameters", "kind", "ready", "outputs"]))
+        value[key] = draw(anything)
+
+
+@pytest.fixture(scope="module")
+def http(server: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"http://{server}") as client:
+        yield client
+
+
+def check(answer: httpx2.Response, path: str) -> None:
+    assert answer.status_code < 500, (path, answer.status_code, answer.text)
+    if answer.status_code >= 400:
+        assert answer.json()["error"]
+
+
+settings.register_profile(
+    "http", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class TestBodies:
+    @given(
+        path=st.sampled_from((*PATHS[:1] * 4, *PATHS)),
+        body=bodies(),
+        shift=st.sampled_from([0] * 8 + [None, -1, 1, 10**9]),
+    )
+    @settings(settings.get_profile("http"), max_examples=400)
+    def test_structured(
+        self,
+        http: httpx2.Client,
+        path: str,
+        body: tuple[Any, bytes],
+        shift: int | None,
+    ) -> None:
+        """JSON that is nearly right, a tail, and a header length that may lie."""
+        text = json.dumps(body[0]).encode()
+        headers = {} if shift is None else {LENGTH: str(len(text) + shift)}
+
+        check(http.post(path, content=text + body[1], headers=headers), path)
+
+    @given(
+        path=st.sampled_from(PATHS),
+        content=st.binary(max_size=64),
+        length=st.none() | st.integers(-2, 70).map(str),
+        encoding=st.sampled_from([None, "gzip", "deflate", "br", "identity"]),
+    )
+    @settings(settings.get_profile("http"), max_examples=200)
+    def test_bytes(
+        self,
+        http: httpx2.Client,
+        path: str,
+        content: bytes,
+        length: str | None,
+        encoding: str | None,
+    ) -> None:
+        """Any bytes under any header length and encoding."""
+        given = {LENGTH: length, "Content-Encoding": encoding}
+        headers = {name: value for name, value in given.items() if value is not None}
+
+        check(http.post(path, content=content, headers=headers), path)
+
+    @given(
+        verb=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]),
+        parts=st.lists(
+            st.sampled_from(
+                ["v1", "v2", "models", "matrices", "jobs", "ops", "double", "stats",
+                 "versions", "1", "infer", "config", "%00", "..", "%2e%2e", "é", ""]
+            ),
+            max_size=6,
+        ),
+        query=st.sampled_from(["", "?wait=1e400", "?limit=0", "?version=%00", "?%ff"]),
+    )  # fmt: skip
+    @settings(settings.get_profile("http"), max_examples=200)
+    def test_paths(
+        self, http: httpx2.Client, verb: str, parts: list[str], query: str
+    ) -> None:
+        """Any verb on any path."""
+        path = "/" + "/".join(parts) + query
+        answer = http.request(verb, f"{str(http.base_url).rstrip('/')}{path}")
+
+        assert answer.status_code < 500, (verb, path, answer.text)
