@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,6 @@ class TestModels:
         assert ("life", "READY") in {(m.name, m.state) for m in client.models.list()}
 
         assert client.models.unload("life").state == "UNAVAILABLE"
-        with pytest.raises(nnz.NnzError):
-            model.infer(np.zeros((1, 1, 16, 16), np.float32))
         assert client.models.load("life").state == "READY"
         assert model.infer(np.zeros((1, 1, 16, 16), np.float32))
 
@@ -288,6 +287,16 @@ class TestScipy:
 
 
 class TestTogether:
+    def test_threads_may_share_a_client(self) -> None:
+        matrix = poisson(20)
+        vectors = np.random.default_rng(7).random((64, 400))
+
+        with Client.local(threads=1) as client, ThreadPoolExecutor(16) as pool:
+            remote = client.matrices.put(matrix)
+            products = list(pool.map(remote.matvec, vectors))
+
+        np.testing.assert_allclose(products, vectors @ matrix.T, rtol=1e-12)
+
     async def test_many_products_at_once(self) -> None:
         matrix = poisson(20)
         vectors = np.random.default_rng(6).random((32, 400))
