@@ -2,8 +2,9 @@
 
 Format: Boisvert, Pozo and Remington, "The Matrix Market exchange formats", NIST 1996.
 The header is read here, so that declared sizes are checked before anything is
-allocated; SciPy's parser reads the entries. Where it fails, a slow second pass finds
-the line. A ``%%GraphBLAS type`` line, where there is one, bounds the values.
+allocated, and so is the first entry; SciPy's parser reads the rest. Where it fails, a
+slow second pass finds the line. A ``%%GraphBLAS type`` line, where there is one, bounds
+the values.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def read_matrix_market(path: str | os.PathLike[str], limits: Limits) -> Csr[Host
         TooLargeError: The declared sizes or the decompressed text pass a limit.
     """
     with _open(path, limits) as file:
-        header = _header(_lines(file))
+        lines = _lines(file)
+        header = _header(lines)
+        _check_first(lines, header)
     expanded = header.entries * (1 if header.symmetry == "general" else 2)
     limits.check_declared(header.rows, header.columns, expanded)
     try:
@@ -206,6 +209,16 @@ def _diagnose(path: str | os.PathLike[str], limits: Limits, header: Header) -> N
     if seen < header.entries:
         what = f"the file ends after {seen} entries"
         raise _wrong(number + 1, what, f"{header.entries} entries")
+
+
+def _check_first(lines: Iterator[tuple[int, str]], header: Header) -> None:
+    """Check the first entry: the fast parser ignores words after the value."""
+    for number, line in lines:
+        if line and not line.startswith("%"):
+            if header.entries == 0:
+                raise _wrong(number, "entry 1", "one of 0")
+            _check_entry(number, line.split(), header)
+            return
 
 
 def _check_entry(number: int, words: list[str], header: Header) -> None:

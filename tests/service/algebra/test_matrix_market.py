@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+
+from nnz_kernels.convert import csr_to_dense, csr_to_scipy
+from nnz_service.algebra.limits import Limits
+from nnz_service.algebra.matrix_market import read_matrix_market
+from nnz_service.errors import InvalidMatrixError, TooLargeError
+
+GENERAL = """%%MatrixMarket matrix coordinate real general
+% a comment
+3 4 4
+1 1 1.5
+
+2 3 -2e1
+3 4 7
+3 1 .5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "a.mtx"
+    path.write_text(text)
+    return path
+
+
+def read(folder: Path, text: str) -> list[list[float]]:
+    dense: list[list[float]] = csr_to_dense(
+        read_matrix_market(write(folder, text), Limits())
+    ).tolist()
+    return dense
+
+
+class TestGoodFiles:
+    def test_general(self, tmp_path: Path) -> None:
+        """Comments and blank lines stand anywhere; entries come in any order."""
+        assert read(tmp_path, GENERAL) == [
+            [1.5, 0, 0, 0],
+            [0, 0, -20, 0],
+            [0.5, 0, 0, 7],
+        ]
+
+    def test_gzip(self, tmp_path: Path) -> None:
+        """Compression is seen by the first two bytes, not by the name."""
+        path = tmp_path / "blob"
+        path.write_bytes(gzip.compress(GENERAL.encode()))
+
+        assert read_matrix_market(path, Limits()).nnz == 4
+
+    @pytest.mark.parametrize(
+        ("banner", "entries", "dense"),
+        [
+            ("real symmetric", "1 1 5\n2 1 3", [[5, 3], [3, 0]]),
+            ("integer skew-symmetric", "2 1 3", [[0, -3], [3, 0]]),
+            ("pattern general", "1 2\n2 1", [[0, 1], [1, 0]]),
+            ("pattern symmetric", "2 1\n2 2", [[0, 1], [1, 1]]),
+            ("integer general", "1 1 7\n1 1 8", [[15, 0], [0, 0]]),
+            ("real general", "", [[0, 0], [0, 0]]),
+        ],
+    )
+    def test_fields_and_symmetries(
+        self, tmp_path: Path, banner: str, entries: str, dense: list[list[float]]
+    ) -> None:
+        """Halves are mirrored, patterns are ones, duplicates are summed."""
+        count = len(entries.split("\n")) if entries else 0
+        text = f"%%MatrixMarket matrix coordinate {banner}\n2 2 {count}\n{entries}\n"
+
+        assert read(tmp_path, text) == dense
+
+    def test_what_scipy_writes(self, tmp_path: Path) -> None:
+        """A file of SciPy gives the same numbers to the last bit."""
+        a = scipy.sparse.random_array(
+            (60, 50), density=0.1, rng=np.random.default_rng(0)
+        )
+        scipy.io.mmwrite(tmp_path / "a.mtx", a)
+
+        out = read_matrix_market(tmp_path / "a.mtx", Limits())
+
+        np.testing.assert_array_equal(csr_to_dense(out), a.toarray())
+
+
+BANNER = "%%MatrixMarket matrix coordinate real general\n"
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "line 1: the banner is ''"),
+            ("hello\n", "line 1: the banner is 'hello'"),
+            ("%%MatrixMarket matrix coordinate complex general\n", "line 1: .*complex"),
+            ("%%MatrixMarket matrix array real general\n2 2\n", "line 1: .*'array'"),
+            (
+                "%%MatrixMarket matrix coordinate real hermitian\n",
+                "line 1: .*herm",
+            ),
+            ("%%MatrixMarket vector coordinate real general\n", "line 1: the banner"),
+            (BANNER, "line 2: the file ends, .* sizes"),
+            (BANNER + "3 3\n", "line 2: the sizes are '3 3'"),
+            (BANNER + "3 -3 1\n", "line 2: the sizes are"),
+            (BANNER + "3 3.0 1\n", "line 2: the sizes are"),
+            (BANNER + "2 2 1\n0 1 1\n", "line 3: the row is '0', .* from 1 to 2"),
+            (BANNER + "2 2 1\n1 3 1\n", "line 3: the column is '3', .* from 1 to 2"),
+            (BANNER + "2 2 2\n1 1 1\n%\n1 -1 1\n", "line 5: the column is '-1'"),
+            (BANNER + "2 2 1\n1 1 one\n", "line 3: the value is 'one'"),
+            (BANNER + "2 2 1\n1 1\n", "line 3: the entry is '1 1'"),
+            (BANNER + "2 2 1\n1 1 1 1\n", "line 3: the entry is '1 1 1 1'"),
+            (BANNER + "2 2 2\n1 1 1\n", "line 4: the file ends after 1 entries"),
+            (BANNER + "2 2 1\n1 1 1\n2 2 2\n", "line 4: entry 2, .* one of 1"),
+            (
+                BANNER.replace("general", "symmetric") + "2 3 0\n",
+                "line 2: symmetric 2 x 3, .* square",
+            ),
+        ],
+    )
+    def test_line_and_remedy(self, tmp_path: Path, text: str, message: str) -> None:
+        """Each fault is told with its line and what would be right."""
+        with pytest.raises(InvalidMatrixError, match=f"^{message}"):
+            read_matrix_market(write(tmp_path, text), Limits())
+
+    def test_endless_line(self, tmp_path: Path) -> None:
+        """A line of a megabyte is refused when its first 64 KiB are read."""
+        with pytest.raises(InvalidMatrixError, match="line 2: the line is too long"):
+            read_matrix_market(write(tmp_path, BANNER + "1" * 1_000_000), Limits())
+
+    def test_cut_gzip(self, tmp_path: Path) -> None:
+        """A download that stopped half way."""
+        path = tmp_path / "a.mtx.gz"
+        rng = np.random.default_rng(0)
+        lines = "".join(f"1 {k + 1} {rng.random()}\n" for k in range(5000))
+        whole = gzip.compress((BANNER + "1 5000 5000\n" + lines).encode())
+        path.write_bytes(whole[: len(whole) // 2])
+
+        with pytest.raises(InvalidMatrixError, match="gzip stream is damaged"):
+            read_matrix_market(path, Limits())
+
+    @pytest.mark.parametrize("sizes", ["999999999999 1 0", "2 2 999999999999"])
+    def test_declared_sizes(self, tmp_path: Path, sizes: str) -> None:
+        """Sizes are refused before anything of that size is allocated."""
+        with pytest.raises(TooLargeError, match="999999999999"):
+            read_matrix_market(write(tmp_path, f"{BANNER}{sizes}\n"), Limits())
+
+    def test_gzip_bomb(self, tmp_path: Path) -> None:
+        """Reading stops at the limit, however little the file takes on disk."""
+        path = tmp_path / "a.mtx.gz"
+        path.write_bytes(gzip.compress(BANNER.encode() + b"%\n" * 4_000_000))
+
+        with pytest.raises(TooLargeError, match="more than 1000000 bytes"):
+            read_matrix_market(path, Limits(file_bytes=1_000_000))
+
+
+class TestRealFiles:
+    def test_mangled(self, data_dir: Path) -> None:
+        """Every broken file of the collection is refused with a line."""
+        files = sorted((data_dir / "mtx" / "mangled").glob("*.mtx"))
+        assert files
+
+        for file in files:
+            with pytest.raises(InvalidMatrixError) as caught:
+                read_matrix_market(file, Limits())
+            assert re.match(r"line \d+: .*, but must be ", str(caught.value)), file.name
+
+    def test_sound(self, data_dir: Path) -> None:
+        """Every sound file gives what SciPy reads."""
+        files = [
+            file
+            for folder in ("dnn", "general", "graph", "spd")
+            for file in sorted((data_dir / "mtx" / folder).glob("*.mtx"))
+        ]
+        assert len(files) > 10
+
+        for file in files:
+            out = csr_to_scipy(read_matrix_market(file, Limits()))
+            wanted = scipy.sparse.coo_array(scipy.io.mmread(file)).tocsr()
+            assert out.shape == wanted.shape
+            np.testing.assert_array_equal(out.indices, wanted.indices, file.name)
+            np.testing.assert_array_equal(out.data, wanted.data, file.name)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnz_kernels.convert import csr_from_dense
+from nnz_service.algebra.files import write_resident
+from nnz_service.algebra.operator import MatrixOperator
+from nnz_service.errors import InvalidInputError
+
+RNG = np.random.default_rng(4)
+DENSE = RNG.standard_normal((30, 20)) * (RNG.random((30, 20)) < 0.3)
+X, Y = RNG.standard_normal((20, 5)), RNG.standard_normal((30, 5))
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def operator(request: pytest.FixtureRequest) -> MatrixOperator:
+    return MatrixOperator(csr_from_dense(DENSE), request.param)
+
+
+class TestProducts:
+    def test_all_four(self, operator: MatrixOperator) -> None:
+        """Vectors and blocks, straight and transposed."""
+        np.testing.assert_allclose(operator.spmv(X[:, 0]), DENSE @ X[:, 0])
+        np.testing.assert_allclose(operator.spmm(X), DENSE @ X)
+        np.testing.assert_allclose(
+            operator.spmv(Y[:, 0], transpose=True), DENSE.T @ Y[:, 0]
+        )
+        np.testing.assert_allclose(operator.spmm(Y, transpose=True), DENSE.T @ Y)
+
+    def test_types_are_converted(self, operator: MatrixOperator) -> None:
+        """The matrix decides the type."""
+        out = operator.spmv(np.arange(20))
+
+        assert out.dtype == np.float64
+        np.testing.assert_allclose(out, DENSE @ np.arange(20))
+
+    @pytest.mark.parametrize(
+        ("x", "message"),
+        [
+            (np.zeros(19), r"x has shape \[19\], but this matrix needs \[20\]"),
+            (np.zeros((20, 1)), r"x has shape \[20, 1\]"),
+            (np.zeros(20, complex), "x has type complex128"),
+            (np.array(["a"] * 20), "x has type"),
+        ],
+    )
+    def test_refusals(self, operator: MatrixOperator, x: Any, message: str) -> None:
+        """Shapes and types that do not fit are told."""
+        with pytest.raises(InvalidInputError, match=message):
+            operator.spmv(x)
+
+
+class TestInfer:
+    def test_rows(self, operator: MatrixOperator) -> None:
+        """Every row is one vector."""
+        out = operator.infer({"x": X.T})
+
+        np.testing.assert_allclose(out["y"], X.T @ DENSE.T)
+        assert out["y"].flags.c_contiguous
+
+    def test_company_does_not_matter(self) -> None:
+        """A row alone has the bits of the row in a batch."""
+        operator = MatrixOperator(csr_from_dense(DENSE))
+        together = operator.infer({"x": X.T})["y"]
+
+        for k in range(5):
+            alone = operator.infer({"x": X.T[k : k + 1]})["y"]
+            assert alone.tobytes() == together[k].tobytes()
+
+    def test_no_rows(self, operator: MatrixOperator) -> None:
+        """An empty batch gives an empty answer."""
+        assert operator.infer({"x": np.zeros((0, 20))})["y"].shape == (0, 30)
+
+    def test_refusals(self, operator: MatrixOperator) -> None:
+        """Names and shapes are told."""
+        with pytest.raises(InvalidInputError, match="one input, 'x'"):
+            operator.infer({"z": X.T})
+        with pytest.raises(InvalidInputError, match=r"must be \[k, 20\]"):
+            operator.infer({"x": X})
+
+
+class TestResident:
+    def test_load_and_describe(self, tmp_path: Path) -> None:
+        """From a file, with what a client wants to know."""
+        a = csr_from_dense(DENSE.astype(np.float32))
+        write_resident(a, tmp_path / "m")
+
+        operator = MatrixOperator.load(tmp_path / "m")
+
+        assert operator.description() == {
+            "shape": [30, 20],
+            "nnz": int(np.count_nonzero(DENSE)),
+            "dtype": "float32",
+            "index_dtype": "int32",
+            "bytes": a.nbytes,
+        }
+        assert operator.nbytes == a.nbytes
