@@ -13,13 +13,14 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import digits
 import numpy as np
 import scipy.sparse
-from local_server import ServerFailedError, running
+from local_server import ServerFailedError, running, wait_until_ready
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +32,7 @@ TOLERANCE = 1e-8
 #: What the digits must reach: the dense network, and how far the pruned may be behind.
 LEAST_ACCURACY, LARGEST_LOSS = 0.98, 0.01
 SOLVE_LIMIT = 120.0  # seconds
+LOG_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 console = Console()
 began = time.perf_counter()
@@ -55,6 +57,30 @@ class Network:
 def say(text: str) -> None:
     """Print a line with the seconds since the start."""
     console.print(f"[dim]{time.perf_counter() - began:6.1f} s[/dim]  {text}")
+
+
+class Progress:
+    """Shows what is going on: in place on a terminal, in a log a line now and then."""
+
+    def __init__(self) -> None:
+        self._status = console.status("")
+        self._due = 0.0
+
+    def __call__(self, text: str) -> None:
+        """Show this from now on."""
+        self._status.update(text)
+        if not console.is_terminal and time.perf_counter() >= self._due:
+            self._due = time.perf_counter() + LOG_EVERY
+            say(text)
+
+    def __enter__(self) -> Progress:
+        """Begin to show."""
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Clear the line."""
+        self._status.stop()
 
 
 def check(right: bool, what: str) -> None:
@@ -165,8 +191,8 @@ def solve(client: Client) -> Solution:
     b = np.ones(a.shape[0])
     start = time.perf_counter()
     job = client.jobs.cg(matrix, b, rtol=TOLERANCE, preconditioner="jacobi")
-    with console.status("solving") as status:
-        job.wait(SOLVE_LIMIT, lambda info: status.update(progress_line(info.progress)))
+    with Progress() as progress:
+        job.wait(SOLVE_LIMIT, lambda info: progress(progress_line(info.progress)))
     result = job.result()
     elapsed = time.perf_counter() - start
     check(result.converged, f"conjugate gradients ended with {result.status}")
@@ -180,12 +206,12 @@ def solve(client: Client) -> Solution:
     return Solution(seconds, error, result.iterations, elapsed, residual)
 
 
-def progress_line(progress: object) -> str:
+def progress_line(progress: Mapping[str, Any]) -> str:
     """Describe how far the solver is."""
-    if not isinstance(progress, dict) or "residual" not in progress:
+    if "relative_residual" not in progress:
         return "solving"
-    done, residual = progress.get("iterations", 0), progress["residual"]
-    return f"solving: iteration {done}, residual {residual:.1e}"
+    done, residual = progress["iterations"], progress["relative_residual"]
+    return f"solving: iteration {done}, relative residual {residual:.1e}"
 
 
 def report(networks: list[Network], solution: Solution) -> None:
@@ -216,16 +242,26 @@ def report(networks: list[Network], solution: Solution) -> None:
     console.print(table)
 
 
-def run(url: str) -> None:
-    """Do everything with the server at *url*."""
-    with Client(url) as client:
-        check(client.server.ready(), f"the server at {url} is not ready")
+@contextlib.contextmanager
+def server(url: str | None) -> Iterator[str]:
+    """Wait for the server at *url*, or run one; yields where it is."""
+    with contextlib.ExitStack() as stack:
+        with Progress() as progress:
+            if url is None:
+                say("starting a server; the first start compiles its kernels")
+                url = stack.enter_context(running(progress))
+            wait_until_ready(url, progress)
         say(f"server ready at {url}")
-        networks = classify(client)
-        check_networks(*networks)
-        say("digits classified by the dense and by the pruned network")
-        solution = solve(client)
-        say("product and solution checked")
+        yield url
+
+
+def run(client: Client) -> None:
+    """Do everything."""
+    networks = classify(client)
+    check_networks(*networks)
+    say("digits classified by the dense and by the pruned network")
+    solution = solve(client)
+    say("product and solution checked")
     report(networks, solution)
 
 
@@ -233,10 +269,9 @@ def main() -> int:
     """Read the command line, run, return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", help="a running server; a new one is started without")
-    url = parser.parse_args().url
     try:
-        with contextlib.nullcontext(url) if url else running(console) as where:
-            run(where)
+        with server(parser.parse_args().url) as url, Client(url) as client:
+            run(client)
     except (WrongAnswerError, ServerFailedError, NnzError) as exc:
         console.print(f"FAILED: {exc}", style="red", markup=False)
         return 1

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import platformdirs
-from rich.console import Console
 
 #: Seconds; the first start on a machine compiles every kernel.
 START_LIMIT, STOP_LIMIT = 270.0, 20.0
+PATIENCE = 10.0  # seconds without any answer
 SHOWN_LINES = 30  # of the server's log, when it does not start
 
 
@@ -26,11 +26,11 @@ class ServerFailedError(Exception):
 
 
 @contextlib.contextmanager
-def running(console: Console) -> Iterator[str]:
+def running(tell: Callable[[str], None]) -> Iterator[str]:
     """Run a server in a temporary folder on a free port; yields its URL.
 
     Compiled kernels are kept in the user's cache, so that only the first start waits
-    for the compiler.
+    for the compiler. `tell` is called with what the server is doing meanwhile.
     """
     with tempfile.TemporaryDirectory(prefix="nnz-demo-") as folder:
         home, log = Path(folder) / "home", Path(folder) / "server.log"
@@ -45,47 +45,73 @@ def running(console: Console) -> Iterator[str]:
                 command, env=environment, stdout=output, stderr=subprocess.STDOUT
             )
         try:
-            yield _wait(process, home, log, console)
+            url = _listening(process, home, log)
+
+            def check() -> None:
+                if process.poll() is not None:
+                    raise ServerFailedError(_last_words(process, log))
+
+            wait_until_ready(url, tell, check)
+            yield url
         finally:
             _stop(process)
 
 
-def _wait(
-    process: subprocess.Popen[bytes], home: Path, log: Path, console: Console
-) -> str:
-    """Return the URL once the server is ready; show what it is at meanwhile."""
-    deadline = time.monotonic() + START_LIMIT
-    with console.status("starting the server") as status:
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise ServerFailedError(
-                    f"the server ended with {process.returncode}:\n{_tail(log)}"
-                )
-            url = _url(home)
-            if url is not None:
-                ready, detail = _health(url)
-                if ready:
-                    return url
-                status.update(f"starting the server, {detail}")
-            time.sleep(0.2)
-    raise ServerFailedError(f"not ready after {START_LIMIT:.0f} s:\n{_tail(log)}")
+def _listening(process: subprocess.Popen[bytes], home: Path, log: Path) -> str:
+    """Return the URL as soon as the server has written down where it listens."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerFailedError(_last_words(process, log))
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return str(json.loads((home / "run" / "server.json").read_text())["url"])
+        time.sleep(0.1)
+    raise ServerFailedError(f"not listening after {PATIENCE:.0f} s:\n{_tail(log)}")
 
 
-def _url(home: Path) -> str | None:
-    """Read where the server listens; None until it has written that down."""
-    try:
-        return str(json.loads((home / "run" / "server.json").read_text())["url"])
-    except (OSError, ValueError, KeyError):
-        return None
+def _last_words(process: subprocess.Popen[bytes], log: Path) -> str:
+    return f"the server ended with {process.returncode}:\n{_tail(log)}"
+
+
+def wait_until_ready(
+    url: str, tell: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> None:
+    """Wait while a server starts.
+
+    Args:
+        url: Of the server.
+        tell: Called with what the server says that it is doing.
+        check: Called between two questions; raises when waiting is of no use.
+
+    Raises:
+        ServerFailedError: nobody answers, or it does not become ready in time.
+    """
+    began = heard = time.monotonic()
+    while True:
+        check()
+        ready, doing = _health(url)
+        if ready:
+            return
+        now = time.monotonic()
+        heard = now if doing else heard
+        if now - heard > PATIENCE:
+            raise ServerFailedError(f"nobody answers at {url}")
+        if now - began > START_LIMIT:
+            raise ServerFailedError(f"{url} after {START_LIMIT:.0f} s: {doing}")
+        if doing:
+            tell(doing.removeprefix("not ready: "))
+        time.sleep(0.2)
 
 
 def _health(url: str) -> tuple[bool, str]:
-    """Ask whether the server is ready; if not, what it says that it is doing."""
+    """Ask whether the server is ready; if not, what it is doing, "" for no answer."""
     try:
         answer = httpx2.get(f"{url}/v2/health/ready", timeout=5.0, trust_env=False)
-        return answer.is_success, answer.json()["error"] if answer.content else ""
+        if answer.is_success:
+            return True, ""
+        return False, str(answer.json()["error"])
     except (httpx2.HTTPError, ValueError, KeyError):
-        return False, "not listening yet"
+        return False, ""
 
 
 def _tail(log: Path) -> str:

@@ -55,4 +55,4 @@ class TestFailure:
         done = demo("--url", "http://127.0.0.1:9", timeout=60)
 
         assert done.returncode == 1
-        assert "FAILED: the server at http://127.0.0.1:9 is not ready" in done.stdout
+        assert "FAILED: nobody answers at http://127.0.0.1:9" in done.stdout
