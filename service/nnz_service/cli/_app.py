@@ -23,8 +23,8 @@ from nnz_service.errors import ServiceError
 
 #: Panels of the help, as a newcomer needs them.
 PANELS = ("Server", "Models", "Client")
-#: A command could not do what was asked; wrong usage is 2, as typer has it.
-FAILED = 1
+#: Exit codes: a command could not do what was asked; it was asked wrongly (as typer).
+FAILED, WRONG_USAGE = 1, 2
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, for programs.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nnz_service.cli._app import app
+from nnz_service.cli._app import WRONG_USAGE, app, complain
 
 
 @app.command(rich_help_panel="Server")
@@ -44,6 +44,8 @@ def serve(
 
     Example: `nnz serve --models ./models --port 8000`
     """
+    from pydantic import ValidationError
+
     from nnz_service import supervisor
     from nnz_service.settings import Settings
 
@@ -56,4 +58,11 @@ def serve(
         "insecure": insecure or None,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(supervisor.serve(Settings(**chosen)))
+    try:
+        settings = Settings(**chosen)
+    except ValidationError as exc:
+        for error in exc.errors():
+            name = "_".join(str(part) for part in error["loc"])
+            complain(f"NNZ_{name.upper()} is {error['input']!r}: {error['msg']}")
+        raise typer.Exit(WRONG_USAGE) from None
+    raise typer.Exit(supervisor.serve(settings))
