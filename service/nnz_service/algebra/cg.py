@@ -141,11 +141,13 @@ class ConjugateGradients:
         self.x = np.zeros(n) if x0 is None else _vector("x0", x0, n)
         self.iterations = 0
         self._restarts = 0
-        self._norm_b = float(np.linalg.norm(self.b))
+        with _quiet():
+            self._norm_b = float(np.linalg.norm(self.b))
         self.target = max(self.settings.rtol * self._norm_b, self.settings.atol)
         self._diagonal = _diagonal(self._a.matrix) if self._jacobi else None
         self._done: Done | None = None
-        self._start()
+        with _quiet():
+            self._start()
 
     @property
     def _jacobi(self) -> bool:
@@ -168,7 +170,8 @@ class ConjugateGradients:
         until = None if seconds is None else self._clock() + seconds
         did = 0
         while self._done is None:
-            self._iterate()
+            with _quiet():
+                self._iterate()
             did += 1
             spent = until is not None and self._clock() >= until
             if spent or did == iterations:
@@ -184,7 +187,10 @@ class ConjugateGradients:
 
     def cancel(self) -> Done:
         """End the solve where it stands."""
-        return self._done or self._end("cancelled", "cancelled by the caller")
+        if self._done is not None:
+            return self._done
+        with _quiet():
+            return self._end("cancelled", "cancelled by the caller")
 
     def state(self) -> dict[str, Any]:
         """Return arrays and scalars from which `restore` goes on, bit for bit."""
@@ -232,6 +238,8 @@ class ConjugateGradients:
         if self._diagonal is not None and not (self._diagonal > 0).all():
             at = int(np.argmin(self._diagonal > 0))
             self._end("not_spd", f"the diagonal entry {at} is not positive")
+        elif not np.isfinite(self.target) or not np.isfinite(self._rho):
+            self._end("breakdown", "the squares of the right-hand side overflow")
         elif not _looks_symmetric(self._a):
             self._end("not_spd", "the matrix is not symmetric (probed by vectors)")
         elif float(np.linalg.norm(self._r)) <= self.target:
@@ -262,7 +270,7 @@ class ConjugateGradients:
         self.iterations += 1
         z = self._preconditioned(self._r)
         rho = float(self._r @ z)
-        self._p *= rho / self._rho
+        self._p *= _over(rho, self._rho)
         self._p += z
         self._rho = rho
         self._judge()
@@ -283,8 +291,6 @@ class ConjugateGradients:
     def _end(self, status: Status, message: str) -> Done:
         r = self.b - self._a.spmv(self.x)
         residual = float(np.linalg.norm(r))
-        if status != "cancelled" and residual <= self.target:
-            status = "converged"
         normwise, componentwise = _backward_errors(self._a, self.x, self.b, r)
         relative = _over(residual, self._norm_b)
         self._done = Done(
@@ -292,6 +298,11 @@ class ConjugateGradients:
             componentwise, message,
         )  # fmt: skip
         return self._done
+
+
+def _quiet() -> np.errstate:
+    """Let numbers overflow without a warning: a status tells of it."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _in_float64(operator: MatrixOperator) -> MatrixOperator:
