@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Json(Response):
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def tensor_answer(
+async def tensor_answer(
     head: Mapping[str, Any],
     tensors: Mapping[str, NDArray[Any]],
     request: TensorRequest,
@@ -77,7 +78,8 @@ def tensor_answer(
     encoding = _encoding(accept_encoding, len(content), bool(tail))
     if encoding != "identity":
         headers["Content-Encoding"] = encoding
-        content = _compress(content, encoding)
+        # zlib lets go of the interpreter, so a large answer stops nobody else.
+        content = await asyncio.to_thread(_compress, content, encoding)
     headers["Vary"] = "Accept-Encoding"
     kind = "application/octet-stream" if tail else "application/json"
     return Response(content, media_type=kind, headers=headers)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
 from nnz_service.web.datatypes import dtype_of
+from nnz_service.web.elements import from_json, is_int, kind_of, view_bytes
 
 _Array = NDArray[Any]
 _MAX_RANK = 32
@@ -76,7 +76,7 @@ class TensorRequest:
             MalformedError: It is not such a number.
         """
         value = self.parameters.get("timeout")
-        if value is not None and (not _is_int(value) or value < 0):
+        if value is not None and (not is_int(value) or value < 0):
             raise MalformedError(
                 f"parameters.timeout is {value!r}; it must be microseconds, 0 or more"
             )
@@ -109,7 +109,9 @@ def read_object(text: memoryview, limit: int) -> dict[str, Any]:
     except orjson.JSONDecodeError as exc:
         raise MalformedError(f"the body is not valid JSON: {exc}") from None
     if not isinstance(value, dict):
-        raise MalformedError(f"the body is a JSON {_kind(value)}; it must be an object")
+        raise MalformedError(
+            f"the body is a JSON {kind_of(value)}; it must be an object"
+        )
     return value
 
 
@@ -166,7 +168,7 @@ def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRe
             f"type {datatype} needs {'a multiple of ' * (-1 in shape)}{known}"
         )
     full = [free if extent == -1 else extent for extent in shape]
-    array = _view(body.data, dtype, full, where)
+    array = view_bytes(body.data, dtype, full, where)
     parameters = {"binary_data_output": True}
     return TensorRequest({}, parameters, {name: array}, (), True)
 
@@ -218,25 +220,27 @@ def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array:
             raise MalformedError(
                 f"{where} has neither 'data' nor parameters.binary_data_size"
             )
-        return json_array(entry["data"], dtype, shape, where)
+        return from_json(entry["data"], dtype, shape, where)
     if "data" in entry:
         raise MalformedError(
             f"{where} has both 'data' and parameters.binary_data_size; send one"
         )
     expected = math.prod(shape) * dtype.itemsize
-    if not _is_int(size) or size != expected:
+    if not is_int(size) or size != expected:
         raise MalformedError(
             f"{where} says binary_data_size {size!r}; shape {shape} of "
             f"{entry['datatype']} needs {expected}"
         )
-    return _view(binary.take(size, where), dtype, shape, where)
+    return view_bytes(binary.take(size, where), dtype, shape, where)
 
 
 def _outputs(entries: object) -> Iterator[WantedOutput]:
     if entries is None:
         return
     if not isinstance(entries, list):
-        raise MalformedError(f"'outputs' is a JSON {_kind(entries)}; it must be a list")
+        raise MalformedError(
+            f"'outputs' is a JSON {kind_of(entries)}; it must be a list"
+        )
     seen: set[str] = set()
     for position, entry in enumerate(entries):
         name = _name(entry, f"outputs[{position}]", seen)
@@ -254,86 +258,11 @@ def _outputs(entries: object) -> Iterator[WantedOutput]:
         yield WantedOutput(name, binary)
 
 
-def json_array(
-    data: object, dtype: np.dtype[Any], shape: list[int], where: str
-) -> _Array:
-    """Make an array from JSON numbers, flat or nested as `shape` says."""
-    if dtype == np.float16:
-        raise ImpossibleError(
-            f"{where}: FP16 has no JSON form; send it as binary data or send FP32"
-        )
-    if not isinstance(data, list):
-        raise MalformedError(f"{where}: 'data' is {_kind(data)}; it must be a list")
-    flat, found = _flatten(data, where, shape)
-    if found not in ([math.prod(shape)], shape):
-        raise MalformedError(
-            f"{where}: 'data' has {len(flat)} numbers as {found}; shape {shape} needs "
-            f"{math.prod(shape)}, flat or nested"
-        )
-    return _numbers(flat, dtype, where).reshape(shape)
-
-
-def _flatten(
-    data: list[Any], where: str, shape: list[int]
-) -> tuple[list[Any], list[int]]:
-    """Return the leaves and the extents; numpy is not asked, it guesses too much."""
-    extents = [len(data)]
-    kinds = set(map(type, data))
-    while kinds == {list}:
-        lengths = set(map(len, data))
-        if len(lengths) > 1:
-            break
-        extents.append(lengths.pop())
-        data = list(chain.from_iterable(data))
-        kinds = set(map(type, data))
-    if list in kinds:
-        raise MalformedError(
-            f"{where}: 'data' is ragged; it must be flat or nested as shape {shape}"
-        )
-    return data, extents
-
-
-def _numbers(flat: list[Any], dtype: np.dtype[Any], where: str) -> _Array:
-    """Convert to `dtype` without changing a value beyond rounding."""
-    kinds: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
-    allowed = kinds.get(dtype.kind, {int})
-    if not allowed.issuperset(map(type, flat)):
-        want = {"b": "true or false", "f": "numbers"}.get(dtype.kind, "integers")
-        wrong = next(leaf for leaf in flat if type(leaf) not in allowed)
-        raise MalformedError(
-            f"{where}: 'data' must hold only {want}, found {orjson.dumps(wrong)[:40]!r}"
-        )
-    try:
-        with np.errstate(over="ignore"):
-            out = np.array(flat, dtype)
-    except OverflowError:
-        bounds = np.iinfo(dtype)
-        raise MalformedError(
-            f"{where}: 'data' runs from {min(flat)} to {max(flat)}; the type holds "
-            f"{bounds.min} to {bounds.max}"
-        ) from None
-    if dtype.kind == "f" and not np.isfinite(out).all():
-        raise MalformedError(f"{where}: 'data' holds a number too large for {dtype}")
-    return out
-
-
-def _view(
-    data: memoryview, dtype: np.dtype[Any], shape: list[int], where: str
-) -> _Array:
-    """View bytes as an array; copied only when they lie unaligned."""
-    if dtype == np.bool_:
-        raw = np.frombuffer(data, np.uint8)
-        if raw.size and raw.max() > 1:
-            raise MalformedError(f"{where}: a BOOL byte must be 0 or 1")
-    array = np.frombuffer(data, dtype)
-    if not array.flags.aligned:
-        array = array.copy()
-    return array.reshape(shape)
-
-
 def _name(entry: object, where: str, seen: set[str]) -> str:
     if not isinstance(entry, dict):
-        raise MalformedError(f"{where} is a JSON {_kind(entry)}; it must be an object")
+        raise MalformedError(
+            f"{where} is a JSON {kind_of(entry)}; it must be an object"
+        )
     name = entry.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\0" in name:
         raise MalformedError(
@@ -346,7 +275,7 @@ def _name(entry: object, where: str, seen: set[str]) -> str:
 
 
 def _shape(shape: object, dtype: np.dtype[Any], where: str) -> list[int]:
-    if not isinstance(shape, list) or not all(_is_int(extent) for extent in shape):
+    if not isinstance(shape, list) or not all(is_int(extent) for extent in shape):
         raise MalformedError(f"{where}: 'shape' must be a list of integers")
     if len(shape) > _MAX_RANK:
         raise MalformedError(
@@ -370,7 +299,7 @@ def _object(entry: dict[str, Any], key: str, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise MalformedError(
-            f"'{key}' of {where} is a JSON {_kind(value)}; it must be an object"
+            f"'{key}' of {where} is a JSON {kind_of(value)}; it must be an object"
         )
     return value
 
@@ -380,12 +309,3 @@ def _refuse_shared_memory(parameters: dict[str, Any], where: str) -> None:
         raise ImpossibleError(
             f"{where} names a shared memory region; nnz offers none, send the bytes"
         )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _kind(value: object) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "boolean"}
-    return "null" if value is None else names.get(type(value), "number")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from service.web.doubler import Doubler, running
 
+from nnz_kernels.backends import Backend
 from nnz_service import logs
-from nnz_service.dataplane.admission import Admission
+from nnz_service.dataplane import Admission, InlineDataplane
+from nnz_service.jobs import SqlStore
 from nnz_service.jobs.memory import MemoryStore
 from nnz_service.repository import Repository
 from nnz_service.web import Limits, create_app
+from nnz_service.worker import Host, Toolbox
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,3 +65,30 @@ def server(make_app: Callable[..., FastAPI]) -> Iterator[str]:
     """Host and port of a server with default limits and no key."""
     with running(make_app()) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Host and port of a server over the real worker, on reference kernels."""
+    home = tmp_path_factory.mktemp("home")
+    repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
+    host = Host(repository, jobs, Toolbox(Backend.REFERENCE))
+    limits = Limits()
+    app = create_app(
+        limits=limits,
+        dataplane=InlineDataplane(host),
+        repository=repository,
+        jobs=jobs,
+        admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
+    )
+    with running(app) as found:
+        yield found
+    repository.close()
+    jobs.close()
+
+
+@pytest.fixture
+def real(real_server: str) -> Iterator[httpx2.Client]:
+    """A client of `real_server`."""
+    with httpx2.Client(base_url=f"http://{real_server}", timeout=60) as client:
+        yield client

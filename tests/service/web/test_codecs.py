@@ -151,7 +151,7 @@ class TestReadRaw:
 
 
 class TestTensorAnswer:
-    def test_order(self) -> None:
+    async def test_order(self) -> None:
         """Binary outputs follow the JSON in its order; others stay in it."""
         asked = TensorRequest({}, {"binary_data_output": True}, {}, (), False)
         arrays = {
@@ -160,7 +160,7 @@ class TestTensorAnswer:
             "none": np.empty((0, 3), np.float32),
         }
 
-        answer = tensor_answer({"x": 1}, arrays, asked)
+        answer = await tensor_answer({"x": 1}, arrays, asked)
 
         split = int(answer.headers["Inference-Header-Content-Length"])
         head = json.loads(bytes(answer.body)[:split])
@@ -173,11 +173,11 @@ class TestTensorAnswer:
         assert tail[48:] == np.array(7, np.int32).tobytes()
         assert int(answer.headers["content-length"]) == len(answer.body)
 
-    def test_json_has_no_parameters(self) -> None:
+    async def test_json_has_no_parameters(self) -> None:
         """An empty `parameters` breaks the C++ client, so there is none."""
         asked = TensorRequest({}, {}, {}, (), False)
 
-        answer = tensor_answer({}, {"a": np.array([0.1], np.float32)}, asked)
+        answer = await tensor_answer({}, {"a": np.array([0.1], np.float32)}, asked)
 
         assert json.loads(bytes(answer.body)) == {
             "outputs": [{"name": "a", "datatype": "FP32", "shape": [1], "data": [0.1]}]

@@ -39,7 +39,7 @@ class Context:
             try:
                 await self._guarded(scope, receive, answer)
             finally:
-                self._observe(scope, stages, answer.status)
+                self._observe(scope, stages, answer)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -56,12 +56,20 @@ class Context:
             text = f"internal error; the server's log has request {answer.request_id}"
             await error_answer(ServiceError(text))(scope, receive, answer)
 
-    def _observe(self, scope: Scope, stages: Stages, status: int) -> None:
+    def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if route != "unmatched" else "any"
-        labels = (route, method, stages.servable, str(status))
+        labels = (route, method, stages.servable, str(answer.status))
         self._metrics.requests.labels(*labels).inc()
         self._metrics.seconds.labels(route, method).observe(stages.elapsed())
+        logs.logger().debug(
+            "request",
+            request=answer.request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=answer.status,
+            seconds=round(stages.elapsed(), 6),
+        )
 
 
 class _Answer:

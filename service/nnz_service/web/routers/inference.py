@@ -128,10 +128,10 @@ async def infer(
     reply = await parts.call(request, "infer", params, asked.tensors)
     stages.servable = name
     with stages.measure("encode"):
-        return _answer(request, reply, asked)
+        return await _answer(request, reply, asked)
 
 
-def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Response:
+async def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Response:
     head: dict[str, Any] = {
         "model_name": reply.result["name"],
         "model_version": reply.result["version"],
@@ -139,7 +139,7 @@ def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Response:
     if asked.id is not None:
         head["id"] = asked.id
     accept = request.headers.get("accept-encoding", "")
-    return tensor_answer(head, reply.tensors, asked, accept_encoding=accept)
+    return await tensor_answer(head, reply.tensors, asked, accept_encoding=accept)
 
 
 async def _raw(

@@ -107,7 +107,7 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
         raise ConflictError(f"job {job_id} has no result: it is {_state(job)}")
     arrays = await asyncio.to_thread(_arrays, parts, job.result_sha)
     binary = "application/json" not in request.headers.get("accept", "")
-    return tensor_answer(
+    return await tensor_answer(
         {"id": job.id, "result": job.result or {}},
         arrays,
         TensorRequest({}, {}, {}, (), binary),

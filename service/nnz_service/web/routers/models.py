@@ -88,7 +88,10 @@ async def get_model(
 async def delete_model(
     parts: Served, name: Name, version: VersionQuery = None
 ) -> Response:
-    """Remove a version of a model, or all of them, file and all."""
+    """Remove a version of a model, or all of them, file and all.
+
+    A file in the folder of models stays, and is found again at the next start.
+    """
     await _let_go(parts, name, version)
     await asyncio.to_thread(parts.repository.delete_model, name, version)
     return Response(status_code=204)

@@ -70,7 +70,7 @@ async def apply(
         head: dict[str, Any] = {"op": op}
         if asked.id is not None:
             head["id"] = asked.id
-        return tensor_answer(
+        return await tensor_answer(
             head,
             reply.tensors,
             asked,

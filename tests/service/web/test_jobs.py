@@ -1,0 +1,157 @@
+"""Jobs: submit, wait, fetch, cancel."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from service.web.wire import MATRIX, poisson, put_matrix, read, send
+
+
+@pytest.fixture(scope="module")
+def small(real_server: str) -> str:
+    """Id of a matrix of 20 unknowns."""
+    with httpx2.Client(base_url=f"http://{real_server}", timeout=60) as client:
+        return put_matrix(client, poisson(20).tocsr())
+
+
+class TestJobs:
+    def test_cg(self, real: httpx2.Client) -> None:
+        """Submit, wait, fetch: the residual is what was asked for."""
+        matrix = poisson(200).tocsr()
+        key = put_matrix(real, matrix)
+        b = np.random.default_rng(5).standard_normal(200)
+
+        submitted = send(
+            real, "/v1/jobs", {"b": b}, {"matrix": key, "rtol": 1e-10}, kind="cg"
+        )
+        job = real.get(f"/v1/jobs/{submitted.json()['id']}?wait=30").json()
+        result = real.get(f"/v1/jobs/{job['id']}/result")
+
+        assert submitted.status_code == 202
+        assert job["status"] == "succeeded"
+        assert job["result"]["status"] == "converged"
+        x = read(result)["x"]
+        assert np.linalg.norm(b - matrix @ x) <= 1e-9 * np.linalg.norm(b)
+        shown = real.get(
+            f"/v1/jobs/{job['id']}/result", headers={"Accept": "application/json"}
+        )
+        assert shown.json()["outputs"][0]["data"] == x.tolist()
+        assert real.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert real.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+    def test_idempotency(self, real: httpx2.Client, small: str) -> None:
+        """The same key and body is the same job; another body is refused."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+
+        def submit(b: np.ndarray) -> httpx2.Response:
+            return send(
+                real, "/v1/jobs", {"b": b}, {"matrix": small}, headers, kind="cg"
+            )
+
+        first, again = submit(np.ones(20)), submit(np.ones(20))
+        other = submit(np.zeros(20))
+
+        assert first.json()["id"] == again.json()["id"]
+        assert other.status_code == 422
+
+    def test_cancel(self, real: httpx2.Client) -> None:
+        """A job that would run long ends soon after it is cancelled."""
+        key = put_matrix(real, poisson(20_000).tocsr())
+        parameters = {"matrix": key, "rtol": 0.0, "maxiter": 2_000_000_000}
+        job = send(
+            real, "/v1/jobs", {"b": np.ones(20_000)}, parameters, kind="cg"
+        ).json()
+
+        early = real.get(f"/v1/jobs/{job['id']}/result")
+        cancelled = real.post(f"/v1/jobs/{job['id']}/cancel")
+        ended = real.get(f"/v1/jobs/{job['id']}?wait=30").json()
+
+        assert early.status_code == 409
+        assert cancelled.status_code == 200
+        assert ended["status"] in ("cancelled", "succeeded")
+        assert job["id"] in [
+            row["id"] for row in real.get("/v1/jobs?limit=1000").json()["jobs"]
+        ]
+
+    @pytest.mark.parametrize(
+        ("kind", "parameters", "tensors", "code"),
+        [
+            pytest.param(None, {}, {"b": np.ones(7)}, 400, id="no kind"),
+            pytest.param("lu", {}, {"b": np.ones(7)}, 422, id="unknown kind"),
+            pytest.param("cg", {}, {"b": np.ones(7)}, 400, id="no matrix"),
+            pytest.param("cg", {"matrix": 1}, {"b": np.ones(7)}, 400, id="no text"),
+            pytest.param(
+                "cg", {"matrix": "m-00"}, {"b": np.ones(7)}, 404, id="no such matrix"
+            ),
+            pytest.param("cg", {"matrix": "A"}, {"c": np.ones(20)}, 422, id="no b"),
+            pytest.param("cg", {"matrix": "A"}, {"b": np.ones(7)}, 422, id="length"),
+            pytest.param(
+                "cg", {"matrix": "A"}, {"b": np.full(20, np.nan)}, 422, id="NaN"
+            ),
+            pytest.param(
+                "cg", {"matrix": "A"}, {"b": np.ones(20, np.int32)}, 422, id="integers"
+            ),
+            pytest.param(
+                "cg", {"matrix": "A", "rtol": "x"}, {"b": np.ones(20)}, 400, id="rtol"
+            ),
+            pytest.param(
+                "cg",
+                {"matrix": "A", "rtol": -1},
+                {"b": np.ones(20)},
+                422,
+                id="rtol < 0",
+            ),
+            pytest.param(
+                "cg", {"matrix": "A", "maxiter": 0}, {"b": np.ones(20)}, 422, id="steps"
+            ),
+            pytest.param(
+                "cg",
+                {"matrix": "A", "preconditioner": "ilu"},
+                {"b": np.ones(20)},
+                422,
+                id="preconditioner",
+            ),
+            pytest.param(
+                "cg", {"matrix": "A", "tol": 1}, {"b": np.ones(20)}, 400, id="misspelt"
+            ),
+        ],
+    )
+    def test_refused(
+        self,
+        real: httpx2.Client,
+        small: str,
+        kind: str | None,
+        parameters: dict[str, Any],
+        tensors: dict[str, Any],
+        code: int,
+    ) -> None:
+        """A job that cannot run is refused before it is written down."""
+        if parameters.get("matrix") == "A":
+            parameters = {**parameters, "matrix": small}
+        fields = {} if kind is None else {"kind": kind}
+
+        answer = send(real, "/v1/jobs", tensors, parameters, **fields)
+
+        assert answer.status_code == code, answer.text
+        assert answer.json()["error"]
+
+    def test_not_square(self, real: httpx2.Client) -> None:
+        """CG on a matrix that is not square is a 422 with its shape."""
+        key = put_matrix(real, MATRIX)
+
+        answer = send(real, "/v1/jobs", {"b": np.ones(7)}, {"matrix": key}, kind="cg")
+
+        assert answer.status_code == 422
+        assert "7 x 5" in answer.json()["error"]
+
+    @pytest.mark.parametrize("query", ["wait=-1", "wait=61", "wait=x", "wait=nan"])
+    def test_bad_wait(self, real: httpx2.Client, query: str) -> None:
+        """`wait` is between 0 and 60 seconds."""
+        answer = real.get(f"/v1/jobs/any?{query}")
+
+        assert answer.status_code == 400
+        assert "wait" in answer.json()["error"]
