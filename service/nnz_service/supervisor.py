@@ -85,6 +85,7 @@ class Supervisor:
 
     children: list[Child]
     environment: dict[str, str]
+    runtime: Path
     log: Any = field(default_factory=logs.logger)
 
     def run(self) -> int:
@@ -133,6 +134,8 @@ class Supervisor:
         return max(0.0, min(dues, default=time.monotonic() + 60) - time.monotonic())
 
     def _restart(self) -> None:
+        # Machines that run for long clean their folder of temporary files.
+        self.runtime.mkdir(mode=0o700, exist_ok=True)
         for child in self.children:
             if child.process is None and time.monotonic() >= child.due:
                 child.start(self.environment)
@@ -194,6 +197,7 @@ def _supervisor(
     return Supervisor(
         [Child("worker", python + worker), Child("web", python + web, (fd,))],
         environment,
+        pipe.parent,
     )
 
 

@@ -72,7 +72,7 @@ async def _tell(host: Handler) -> None:
         if host.detail != said and time.monotonic() - started > 1.0:
             said = host.detail
             print(f"nnz: {said}", file=sys.stderr, flush=True)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.0 if said else 0.1)
     seconds = time.monotonic() - started
     print(f"nnz: ready after {seconds:.1f} s", file=sys.stderr, flush=True)
 

@@ -43,7 +43,9 @@ class Listener:
         asyncio.get_running_loop().add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and end every connection; a second time does nothing."""
+        if self._sock.fileno() < 0:
+            return
         asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
         self._path.unlink(missing_ok=True)

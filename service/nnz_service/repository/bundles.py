@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from nnz_service.errors import MalformedError
 from nnz_service.repository.blobs import BlobStore
 from nnz_service.repository.records import Blob
+
+_BROKEN = (AttributeError, ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def save(blobs: BlobStore, arrays: Mapping[str, NDArray[Any]]) -> Blob:
@@ -31,14 +33,15 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez(file, allow_pickle=False, **{k: arrays[k] for k in sorted(arrays)})
 
 
-def load(source: Path | IO[bytes]) -> dict[str, NDArray[Any]]:
+def load(path: Path) -> dict[str, NDArray[Any]]:
     """Read arrays back.
 
     Raises:
         MalformedError: when the file is not a bundle.
     """
     try:
-        with np.load(source, allow_pickle=False) as bundle:
+        # Opened here: NumPy leaks the file when it is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
             return {name: bundle[name] for name in bundle.files}
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise MalformedError(f"not a bundle of arrays: {error}") from error

@@ -19,6 +19,7 @@ from nnz_service.repository.records import (
     ModelRecord,
     check_name,
     check_version,
+    is_version,
     matrix_id,
 )
 from nnz_service.repository.tables import MATRICES, MODELS, matrix_of, model_of
@@ -222,9 +223,10 @@ class Repository:
     def _find_model(
         self, connection: Connection, name: str, version: str | None
     ) -> ModelRecord:
-        if version is not None and not version.isdecimal():
-            raise NotFoundError(f"there is no model {name!r} version {version!r}")
-        if (record := self._model_row(connection, name, version)) is None:
+        record = None
+        if version is None or is_version(version):
+            record = self._model_row(connection, name, version)
+        if record is None:
             suffix = "" if version is None else f" version {version}"
             raise NotFoundError(f"there is no model {name!r}{suffix}")
         return record

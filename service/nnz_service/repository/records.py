@@ -94,13 +94,18 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_version(version: str) -> bool:
+    """Whether a version can have this name."""
+    return _VERSION.fullmatch(version) is not None
+
+
 def check_version(version: str) -> str:
     """Return a usable version unchanged.
 
     Raises:
         ImpossibleError: when it is not one.
     """
-    if not _VERSION.fullmatch(version):
+    if not is_version(version):
         raise ImpossibleError(
             f"version {version[:40]!r} is not usable: a positive number without sign"
         )

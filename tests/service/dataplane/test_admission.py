@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from nnz_service.dataplane import Admission
+from nnz_service.errors import OverloadedError, TooLargeError
+
+
+class TestAdmission:
+    def test_slots(self) -> None:
+        admission = Admission(slots=2, nbytes=100)
+        first = admission.reserve(0)
+        admission.reserve(0)
+
+        with pytest.raises(OverloadedError, match="2 requests"):
+            admission.reserve(0)
+
+        first.release()
+        admission.reserve(0)
+
+    def test_bytes(self) -> None:
+        admission = Admission(slots=9, nbytes=100)
+        with admission.reserve(60):
+            with pytest.raises(OverloadedError, match="hold 60 of 100 bytes; 41 more"):
+                admission.reserve(41)
+            admission.reserve(40).release()
+
+        assert (admission.used_slots, admission.used_bytes) == (0, 0)
+
+    def test_more_than_there_will_ever_be(self) -> None:
+        with pytest.raises(TooLargeError, match="101"):
+            Admission(slots=1, nbytes=100).reserve(101)
+
+    def test_a_refusal_takes_nothing(self) -> None:
+        admission = Admission(slots=1, nbytes=100)
+        held = admission.reserve(10)
+        with pytest.raises(OverloadedError):
+            admission.reserve(10)
+        held.release()
+
+        assert (admission.used_slots, admission.used_bytes) == (0, 0)
+
+    def test_true_up(self) -> None:
+        admission = Admission(slots=2, nbytes=100)
+        held = admission.reserve(90)
+
+        held.true_up(10)
+        assert admission.used_bytes == 10
+        held.release()
+        held.release()
+        held.true_up(50)
+
+        assert (admission.used_slots, admission.used_bytes) == (0, 0)
+
+    def test_released_by_an_error(self) -> None:
+        admission = Admission(slots=1, nbytes=1)
+
+        with pytest.raises(KeyError), admission.reserve(1):
+            raise KeyError
+
+        assert admission.used_slots == 0

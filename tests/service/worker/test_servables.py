@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service.worker.servables import SOON, load_doubler
+
+from nnz_service.errors import NotFoundError, ServiceError, UnavailableError
+from nnz_service.servable import Servable
+from nnz_service.worker.servables import Registry, State, metadata
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    made = Registry(lambda kind, path: load_doubler(path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good"
+    path.write_text("8")
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad"
+    path.write_text("broken inside")
+    return path
+
+
+class TestLoad:
+    def test_ready(self, registry: Registry, good: Path) -> None:
+        entry = registry.load("model", "net", "1", good).result(SOON)
+
+        assert entry.to_json() == {
+            "name": "net", "version": "1", "kind": "model", "state": "READY", "reason": "",
+        }  # fmt: skip
+        described = metadata(entry, ["1"])
+        assert described["inputs"] == [
+            {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
+        ]
+        assert described["max_batch_size"] == 8
+
+    def test_failure_is_listed_with_its_reason(
+        self, registry: Registry, bad: Path
+    ) -> None:
+        with pytest.raises(ServiceError, match="loading 'net' failed.*broken inside"):
+            registry.load("model", "net", "1", bad).result(SOON)
+
+        (entry,) = registry.index()
+        assert (entry.state, entry.reason) == (State.UNAVAILABLE, "broken inside")
+        with pytest.raises(UnavailableError, match="UNAVAILABLE: broken inside"):
+            _ = entry.ready
+
+    def test_failed_one_can_be_tried_again(
+        self, registry: Registry, bad: Path, good: Path
+    ) -> None:
+        registry.load("model", "net", "1", bad).exception(SOON)
+
+        assert registry.load("model", "net", "1", good).result(SOON).ready
+
+    def test_second_load_joins_the_first(self, tmp_path: Path) -> None:
+        gate, calls = threading.Event(), []
+
+        def load(kind: str, path: Path) -> Servable:
+            calls.append(path)
+            assert gate.wait(SOON)
+            return load_doubler(path)
+
+        (tmp_path / "m").write_text("1")
+        registry = Registry(load)
+        one = registry.load("model", "net", "1", tmp_path / "m")
+        two = registry.load("model", "net", "1", tmp_path / "m")
+        assert registry.find("net").state is State.LOADING
+        with pytest.raises(UnavailableError, match="LOADING"):
+            _ = registry.find("net").ready
+        gate.set()
+
+        assert one.result(SOON) is two.result(SOON)
+        assert len(calls) == 1
+        registry.close()
+
+
+class TestFind:
+    def test_newest_that_is_ready(
+        self, registry: Registry, good: Path, bad: Path
+    ) -> None:
+        registry.load("model", "net", "2", good).result(SOON)
+        registry.load("model", "net", "10", good).result(SOON)
+        registry.load("model", "net", "11", bad).exception(SOON)
+
+        assert registry.find("net").version == "10"
+        assert registry.find("net", "2").version == "2"
+        assert registry.find("net", "11").state is State.UNAVAILABLE
+        assert [entry.version for entry in registry.index()] == ["2", "10", "11"]
+
+    @pytest.mark.parametrize("version", [None, "7"])
+    def test_absent(self, registry: Registry, version: str | None) -> None:
+        with pytest.raises(NotFoundError, match="no model or matrix 'net'"):
+            registry.find("net", version)
+
+
+class TestUnload:
+    def test_one_and_all(self, registry: Registry, good: Path) -> None:
+        for version in "123":
+            registry.load("model", "net", version, good).result(SOON)
+
+        assert registry.unload("net", "2") == 1
+        assert [entry.version for entry in registry.index()] == ["1", "3"]
+        assert registry.unload("net") == 2
+        assert registry.unload("net") == 0
+
+    def test_refused_ones_are_listed(self, registry: Registry) -> None:
+        registry.refuse("model", "net", "1", "no such op")
+
+        assert registry.find("net").reason == "no such op"
