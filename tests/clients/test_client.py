@@ -67,6 +67,16 @@ class TestHeaders:
 
         assert server.requests[0].headers["Authorization"] == "Bearer k2"
 
+    def test_a_key_that_no_header_carries_is_not_shown(self) -> None:
+        for key in ("g\u00e4nsefleisch", "two\nlines"):
+            with pytest.raises(ValueError, match="not printable ASCII") as caught:
+                Client(api_key=key)
+            assert key not in str(caught.value)
+
+    def test_the_key_is_not_in_the_repr(self) -> None:
+        with Client("http://near", api_key="k3") as client:
+            assert repr(client) == "Client('http://near')"
+
     def test_no_key(self, connect: Any, fake: Any) -> None:
         server = fake(OK)
 

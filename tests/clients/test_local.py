@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from nnz import AsyncClient, Client, LocalServerMissingError, NnzError
+from nnz import (
+    AsyncClient,
+    Client,
+    LocalServerMissingError,
+    NnzError,
+    RequestTimeoutError,
+    ServerError,
+)
 from nnz._local import AsyncTransport, LocalServer, Transport, open_app
 
 
@@ -24,6 +32,10 @@ class App:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        if self.broken == "hangs":
+            await asyncio.sleep(3600)
+        if self.broken == "faulty":
+            raise RuntimeError("a fault")
         message = await receive()
         head = {"name": "nnz", "version": str(len(message["body"]))}
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -33,7 +45,7 @@ class App:
         self.events.append((await receive())["type"])
         if self.broken == "raises":
             raise RuntimeError("no home")
-        if self.broken:
+        if self.broken == "disk full":
             await send({"type": "lifespan.startup.failed", "message": self.broken})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -68,6 +80,37 @@ class TestLocalServer:
         assert asyncio.run(ask()) == ["nnz"] * 9
         assert app.events == ["lifespan.startup", "lifespan.shutdown"]
         assert "nnz-local" not in threads()
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_patience_ends_as_it_does_on_a_network(self, kind: str) -> None:
+        server = LocalServer(App("hangs"))
+        start = time.monotonic()
+
+        with pytest.raises(RequestTimeoutError, match=r"sent nothing for 0\.05 s"):
+            self._ask(kind, server, timeout=0.05)
+
+        assert time.monotonic() - start < 5
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_a_fault_is_an_answer_as_it_is_on_a_network(self, kind: str) -> None:
+        with pytest.raises(ServerError) as caught:
+            self._ask(kind, LocalServer(App("faulty")))
+
+        assert caught.value.status == 500
+
+    @staticmethod
+    def _ask(kind: str, server: LocalServer, **options: Any) -> None:
+        if kind == "sync":
+            with Client("http://x", transport=Transport(server), **options) as client:
+                client.server.metadata()
+            return
+
+        async def ask() -> None:
+            transport = AsyncTransport(server)
+            async with AsyncClient("http://x", transport=transport, **options) as c:
+                await c.server.metadata()
+
+        asyncio.run(ask())
 
     def test_closing_twice_is_fine(self) -> None:
         server = LocalServer(App())

@@ -85,6 +85,10 @@ class TestUpload:
         with pytest.raises(TypeError, match=r"not ndarray; .*csr_array\(array\)"):
             upload(np.zeros((2, 2)))  # type: ignore[arg-type]
 
+    def test_one_dimension(self) -> None:
+        with pytest.raises(ValueError, match="two dimensions, not 1"):
+            upload(sp.coo_array(np.ones(3)))
+
     def test_complex_values(self) -> None:
         with pytest.raises(TypeError, match="real numbers of up to 64 bits"):
             upload(sp.csr_array(np.array([[1j]])))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nnz import ModelInfo
 
+COLUMNS = ("output", "type", "shape", "min ", "mean ", "max ", "first numbers")
 #: Numbers of each output that the table shows.
 SHOWN = 4
 
@@ -78,9 +79,8 @@ def infer(
         np.savez(save, **answer)  # type: ignore[arg-type]
     if as_json:
         print_json({"outputs": [_document(*item) for item in answer.items()]})
-        return
-    columns = ("output", "type", "shape", "min ", "mean ", "max ", "first numbers")
-    print_table("", columns, [_row(*item) for item in answer.items()])
+    else:
+        print_table("", COLUMNS, [_row(*item) for item in answer.items()])
 
 
 def _read(words: list[str]) -> dict[str, NDArray[Any]]:

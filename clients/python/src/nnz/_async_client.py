@@ -92,6 +92,10 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
+    def __repr__(self) -> str:
+        """The server's URL; never the key."""
+        return f"AsyncClient({self.url!r})"
+
     async def __aenter__(self) -> AsyncClient:
         """The client itself."""
         return self

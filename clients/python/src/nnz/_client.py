@@ -100,6 +100,10 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def __repr__(self) -> str:
+        """The server's URL; never the key."""
+        return f"Client({self.url!r})"
+
     def __enter__(self) -> Client:
         """The client itself."""
         return self

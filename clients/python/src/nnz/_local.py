@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from concurrent.futures import Future
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ class LocalServer:
         )
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._outbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._asgi = httpx2.ASGITransport(app=app)
+        self._asgi = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         self._thread.start()
         try:
             self._lifespan = self.run(self._start())
@@ -77,15 +78,26 @@ class LocalServer:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the server's loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self.spawn(work).result()
 
-    async def run_async(self, work: Coroutine[Any, Any, T]) -> T:
-        """The same for a caller that has a loop of its own."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return await asyncio.wrap_future(future)
+    def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the server's loop; give what will hold its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
-        """Let the application answer; the response is complete on return."""
+        """Let the application answer; the response is complete on return.
+
+        Raises:
+            httpx2.ReadTimeout: The client's patience ended first.
+        """
+        seconds = request.extensions.get("timeout", {}).get("read")
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(request, body)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("no answer in time", request=request) from error
+
+    async def _answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
         copy = httpx2.Request(
             request.method,
             request.url,
@@ -181,7 +193,9 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         body = await request.aread()
-        return await self._server.run_async(self._server.answer(request, body))
+        return await asyncio.wrap_future(
+            self._server.spawn(self._server.answer(request, body))
+        )
 
     async def aclose(self) -> None:
         """End the server."""

@@ -50,7 +50,8 @@ def upload(source: MatrixSource) -> tuple[dict[str, str], Content]:
     Raises:
         TypeError: Not a scipy matrix and not a path, or values of a type that has no
             place on the server.
-        ValueError: A file whose name does not end in .npz, .mtx or .mtx.gz.
+        ValueError: A one-dimensional array, or a file whose name does not end in
+            .npz, .mtx or .mtx.gz.
     """
     if isinstance(source, str | os.PathLike):
         return _file(Path(source))
@@ -60,6 +61,8 @@ def upload(source: MatrixSource) -> tuple[dict[str, str], Content]:
             f"file, not {type(source).__name__}; for a dense array use "
             "scipy.sparse.csr_array(array)"
         )
+    if len(source.shape) != 2:
+        raise ValueError(f"a matrix has two dimensions, not {len(source.shape)}")
     csr = source.tocsr()
     if not csr.has_canonical_format:
         csr = csr.copy()  # the caller's matrix stays as it was

@@ -55,7 +55,7 @@ class Session:
             raise ValueError(f"{self.url!r} is not a URL; try {DEFAULT_URL}")
         if timeout <= 0:
             raise ValueError(f"timeout is a positive number of seconds, not {timeout}")
-        self._key = api_key or os.environ.get("NNZ_API_KEY") or None
+        self._key = _checked(api_key or os.environ.get("NNZ_API_KEY"))
         self._timeout = timeout
         if isinstance(retries, int):
             retries = RetryPolicy(retries=retries)
@@ -171,6 +171,13 @@ class Attempts:
         if pause is None or not self._session.budget.take():
             raise error
         return pause
+
+
+def _checked(key: str | None) -> str | None:
+    """The key, if a header can carry it; the message does not give it away."""
+    if key and not (key.isascii() and key.isprintable()):
+        raise ValueError("the API key holds characters that are not printable ASCII")
+    return key or None
 
 
 def _version() -> str:
