@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnz_kernels.cpu import elementwise, panels, pool, products, stage, stamps
+from nnz_kernels.cpu import elementwise, few, panels, pool, products, stage, stamps
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
@@ -23,6 +23,7 @@ FILES: tuple[Any, ...] = (
     products,
     panels,
     stage,
+    few,
     pool,
     elementwise,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +15,12 @@ from nnz_kernels.api.conv import (
 )
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu._simd import LANES, WIDTHS
-from nnz_kernels.cpu.pack import Packed, cut, pack
+from nnz_kernels.cpu.few import FewPixels, is_few
+from nnz_kernels.cpu.pack import Packed, pack
 from nnz_kernels.cpu.panels import _product, _product_threads
 from nnz_kernels.cpu.stage import Source, find_source
+from nnz_kernels.cpu.tasks import pixel_masks, plan_tasks
 from nnz_kernels.planes import Grid
-
-#: Packed weights that stay in the second-level cache while panels pass by.
-_RESIDENT = 128 * 1024
-
-#: Packed weights of the smallest piece of work, in floats.
-_PIECE = 8 * 1024
 
 _NOTHING = np.empty(0, np.float32)
 
@@ -56,10 +50,12 @@ class CpuConv:
         """Share of the weights that is multiplied."""
         return self.nnz / int(np.prod(self.shape))
 
-    def bind(self, x: Grid, y: Grid, /) -> CpuBoundConv:
+    def bind(self, x: Grid, y: Grid, /) -> CpuBoundConv | FewPixels:
         """Work out offsets, panels and tasks."""
         kernel = (self.shape[2], self.shape[3])
         check_bind(x, y, kernel, self.spec)
+        if self.kernel == "dense" and is_few(y, kernel, self.spec):
+            return FewPixels(self.packed, self.spec, self.shape, x, y)
         channels = self.shape[1] * self.spec.groups
         source = find_source(x, y, kernel, self.spec, channels)
         return CpuBoundConv(
@@ -68,7 +64,7 @@ class CpuConv:
             y,
             source,
             source.offsets(self.packed.columns),
-            _tasks(self.packed, source, y, self.kernel == "depthwise"),
+            plan_tasks(self.packed, source, y, self.kernel == "depthwise"),
             pixel_masks(y),
         )
 
@@ -150,55 +146,3 @@ def prepare_conv(
         kernel, block, packed_block = "depthwise", None, None
     packed = pack(weights, bias, spec, packed_block)
     return CpuConv(packed, spec, weights.shape, kernel, block)
-
-
-def extent(y: Grid) -> int:
-    """Return the vectors from the first pixel to the last."""
-    return -(-(((y.n - 1) * y.rows + y.h - 1) * y.pitch + y.w) // LANES)
-
-
-def pixel_masks(y: Grid) -> HostArray:
-    """Return for each vector of the span which lanes are pixels, as bits."""
-    flat = np.zeros(extent(y) * LANES, np.bool_)
-    for image in range(y.n):
-        for row in range(y.h):
-            start = (image * y.rows + row) * y.pitch
-            flat[start : start + y.w] = True
-    bits = flat.reshape(-1, LANES) @ (1 << np.arange(LANES))
-    return bits.astype(np.uint16)
-
-
-def _panels(y: Grid, widest: int) -> list[tuple[int, int]]:
-    """Return first vector and vectors of panels, as even as can be."""
-    total = extent(y)
-    count = -(-total // widest)
-    edges = [total * panel // count for panel in range(count + 1)]
-    return [(a, b - a) for a, b in itertools.pairwise(edges)]
-
-
-def _tasks(packed: Packed, source: Source, y: Grid, depthwise: bool) -> HostArray:
-    """Return the work as rows of the columns that ``panels`` names.
-
-    Weights that fit the cache pass by each panel of pixels in turn; of larger ones a
-    piece is held while all panels pass by.
-    """
-    panels = _panels(y, WIDTHS[packed.height])
-    if depthwise:
-        pieces = [(run, run + 1) for run in range(len(packed.table))]
-        order = [(piece, panel) for piece in pieces for panel in panels]
-    elif packed.weights.size <= _RESIDENT:
-        pieces = cut(packed, _PIECE)
-        order = [(piece, panel) for panel in panels for piece in pieces]
-    else:
-        pieces = cut(packed, _RESIDENT)
-        order = [(piece, panel) for piece in pieces for panel in panels]
-    end = (panels[-1][0] + panels[-1][1]) * LANES
-    tasks = [
-        (
-            *piece, source.start + at * LANES, y.lead + at * LANES, vectors, at,
-            y.lead if at == 0 else 0,
-            y.lead + end if (at + vectors) * LANES == end else y.ld,
-        )
-        for piece, (at, vectors) in order
-    ]  # fmt: skip
-    return np.array(tasks, np.int64)

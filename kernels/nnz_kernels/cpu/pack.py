@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nnz_kernels.api.conv import ConvSpec, kept_weights
-from nnz_kernels.arrays import HostArray, aligned_empty
+from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._simd import TALLEST
 from nnz_kernels.cpu.panels import COUNT, OFFSET, ROW, ROWS
+from nnz_kernels.planes import LINE, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Packed:
         weights: ``height`` weights a column, zero in rows beyond the last.
         bias: ``height`` values a run.
         nnz: Weights multiplied, without those of rows beyond the last.
+        memo: What ``transposed`` and ``biases`` made.
     """
 
     height: int
@@ -32,11 +34,38 @@ class Packed:
     bias: HostArray
     nnz: int
 
+    memo: dict[str, HostArray] = field(default_factory=dict)
+
     @property
     def nbytes(self) -> int:
         """Bytes held for weights and indices (int32 once bound)."""
         arrays = self.table.nbytes + self.weights.nbytes + self.bias.nbytes
-        return arrays + 4 * self.columns.size
+        extra = sum(array.nbytes for array in self.memo.values())
+        return arrays + 4 * self.columns.size + extra
+
+    def transposed(self, shape: tuple[int, ...]) -> HostArray:
+        """Return dense weights ``[input, output]`` as one flat array, made once.
+
+        Rows are padded with zeros to a multiple of a cache line.
+        """
+        if "transposed" not in self.memo:
+            outputs, inputs = shape[:2]
+            wide = aligned_zeros((inputs, round_up(outputs, LINE)), np.float32)
+            for row, rows, _, count, at in self.table.tolist():
+                run = self.weights[at : at + count * self.height]
+                wide[:, row : row + rows] = run.reshape(count, self.height)[:, :rows]
+            self.memo["transposed"] = wide.reshape(-1)
+        return self.memo["transposed"]
+
+    def biases(self, outputs: int) -> HostArray:
+        """Return the bias of each output, made once."""
+        if "biases" not in self.memo:
+            bias = np.zeros(outputs, np.float32)
+            packed = self.bias.reshape(-1, self.height)
+            for run, (row, rows) in enumerate(self.table[:, [ROW, ROWS]].tolist()):
+                bias[row : row + rows] = packed[run, :rows]
+            self.memo["biases"] = bias
+        return self.memo["biases"]
 
 
 def pack(

@@ -40,7 +40,7 @@ ROW, ROWS, OFFSET, COUNT, WEIGHT = range(5)
 FROM, TO, X_AT, Y_AT, VECTORS, MASK_AT, LEAD, TAIL = range(8)
 
 
-#: Names of the arguments of ``_micro`` that are (array, place).
+#: Order of the places and addresses that ``_micro`` takes.
 _PLACES = ("offsets", "weights", "bias", "x", "y", "residual", "masks")
 
 
@@ -184,33 +184,41 @@ class _Emitter:
         return value
 
 
+def _type_address(typingctx: Any, array: Any) -> tuple[Any, Any]:
+    """Type a call of ``_address``."""
+    pointer: Any = types.CPointer
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return pointer(array.dtype)(array), write
+
+
+#: Returns the address of an array's data. Handing on an array itself makes numba count
+#: references, atomically, which costs more than a short row of the product.
+_address: Any = intrinsic(_type_address)
+
+
 def _type_micro(
-    typingctx: Any, height: Any, widest: Any, vectors: Any, run: Any, offsets: Any,
-    weights: Any, bias: Any, x: Any, y: Any, residual: Any, masks: Any, ldy: Any,
-    clamp: Any,
+    typingctx: Any, height: Any, widest: Any, vectors: Any, run: Any, clamp: Any,
+    ldy: Any, places: Any, addresses: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Type a call of ``_micro``; the writer of its code comes with the types."""
-    signature = types.void(
-        height, widest, vectors, run, offsets, weights, bias, x, y, residual, masks,
-        ldy, clamp,
-    )  # fmt: skip
-    return signature, _write_micro
+    kinds = (height, widest, vectors, run, clamp, ldy, places, addresses)
+    return types.void(*kinds), _write_micro
 
 
 def _write_micro(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """Write a switch over the number of vectors, with a micro-kernel for each."""
-    places = dict(zip(_PLACES, args[4:11], strict=True))
-    arg = {"ldy": args[11]}
-    for (name, place), kind in zip(places.items(), sig.args[4:11], strict=True):
-        array = context.make_array(kind[0])
-        data = array(context, builder, builder.extract_value(place, 0)).data
-        arg[name] = builder.gep(data, [builder.extract_value(place, 1)])
+    arg = {"ldy": args[5]}
+    places = {name: builder.extract_value(args[6], i) for i, name in enumerate(_PLACES)}
+    for i, name in enumerate(_PLACES):
+        start = builder.extract_value(args[7], i)
+        arg[name] = builder.gep(start, [places[name]])
     arg["rows"], arg["count"] = (builder.extract_value(args[3], i) for i in (0, 1))
-    start = builder.extract_value(places["residual"], 1)
-    arg["has_residual"] = builder.icmp_signed(">=", start, _I64(0))
+    arg["has_residual"] = builder.icmp_signed(">=", places["residual"], _I64(0))
     splat = _Emitter(builder, 1, 1, arg).splat
-    bounds = (builder.extract_value(args[12], i) for i in (0, 1))
-    arg["lo"], arg["hi"] = map(splat, bounds)
+    arg["lo"], arg["hi"] = (splat(builder.extract_value(args[4], i)) for i in (0, 1))
     done = builder.append_basic_block("done")
     choice = builder.switch(args[2], done)
     for width in range(1, sig.args[1].literal_value + 1):
@@ -224,8 +232,8 @@ def _write_micro(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 #: Runs the micro-kernel of ``height`` (literal) rows and ``vectors`` (at most the
-#: literal ``widest``) vectors: ``run`` is (rows, count), ``clamp`` is (lo, hi), each
-#: array comes as (array, place to start at), place -1 of the residual meaning none.
+#: literal ``widest``) vectors: ``run`` is (rows, count), ``clamp`` is (lo, hi); places
+#: and addresses are those of ``_PLACES``, place -1 of the residual meaning none.
 _micro: Any = intrinsic(prefer_literal=True)(_type_micro)
 
 
@@ -236,39 +244,30 @@ def _product(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Compute the tasks first..last-1; an empty residual means none."""
     clamp = (lo, hi)
+    addresses = (
+        _address(offsets), _address(weights), _address(bias), _address(x), _address(y),
+        _address(residual), _address(masks),
+    )  # fmt: skip
+    added = residual.size > 0
     for t in range(first, last):
         vectors = tasks[t, VECTORS]
-        at_x, at_mask = (x, tasks[t, X_AT]), (masks, tasks[t, MASK_AT])
         for r in range(tasks[t, FROM], tasks[t, TO]):
-            row = table[r, ROW]
+            row, rows = table[r, ROW], table[r, ROWS]
             place = row * ldy + tasks[t, Y_AT]
-            run = (table[r, ROWS], table[r, COUNT])
-            at_offset = (offsets, table[r, OFFSET])
-            at_weight = (weights, table[r, WEIGHT])
-            at_bias = (bias, r * height)
-            at_y = (y, place)
-            at_residual = (residual, place if residual.size else -1)
+            run = (rows, table[r, COUNT])
+            places = (
+                table[r, OFFSET], table[r, WEIGHT], r * height, tasks[t, X_AT], place,
+                place if added else -1, tasks[t, MASK_AT],
+            )  # fmt: skip
             if height == 4:
-                _micro(
-                    4, _WIDE_4, vectors, run, at_offset, at_weight, at_bias, at_x, at_y,
-                    at_residual, at_mask, ldy, clamp,
-                )  # fmt: skip
+                _micro(4, _WIDE_4, vectors, run, clamp, ldy, places, addresses)
             elif height == 1:
-                _micro(
-                    1, _WIDE_1, vectors, run, at_offset, at_weight, at_bias, at_x, at_y,
-                    at_residual, at_mask, ldy, clamp,
-                )  # fmt: skip
+                _micro(1, _WIDE_1, vectors, run, clamp, ldy, places, addresses)
             elif height == 8:
-                _micro(
-                    8, _WIDE_8, vectors, run, at_offset, at_weight, at_bias, at_x, at_y,
-                    at_residual, at_mask, ldy, clamp,
-                )  # fmt: skip
+                _micro(8, _WIDE_8, vectors, run, clamp, ldy, places, addresses)
             else:
-                _micro(
-                    2, _WIDE_2, vectors, run, at_offset, at_weight, at_bias, at_x, at_y,
-                    at_residual, at_mask, ldy, clamp,
-                )  # fmt: skip
-            for channel in range(row, row + table[r, ROWS]):
+                _micro(2, _WIDE_2, vectors, run, clamp, ldy, places, addresses)
+            for channel in range(row, row + rows):
                 start = channel * ldy
                 for p in range(start, start + tasks[t, LEAD]):
                     y[p] = 0.0

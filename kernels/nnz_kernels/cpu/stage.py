@@ -213,7 +213,10 @@ def _axis(size: int, taps: int, spec: ConvSpec, axis: int, room: int) -> _Axis:
 
 @numba.njit(**SERIAL)
 def _stage(x, out, table, origins, first, last):  # type: ignore[no-untyped-def]
-    """Copy channels first..last-1 into their planes."""
+    """Copy channels first..last-1 into their planes.
+
+    Places are unsigned, which saves the check for negative ones.
+    """
     x_ld, x_lead, x_rows, x_pitch, images, height, width = (
         table[0], table[1], table[2], table[3], table[4], table[5], table[6],
     )  # fmt: skip
@@ -230,44 +233,30 @@ def _stage(x, out, table, origins, first, last):  # type: ignore[no-untyped-def]
                 for r in range(rows):
                     to = (c * planes + plane) * ld + (image * out_rows + r) * out_pitch
                     row = top + r * down
-                    if row < -above or row >= height + above:
-                        if not held:
-                            _fill(out, to, columns)
+                    outside = row < -above or row >= height + above
+                    if not held:
+                        stop = columns if outside else begin
+                        for q in range(to, to + stop):
+                            out[np.uint64(q)] = np.float32(0)
+                        for q in range(to + end, to + columns):
+                            out[np.uint64(q)] = np.float32(0)
+                    if outside:
                         continue
                     start = c * x_ld + x_lead + (image * x_rows + row) * x_pitch + left
-                    if not held:
-                        _fill(out, to, begin)
-                        _fill(out, to + end, columns - end)
-                    _copy(x, start + begin * right, right, out, to + begin, end - begin)
-
-
-@numba.njit(inline="always", **SERIAL)
-def _fill(out, to, count):  # type: ignore[no-untyped-def]
-    """Write zeros; unsigned places, which need no check for negative ones."""
-    for q in range(count):
-        out[np.uint64(to) + np.uint64(q)] = np.float32(0)
-
-
-@numba.njit(inline="always", **SERIAL)
-def _copy(x, start, step, out, to, count):  # type: ignore[no-untyped-def]
-    """Copy every *step*-th float, the last few of a row with those before them."""
-    source, target = np.uint64(start), np.uint64(to)
-    if step == 1:
-        for q in range(count):
-            out[target + np.uint64(q)] = x[source + np.uint64(q)]
-    elif step == 2 and count >= LANES:
-        last = count - LANES
-        for q in range(0, last, LANES):
-            _even(LANES, x, start + 2 * q, out, to + q)
-        _even(LANES, x, start + 2 * last, out, to + last)
-    elif step == 2 and count >= _FEW:
-        last = count - _FEW
-        for q in range(0, last, _FEW):
-            _even(_FEW, x, start + 2 * q, out, to + q)
-        _even(_FEW, x, start + 2 * last, out, to + last)
-    else:
-        for q in range(count):
-            out[target + np.uint64(q)] = x[source + np.uint64(step * q)]
+                    if right == 2 and end - begin >= LANES:
+                        last_q = end - LANES
+                        for q in range(begin, last_q, LANES):
+                            _even(LANES, x, start + 2 * q, out, to + q)
+                        _even(LANES, x, start + 2 * last_q, out, to + last_q)
+                    elif right == 2 and end - begin >= _FEW:
+                        last_q = end - _FEW
+                        for q in range(begin, last_q, _FEW):
+                            _even(_FEW, x, start + 2 * q, out, to + q)
+                        _even(_FEW, x, start + 2 * last_q, out, to + last_q)
+                    else:
+                        for q in range(begin, end):
+                            at = np.uint64(start + q * right)
+                            out[np.uint64(to + q)] = x[at]
 
 
 @numba.njit(**PARALLEL)
