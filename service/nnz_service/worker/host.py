@@ -201,7 +201,7 @@ class Host:
         if name is not None:
             self._registry.find(name, version)  # refuse what is not there
         rows = [
-            entry.counters.to_json(entry.name, entry.version)
+            entry.counters.to_json(entry.name, entry.version, entry.nbytes)
             for entry in self._registry.index()
             if name in (None, entry.name) and version in (None, entry.version)
         ]

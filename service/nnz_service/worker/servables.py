@@ -53,6 +53,11 @@ class Entry:
             )
         return self.servable
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held; 0 while it is not resident."""
+        return 0 if self.servable is None else self.servable.nbytes
+
     def to_json(self) -> dict[str, str]:
         """One row of the index."""
         names = ("name", "version", "kind", "state", "reason")

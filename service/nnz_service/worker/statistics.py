@@ -93,8 +93,8 @@ class Counters:
         with self._lock:
             self.stages["fail"].add(ns)
 
-    def to_json(self, name: str, version: str) -> dict[str, Any]:
-        """One entry of `model_stats`."""
+    def to_json(self, name: str, version: str, nbytes: int) -> dict[str, Any]:
+        """One entry of `model_stats`; `nbytes` is what the servable holds now."""
         with self._lock:
             return {
                 "name": name,
@@ -109,5 +109,5 @@ class Counters:
                     | {name: d.to_json() for name, d in self.batches[size].items()}
                     for size in sorted(self.batches)
                 ],
-                "memory_usage": [],
+                "memory_usage": [{"type": "CPU", "id": 0, "byte_size": nbytes}],
             }
