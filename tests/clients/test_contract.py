@@ -272,6 +272,27 @@ class TestJobs:
 
 
 class TestScipy:
+    def test_its_eigenvalues_and_least_squares(self) -> None:
+        square = poisson(8)
+        tall = sp.random_array(
+            (40, 12), density=0.4, rng=np.random.default_rng(8), format="csr"
+        )
+        b = np.ones(40)
+
+        with Client.local(threads=1) as client:
+            largest = spla.eigsh(
+                client.matrices.put(square),
+                k=1,
+                return_eigenvectors=False,
+                v0=np.ones(64),
+            )
+            x = spla.lsqr(client.matrices.put(tall), b, atol=1e-12, btol=1e-12)[0]
+
+        expected = 4 + 4 * np.cos(np.pi / 9)  # the five-point stencil's, by formula
+        np.testing.assert_allclose(largest, [expected], rtol=1e-10)
+        dense = np.linalg.lstsq(tall.toarray(), b, rcond=None)[0]
+        np.testing.assert_allclose(x, dense, rtol=1e-6, atol=1e-9)
+
     def test_its_solver_takes_the_handle(self) -> None:
         matrix = poisson(12)
         b = np.ones(144)

@@ -16,7 +16,7 @@ from nnz import Client
 
 
 def main(path: Path, batch: int) -> None:
-    """Infer once and say what came back, and where the time of the layers goes."""
+    """Infer, then say what came back and how many layers are sparse."""
     rng = np.random.default_rng(0)
     with Client() as client:
         model = client.models.put(path.stem, path)
