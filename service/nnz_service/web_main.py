@@ -7,16 +7,19 @@ everything else comes from the settings (NNZ_*).
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
 from nnz_service import logs
-from nnz_service.dataplane import Admission, SocketDataplane
-from nnz_service.jobs import SqlStore
+from nnz_service.dataplane import Admission, Dataplane, SocketDataplane
+from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
 from nnz_service.web import Drain, Limits, create_app
@@ -46,15 +49,32 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--worker", type=Path, required=True)
     options = parser.parse_args()
+    # The server takes these over, and raises again what it got once it has drained.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     settings = Settings()
     logs.configure(settings.log_level, "web")
-    repository = Repository(settings.home)
-    jobs = SqlStore(settings.home / "catalog.sqlite")
+    with (
+        closing(Repository(settings.home)) as repository,
+        closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
+        socket.socket(fileno=options.fd) as listener,
+    ):
+        _serve(settings, SocketDataplane(options.worker), repository, jobs, listener)
+    return 0
+
+
+def _serve(
+    settings: Settings,
+    dataplane: Dataplane,
+    repository: Repository,
+    jobs: JobStore,
+    listener: socket.socket,
+) -> None:
     drain = Drain()
     limits = limits_of(settings)
     app = create_app(
         limits=limits,
-        dataplane=SocketDataplane(options.worker),
+        dataplane=dataplane,
         repository=repository,
         jobs=jobs,
         admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
@@ -73,11 +93,11 @@ def main() -> int:
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
-    with socket.socket(fileno=options.fd) as listener:
-        _Server(config, drain).run(sockets=[listener])
-    repository.close()
-    jobs.close()
-    return 0
+    _Server(config, drain).run(sockets=[listener])
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def limits_of(settings: Settings) -> Limits:

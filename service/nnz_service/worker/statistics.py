@@ -93,7 +93,7 @@ class Counters:
         with self._lock:
             self.stages["fail"].add(ns)
 
-    def to_json(self, name: str, version: str, nbytes: int) -> dict[str, Any]:
+    def to_json(self, name: str, version: str, nbytes: int = 0) -> dict[str, Any]:
         """One entry of `model_stats`; `nbytes` is what the servable holds now."""
         with self._lock:
             return {

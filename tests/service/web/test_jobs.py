@@ -48,9 +48,8 @@ class TestJobs:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
 
         def submit(b: np.ndarray) -> httpx2.Response:
-            return send(
-                real, "/v1/jobs", {"b": b}, {"matrix": small}, headers, kind="cg"
-            )
+            parameters = {"matrix": small}
+            return send(real, "/v1/jobs", {"b": b}, parameters, headers, kind="cg")
 
         first, again = submit(np.ones(20)), submit(np.ones(20))
         other = submit(np.zeros(20))

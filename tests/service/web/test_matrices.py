@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import Any
 
 import httpx2
@@ -211,3 +212,16 @@ class TestServer:
 
         assert set(found) == {"model_stats", "scheduler", "worker"}
         assert found["worker"]["ready"] is True
+
+    def test_metrics(self, real: httpx2.Client) -> None:
+        """What a resident matrix holds, and how often it was used, is in /metrics."""
+        key = put_matrix(real, MATRIX)
+        send(real, "/v1/ops/spmv", {"x": np.ones(5)}, {"matrix": key})
+
+        text = real.get("/metrics").text
+
+        values = dict(re.findall(r"^(\S+\{.*\}) (\S+)$", text, re.MULTILINE))
+        labels = f'servable="{key}",version="1"'
+        least = MATRIX.data.nbytes
+        assert float(values[f"nnz_servable_resident_bytes{{{labels}}}"]) >= least
+        assert float(values[f"nnz_servable_runs_total{{{labels}}}"]) >= 1
