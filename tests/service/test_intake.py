@@ -1,0 +1,179 @@
+"""Untrusted files read by a real process apart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import scipy.sparse as sp
+from onnx import TensorProto, helper
+
+from nnz_service.algebra.files import read_resident
+from nnz_service.errors import (
+    InvalidMatrixError,
+    InvalidModelError,
+    MalformedError,
+    TooLargeError,
+    UnsupportedMediaError,
+    UnsupportedModelError,
+)
+from nnz_service.repository import Repository
+from nnz_service.repository.directory import scan
+from nnz_service.repository.intake import inspect
+
+NPZ = "application/x-npz"
+
+
+def model(path: Path, op: str = "Relu") -> Path:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"])], "g", [x], [y])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(made, str(path))
+    return path
+
+
+async def read(kind: str, path: Path, **more: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"media_type": "", "out": path.with_suffix(".out")}
+    return await inspect(kind, path, **defaults | more)
+
+
+class TestMatrix:
+    async def test_npz(self, tmp_path: Path) -> None:
+        matrix = sp.random(30, 20, 0.2, format="coo", dtype=np.float32)
+        sp.save_npz(tmp_path / "a.npz", matrix)
+
+        info = await read("matrix", tmp_path / "a.npz", media_type=NPZ)
+
+        assert info == {
+            "shape": [30, 20], "nnz": 120, "dtype": "FP32", "index_dtype": "INT32",
+        }  # fmt: skip
+        back = read_resident(tmp_path / "a.out")
+        assert (back.shape, back.nnz) == ((30, 20), 120)
+
+    @pytest.mark.parametrize(
+        ("content", "media_type", "error"),
+        [
+            (b"no zip", NPZ, InvalidMatrixError),
+            (b"", NPZ, InvalidMatrixError),
+            (b"%%MatrixMarket nonsense", "text/x-matrix-market", InvalidMatrixError),
+            (b"x", "image/png", UnsupportedMediaError),
+            (b"{}", "application/x-nnz-csr; header=9", MalformedError),
+            (b"{}", "application/x-nnz-csr", MalformedError),
+        ],
+    )
+    async def test_bad_files(
+        self, tmp_path: Path, content: bytes, media_type: str, error: type[Exception]
+    ) -> None:
+        (tmp_path / "a").write_bytes(content)
+
+        with pytest.raises(error):
+            await read("matrix", tmp_path / "a", media_type=media_type)
+
+
+class TestModel:
+    async def test_signature(self, tmp_path: Path) -> None:
+        info = await read("model", model(tmp_path / "m.onnx"))
+
+        assert info["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+        assert info["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}]
+
+    async def test_unsupported_nodes_cross(self, tmp_path: Path) -> None:
+        with pytest.raises(UnsupportedModelError, match="Acosh") as caught:
+            await read("model", model(tmp_path / "m.onnx", "Acosh"))
+
+        assert len(caught.value.nodes) == 1
+
+    async def test_garbage(self, tmp_path: Path) -> None:
+        (tmp_path / "m.onnx").write_bytes(os.urandom(1000))
+
+        with pytest.raises(InvalidModelError):
+            await read("model", tmp_path / "m.onnx")
+
+
+class TestLimits:
+    """Whatever becomes of the process, the caller gets a clear error."""
+
+    async def test_time(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "m.onnx")  # reading it blocks for ever
+
+        started = time.monotonic()
+        with pytest.raises(InvalidModelError, match="longer than 1 s"):
+            await read("model", tmp_path / "m.onnx", seconds=1)
+
+        assert time.monotonic() - started < 10
+
+    async def test_memory(self, tmp_path: Path) -> None:
+        with pytest.raises((InvalidMatrixError, TooLargeError)):
+            await read("matrix", tmp_path / "a", media_type=NPZ, memory=64 << 20)
+
+    async def test_cancelled_caller_leaves_no_process(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "m.onnx")
+        call = asyncio.create_task(read("model", tmp_path / "m.onnx"))
+        async with asyncio.timeout(10):
+            while not (children := _children()):
+                await asyncio.sleep(0.01)
+
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+        assert not children & _children()
+
+
+def _children() -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                status = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if b"intake_main" in command and int(status[1]) == os.getpid():
+                found.add(int(entry.name))
+    return found
+
+
+class TestScan:
+    async def test_both_forms_of_folder(self, tmp_path: Path) -> None:
+        folder = tmp_path / "models"
+        model(folder / "plain.onnx")
+        model(folder / "net" / "1" / "model.onnx")
+        model(folder / "net" / "12" / "model.onnx", "Acosh")
+        model(folder / "net" / "latest" / "model.onnx")
+        (folder / "readme.txt").write_text("not a model")
+        (folder / "bad name!.onnx").write_bytes(b"")
+        repository = Repository(tmp_path / "home")
+
+        await scan(repository, folder)
+
+        rows = [
+            (r.name, r.version, r.wanted, r.reason is None) for r in repository.models()
+        ]
+        assert rows == [
+            ("net", "12", False, False),
+            ("net", "1", True, True),
+            ("plain", "1", True, True),
+        ]
+        repository.set_wanted("net", "1", False)
+        (folder / "plain.onnx").unlink()
+        model(folder / "net" / "12" / "model.onnx")
+
+        await scan(repository, folder)
+
+        assert [(r.name, r.version, r.wanted) for r in repository.models()] == [
+            ("net", "12", True),
+            ("net", "1", False),
+        ]
+        await scan(repository, None)
+        assert repository.models() == []
+        repository.close()
