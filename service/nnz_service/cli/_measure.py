@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -235,11 +236,12 @@ def memory_of(
 ) -> int:
     """Return the peak resident bytes of a process that loads the model and runs it."""
     words = (name, path, str(threads), str(batch), *shapes)
-    command = [sys.executable, "-c", _CHILD, *words]
+    command = [sys.executable, "-P", "-c", _CHILD, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ImpossibleError(f"{name} could not run {path}: {last[0]}")
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        said = re.sub(r"^[\w.]*Error: ", "", last)
+        raise ImpossibleError(f"{name} could not run {path}: {said}")
     return int(done.stdout)
 
 

@@ -76,7 +76,7 @@ def _refuse(model: Path, exc: UnsupportedModelError, as_json: bool) -> NoReturn:
     if as_json:
         print_json({"model": str(model), "error": str(exc), "nodes": list(exc.nodes)})
     else:
-        complain(f"{model} cannot run here; {len(exc.nodes)} unsupported nodes:")
+        complain(f"{model} cannot run here, unsupported nodes ({len(exc.nodes)}):")
         for node in exc.nodes:
             typer.echo(f"  {node}", err=True)
     raise typer.Exit(FAILED)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,16 @@ SLOW = {"numba", "numpy", "onnx", "scipy", "fastapi", "sqlalchemy", "httpx2"}
 COMMANDS = sorted(get_command(app).commands)
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command as a process of its own."""
     command = Path(sys.executable).with_name("nnz")
     return subprocess.run(
-        [command, *words], capture_output=True, text=True, timeout=60, check=False
+        [command, *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -101,6 +107,26 @@ class TestExitCodes:
         assert done.stderr.startswith("error: not a valid ONNX model")
         assert "Traceback" not in done.stderr
         assert not out.exists()
+
+    def test_setting_of_the_environment(self, tmp_path: Path) -> None:
+        """
+        A setting that makes no sense is named as the environment names it.
+        """
+        done = run("serve", "--home", str(tmp_path), NNZ_PORT="many")
+
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: NNZ_PORT is 'many'")
+
+    def test_open_to_everybody(self, tmp_path: Path) -> None:
+        """
+        An address that others can reach needs a key, or a clear word.
+        """
+        options = ("--home", str(tmp_path), "--port", "0")
+        done = run("serve", "--host", "0.0.0.0", *options, NNZ_API_KEY="")  # noqa: S104
+
+        assert done.returncode == 1
+        assert "NNZ_API_KEY" in done.stderr
+        assert "Traceback" not in done.stderr
 
     def test_no_server(self) -> None:
         """

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from nnz_service.cli import _measure
 from nnz_service.errors import ImpossibleError, InvalidInputError
@@ -124,6 +125,23 @@ class TestMemory:
         del block
 
         assert _measure.peak_memory() >= before + 90e6
+
+    def test_child_without_a_shape(self, tmp_path: Path) -> None:
+        """
+        What the measuring process refuses is told without the name of its class.
+        """
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "k"])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "k"])
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y]
+        )
+        opset = [helper.make_opsetid("", 17)]
+        path = tmp_path / "free.onnx"
+        model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+        path.write_bytes(model.SerializeToString())
+
+        with pytest.raises(ImpossibleError, match=r"free\.onnx: input x has free axes"):
+            _measure.memory_of("onnxruntime", str(path), 1, 1, [])
 
     def test_child_that_fails(self, tmp_path: Path) -> None:
         """

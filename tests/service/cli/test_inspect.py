@@ -79,7 +79,7 @@ class TestInspect:
         result = nnz("inspect", strange_model)
 
         assert result.exit_code == 1
-        assert "2 unsupported nodes" in result.stderr
+        assert "unsupported nodes (2)" in result.stderr
         assert "determinant" in result.stderr
         assert "coin" in result.stderr
         assert "sum (" not in result.stderr
