@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from nnz_service import logs
 from nnz_service.dataplane import Admission, InlineDataplane
 from nnz_service.errors import UnavailableError
 from nnz_service.jobs import SqlStore
@@ -47,6 +48,7 @@ def open_local(
             goes when the application ends.
         threads: Of the kernels; None takes every core.
     """
+    logs.quieten()
     return LocalApp(None if home is None else Path(home), threads)
 
 

@@ -38,6 +38,20 @@ def configure(level: str, process: str) -> None:
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
 
 
+def quieten() -> None:
+    """Let only warnings out, on standard error, unless somebody has set up logging.
+
+    For a server inside somebody else's program.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # Looked up at each line, for the program may put another stream there.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+    )
+
+
 def logger() -> structlog.typing.FilteringBoundLogger:
     """Give the logger; events are short lower-case phrases with named values."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +45,31 @@ def client(request: pytest.FixtureRequest, blocking: Any) -> Iterator[Any]:
         inner = AsyncClient.local(threads=1)
         yield blocking(inner, runner)
         runner.run(inner.close())
+
+
+class TestLocal:
+    def test_it_prints_nothing_and_leaves_nothing(self, tmp_path: Path) -> None:
+        """Also when it is never closed, as in a notebook."""
+        code = (
+            "import nnz\n"
+            "client = nnz.Client.local(threads=1)\n"
+            "try:\n"
+            "    client.infer('nobody', {'x': [1.0]})\n"
+            "except nnz.NotFoundError:\n"
+            "    print('done')\n"
+        )
+
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+        assert (done.stdout, done.stderr) == ("done\n", "")
+        assert list(tmp_path.glob("nnz-*")) == []
 
 
 class TestServer:
