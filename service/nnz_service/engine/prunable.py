@@ -79,12 +79,11 @@ def find_layers(
     layers = []
     for key, uses in found.items():
         own = tuple(row for row, _ in uses)
-        cut = uses[0][1]
-        alike = all(blocks is not None for _, blocks in uses) and all(
-            np.array_equal(blocks, cut) for _, blocks in uses
-        )
-        if cut is not None and alike and len(readers[key]) == len(uses):
-            layers.append(Layer(tensors[key], cut, own))
+        cuts = [blocks for _, blocks in uses if blocks is not None]
+        # Every node that reads the tensor must want it cut in the same way.
+        everybody = len(readers[key]) == len(uses) == len(cuts)
+        if everybody and all(np.array_equal(cut, cuts[0]) for cut in cuts):
+            layers.append(Layer(tensors[key], cuts[0], own))
         else:
             _keep(own, readers[key])
     return layers, rows
