@@ -57,11 +57,17 @@ AFFINE, PRELU, BORDER = range(3)
 #: Columns of the table that describes a grid.
 LD, AT, ROWS, PITCH, IMAGES, HEIGHT, WIDTH = range(7)
 
-# Sums keep their order here: the two parts of log 2 must not be joined.
-_EXACT = {"contract", "nsz"}
+# Sums keep their order here: the two parts of log 2 must not be joined. A division by
+# zero gives infinity; with Python's model each one is a branch, and nothing vectorises.
+_EXACT: dict[str, Any] = {
+    **SERIAL,
+    "fastmath": {"contract", "nsz"},
+    "error_model": "numpy",
+}
+_SUMS: dict[str, Any] = {**SERIAL, "fastmath": FASTMATH, "error_model": "numpy"}
 
 
-def _type_bits(typingctx: Any, bits: Any) -> tuple[Any, Any]:
+def _type_from_bits(typingctx: Any, bits: Any) -> tuple[Any, Any]:
     """Type a call of ``_from_bits``."""
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -70,11 +76,21 @@ def _type_bits(typingctx: Any, bits: Any) -> tuple[Any, Any]:
     return types.float32(types.int32), write
 
 
-#: Returns the float32 that has the bits of an int32.
-_from_bits: Any = intrinsic(_type_bits)
+def _type_to_bits(typingctx: Any, value: Any) -> tuple[Any, Any]:
+    """Type a call of ``_to_bits``."""
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), write
 
 
-@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+#: Returns the float32 that has the bits of an int32, and the other way round.
+_from_bits: Any = intrinsic(_type_from_bits)
+_to_bits: Any = intrinsic(_type_to_bits)
+
+
+@numba.njit(inline="always", **_EXACT)
 def _exp(x):  # type: ignore[no-untyped-def]
     c = _EXP_LO if x < _EXP_LO else x
     c = _EXP_HI if c > _EXP_HI else c
@@ -93,7 +109,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * low * high
 
 
-@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+@numba.njit(inline="always", **_EXACT)
 def _erf(x):  # type: ignore[no-untyped-def]
     c = -_ERF_END if x < -_ERF_END else x
     c = _ERF_END if c > _ERF_END else c
@@ -107,13 +123,13 @@ def _erf(x):  # type: ignore[no-untyped-def]
     return -_ONE if x <= -_ERF_END else v
 
 
-@numba.njit(fastmath=_EXACT, inline="always", **SERIAL)
+@numba.njit(inline="always", **_EXACT)
 def _unit(x):  # type: ignore[no-untyped-def]
     x = _ZERO if x < _ZERO else x
     return _ONE if x > _ONE else x
 
 
-@numba.njit(fastmath=_EXACT, **SERIAL)
+@numba.njit(**_EXACT)
 def _unary(kind, x, y, alpha, beta):  # type: ignore[no-untyped-def]
     """Apply one function to a flat array."""
     if kind == LEAKY_RELU:
@@ -144,7 +160,7 @@ def _unary(kind, x, y, alpha, beta):  # type: ignore[no-untyped-def]
             y[i] = x[i] / (_ONE + _exp(-x[i]))
 
 
-@numba.njit(fastmath=_EXACT, **SERIAL)
+@numba.njit(**_EXACT)
 def _add(a, b, y, lo, hi):  # type: ignore[no-untyped-def]
     """Add flat arrays and clamp."""
     for i in range(a.size):
@@ -153,9 +169,12 @@ def _add(a, b, y, lo, hi):  # type: ignore[no-untyped-def]
         y[i] = hi if v > hi else v
 
 
-@numba.njit(fastmath=_EXACT, **SERIAL)
+@numba.njit(**_EXACT)
 def _channel_rows(kind, x, a, b, lo, hi, y, table, channels):  # type: ignore[no-untyped-def]
-    """Apply a function that depends on the channel to the pixels; zero the rest."""
+    """Apply a function that depends on the channel to the pixels; zero the rest.
+
+    Places are unsigned, which saves the check for negative ones.
+    """
     ld, width, images, height = table[LD], table[WIDTH], table[IMAGES], table[HEIGHT]
     for c in range(channels):
         y[c * ld : c * ld + table[AT]] = _ZERO
@@ -165,12 +184,13 @@ def _channel_rows(kind, x, a, b, lo, hi, y, table, channels):  # type: ignore[no
                 start = c * ld + table[AT] + row * table[PITCH]
                 if kind == AFFINE:
                     for p in range(start, start + width):
-                        v = x[p] * a[c] + b[c]
+                        v = x[np.uint64(p)] * a[c] + b[c]
                         v = lo if v < lo else v
-                        y[p] = hi if v > hi else v
+                        y[np.uint64(p)] = hi if v > hi else v
                 elif kind == PRELU:
                     for p in range(start, start + width):
-                        y[p] = a[c] * x[p] if x[p] < _ZERO else x[p]
+                        v = x[np.uint64(p)]
+                        y[np.uint64(p)] = a[c] * v if v < _ZERO else v
                 after = (
                     table[PITCH] if r + 1 < height
                     else (table[ROWS] - height + 1) * table[PITCH]
@@ -178,10 +198,11 @@ def _channel_rows(kind, x, a, b, lo, hi, y, table, channels):  # type: ignore[no
                 end = start + after
                 if image + 1 == images and r + 1 == height:
                     end = (c + 1) * ld
-                y[start + width : end] = _ZERO
+                for p in range(start + width, end):
+                    y[np.uint64(p)] = _ZERO
 
 
-@numba.njit(fastmath=_EXACT, **SERIAL)
+@numba.njit(**_EXACT)
 def _transpose(x, x_ld, y, y_ld, rows, columns):  # type: ignore[no-untyped-def]
     """Write ``y[j * y_ld + i] = x[i * x_ld + j]`` by tiles that fit the cache."""
     tile = 16
@@ -193,15 +214,26 @@ def _transpose(x, x_ld, y, y_ld, rows, columns):  # type: ignore[no-untyped-def]
                     y[j * y_ld + i] = x[i * x_ld + j]
 
 
-@numba.njit(fastmath=FASTMATH, **SERIAL)
+@numba.njit(inline="always", **_EXACT)
+def _ordered(bits):  # type: ignore[no-untyped-def]
+    """Map the bits of floats to integers of the same order, and back."""
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@numba.njit(**_EXACT)
 def _largest(row):  # type: ignore[no-untyped-def]
-    top = row[0]
+    """Return the largest value, compared as integers: a search that vectorises.
+
+    A NaN counts as larger or smaller than everything, by its sign.
+    """
+    top = _ordered(_to_bits(row[0]))
     for i in range(1, row.size):
-        top = row[i] if row[i] > top else top
-    return top
+        key = _ordered(_to_bits(row[i]))
+        top = key if key > top else top
+    return _from_bits(_ordered(top))
 
 
-@numba.njit(fastmath=FASTMATH, **SERIAL)
+@numba.njit(**_SUMS)
 def _sum(row):  # type: ignore[no-untyped-def]
     total = _ZERO
     for i in range(row.size):
@@ -209,7 +241,7 @@ def _sum(row):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(fastmath=_EXACT, **SERIAL)
+@numba.njit(**_EXACT)
 def _softmax(x, y, logarithm):  # type: ignore[no-untyped-def]
     """Normalise every row of a matrix."""
     for r in range(x.shape[0]):
@@ -228,7 +260,7 @@ def _softmax(x, y, logarithm):  # type: ignore[no-untyped-def]
                 out[i] = out[i] * scale
 
 
-@numba.njit(fastmath=FASTMATH, **SERIAL)
+@numba.njit(**_SUMS)
 def _layer_norm(x, gamma, beta, eps, y):  # type: ignore[no-untyped-def]
     """Normalise every row of a matrix; the variance is taken around the mean."""
     width = np.float32(x.shape[1])

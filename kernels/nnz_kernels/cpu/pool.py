@@ -116,7 +116,10 @@ def _shares(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
 def _pool_planes(  # type: ignore[no-untyped-def]
     x, y, xt, yt, window, largest, row_share, column_share, first, last
 ):  # fmt: skip
-    """Pool channels first..last-1."""
+    """Pool channels first..last-1.
+
+    Places are unsigned, which saves the check for negative ones.
+    """
     height, width, columns = xt[5], xt[6], yt[6]
     kh, kw, sh, sw, top, left, dh, dw = (
         window[0], window[1], window[2], window[3], window[4], window[5], window[6],
@@ -128,7 +131,8 @@ def _pool_planes(  # type: ignore[no-untyped-def]
             for r in range(yt[5]):
                 to = c * yt[0] + yt[1] + (image * yt[2] + r) * yt[3]
                 if largest:
-                    y[to : to + columns] = _LOWEST
+                    for q in range(to, to + columns):
+                        y[np.uint64(q)] = _LOWEST
                 for ky in range(kh):
                     row = r * sh - top + ky * dh
                     if row < 0 or row >= height:
@@ -138,33 +142,30 @@ def _pool_planes(  # type: ignore[no-untyped-def]
                         shift = kx * dw - left
                         begin = max(0, -(shift // sw))
                         end = min(columns, -((shift - width) // sw))
-                        _tap(x, at + shift, y, to, begin, end, sw, largest)
+                        if largest and sw == 2:
+                            for q in range(begin, end):
+                                v = x[np.uint64(at + shift + 2 * q)]
+                                best = y[np.uint64(to + q)]
+                                best = v if v > best else best
+                                y[np.uint64(to + q)] = v if v != v else best
+                        elif largest:
+                            for q in range(begin, end):
+                                v = x[np.uint64(at + shift + sw * q)]
+                                best = y[np.uint64(to + q)]
+                                best = v if v > best else best
+                                # A NaN is not larger, and nothing is larger than it.
+                                y[np.uint64(to + q)] = v if v != v else best
+                        elif sw == 2:
+                            for q in range(begin, end):
+                                y[np.uint64(to + q)] += x[np.uint64(at + shift + 2 * q)]
+                        else:
+                            for q in range(begin, end):
+                                y[np.uint64(to + q)] += x[
+                                    np.uint64(at + shift + sw * q)
+                                ]
                 if not largest:
                     for q in range(columns):
-                        y[to + q] *= row_share[r] * column_share[q]
-
-
-@numba.njit(fastmath={"contract", "nsz"}, **SERIAL)
-def _tap(x, at, y, to, begin, end, step, largest):  # type: ignore[no-untyped-def]
-    """Take one tap of the window into a row of the result."""
-    if largest and step == 1:
-        for q in range(begin, end):
-            v = x[at + q]
-            y[to + q] = v if v > y[to + q] or v != v else y[to + q]
-    elif largest and step == 2:
-        for q in range(begin, end):
-            v = x[at + 2 * q]
-            y[to + q] = v if v > y[to + q] or v != v else y[to + q]
-    elif largest:
-        for q in range(begin, end):
-            v = x[at + step * q]
-            y[to + q] = v if v > y[to + q] or v != v else y[to + q]
-    elif step == 1:
-        for q in range(begin, end):
-            y[to + q] += x[at + q]
-    else:
-        for q in range(begin, end):
-            y[to + q] += x[at + step * q]
+                        y[np.uint64(to + q)] *= row_share[r] * column_share[q]
 
 
 @numba.njit(**PARALLEL)
