@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +22,12 @@ from nnz_service.engine.operations import lower
 from nnz_service.engine.passes import normalise, optimise
 from nnz_service.engine.passes.sparsify import Layer
 from nnz_service.engine.plan import Plan, Step
+from nnz_service.engine.probes import Probes, probe, signature
 from nnz_service.engine.shapes import Facts, Spec, infer
 from nnz_service.errors import (
     ImpossibleError,
     InvalidInputError,
     InvalidModelError,
-    ServiceError,
     UnsupportedModelError,
 )
 
@@ -43,24 +41,6 @@ Key = tuple[Shape, ...]
 BOUND = 16
 #: Bytes of arena up to which requests may be joined, and rows of a joined batch.
 BATCH_BYTES, BATCH_ROWS = 512 << 20, 128
-
-#: Sizes tried for free axes besides the batch, until a model accepts one.
-_SIZES = (64, 224, 128, 32, 256, 320, 16, 512, 1024, 8, 4, 2, 1)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Probes:
-    """Facts for inputs of sizes that differ in every free axis.
-
-    Args:
-        main: Batch 1, what `explain` shows.
-        several: Two sets in which all free axes differ.
-        batches: Two sets that differ in the batch alone; none if it is not free.
-    """
-
-    main: Facts
-    several: tuple[Facts, ...]
-    batches: tuple[Facts, Facts] | None
 
 
 def load(
@@ -96,7 +76,7 @@ def load(
     kernels = _kernels(backend)
     exact = load_kernels(Backend.REFERENCE)
     normalise(graph, exact)
-    layers = optimise(graph, kernels, exact, lambda g: _probe(g, exact).several)
+    layers = optimise(graph, kernels, exact, lambda g: probe(g, exact).all())
     model = Model(graph, layers, kernels, exact, threads or _cores())
     if kernels is not exact:
         model.warm()
@@ -119,7 +99,7 @@ def inspect(source: str | Path | bytes) -> dict[str, Any]:
     parameters = sum(a.size for a in graph.constants.values() if a.dtype.kind == "f")
     exact = load_kernels(Backend.REFERENCE)
     normalise(graph, exact)
-    outputs = _signature(graph, _probe(graph, exact))
+    outputs = signature(graph, probe(graph, exact))
     return {
         "inputs": [_as_json(info) for info in graph.inputs],
         "outputs": [_as_json(info) for info in outputs],
@@ -155,9 +135,9 @@ class Model:
         self._bound: OrderedDict[Key, Executor] = OrderedDict()
         self._lock = threading.Lock()
         self._times: dict[str, float] = {}
-        probes = _probe(graph, exact)
+        probes = probe(graph, exact)
         self.inputs = graph.inputs
-        self.outputs = _signature(graph, probes)
+        self.outputs = signature(graph, probes)
         self._main = probes.main
         self._shown = self._bind(probes.main)
         self._bound[self._key(probes.main.specs)] = self._shown
@@ -307,7 +287,7 @@ class Model:
         plan = lower(self._graph, facts, self._layers, self._kernels, self._threads)
         return Executor(plan)
 
-    def _largest_batch(self, probes: _Probes) -> int:
+    def _largest_batch(self, probes: Probes) -> int:
         if probes.batches is None or not is_batchable(self._graph, *probes.batches):
             return 0
         each = max(self._shown.plan.arena_bytes, 1)
@@ -327,88 +307,6 @@ def _kernels(backend: str) -> Kernels[Array]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _probe(graph: Graph, exact: Kernels[Array]) -> _Probes:
-    """Infer shapes for sizes that the model accepts.
-
-    Raises:
-        InvalidModelError: It accepts none; the message is that for the first try.
-    """
-    symbols = list(
-        dict.fromkeys(s for axes in graph.free_axes.values() for s in axes if s)
-    )
-    batch = {axes[0] for axes in graph.free_axes.values() if axes and axes[0]}
-
-    def sizes(base: int, first: int, step: int) -> dict[str, int]:
-        places = itertools.count()
-        return {
-            s: first + i if s in batch else base + step * next(places)
-            for i, s in enumerate(symbols)
-        }
-
-    fault: ServiceError | None = None
-    for base in _SIZES:
-        try:
-            main = _infer(graph, sizes(base, 1, 0), exact)
-            several = [_infer(graph, sizes(base, 2, 0), exact)]
-        except (InvalidModelError, UnsupportedModelError) as exc:
-            fault = fault or exc
-            if len(symbols) == len(batch):
-                break
-            continue
-        several = _distinct(graph, exact, sizes, base) or several
-        batches = None
-        if len(batch) == 1:
-            pair = [_infer(graph, sizes(base, n, 0), exact) for n in (2, 3)]
-            batches = (pair[0], pair[1])
-        return _Probes(main, tuple(several), batches)
-    raise fault or InvalidModelError("the model accepts no input")
-
-
-def _distinct(
-    graph: Graph, exact: Kernels[Array], sizes: Any, base: int
-) -> list[Facts]:
-    """Facts for two sets of sizes in which no two free axes are alike, if possible."""
-    for step in (32, 16, 8, 1):
-        try:
-            return [
-                _infer(graph, sizes(base + step, 2, step), exact),
-                _infer(graph, sizes(base + 2 * step, 3, 2 * step), exact),
-            ]
-        except (InvalidModelError, UnsupportedModelError):
-            continue
-    return []
-
-
-def _infer(graph: Graph, sizes: Mapping[str, int], exact: Kernels[Array]) -> Facts:
-    specs = {}
-    for info in graph.inputs:
-        symbols = graph.free_axes[info.name]
-        shape = tuple(
-            d if d is not None else sizes[s or ""]
-            for d, s in zip(info.shape, symbols, strict=True)
-        )
-        specs[info.name] = Spec(DTYPES[info.dtype], shape)
-    return infer(graph, specs, exact)
-
-
-def _signature(graph: Graph, probes: _Probes) -> tuple[TensorInfo, ...]:
-    """Outputs with the axes free that differ between inputs of different sizes."""
-    infos = []
-    facts: Sequence[Facts] = (probes.main, *probes.several, *(probes.batches or ()))
-    for info in graph.outputs:
-        specs = [f.specs[info.name] for f in facts]
-        if len({len(s.shape) for s in specs}) > 1:
-            raise UnsupportedModelError(
-                f"output {info.name!r} has a rank that depends on the size of inputs"
-            )
-        shape = tuple(
-            d[0] if len(set(d)) == 1 else None
-            for d in zip(*(s.shape for s in specs), strict=True)
-        )
-        infos.append(TensorInfo(info.name, dtype_name(specs[0].dtype), shape))
-    return tuple(infos)
 
 
 def _as_json(info: TensorInfo) -> dict[str, Any]:

@@ -158,12 +158,6 @@ def _spec(specs: Sequence[Spec | None], index: int) -> Spec:
     return found
 
 
-def _same(
-    node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
-) -> list[Spec]:
-    return [_spec(specs, 0)]
-
-
 def _float(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
@@ -388,7 +382,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global),
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _blocks),
-    "Not": _same,
+    "Not": _broadcast,
     "Where": _broadcast,
     "Concat": _concat,
     "Gather": _gather,

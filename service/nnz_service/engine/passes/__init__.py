@@ -9,7 +9,7 @@ from nnz_service.engine.graph import Array, Graph
 from nnz_service.engine.passes.fold import fold
 from nnz_service.engine.passes.fuse import fuse_layers, fuse_pads
 from nnz_service.engine.passes.geometry import layer_specs
-from nnz_service.engine.passes.layers import make_layers
+from nnz_service.engine.passes.layers import make_layers, make_left_layers
 from nnz_service.engine.passes.patterns import find_activations, find_layer_norms
 from nnz_service.engine.passes.sparsify import Layer, sparsify
 from nnz_service.engine.shapes import Facts
@@ -35,14 +35,15 @@ def optimise(
         graph: Normalised; changed in place.
         kernels: The back-end that runs the model.
         exact: The reference back-end.
-        probe: Infers shapes on inputs of several sizes.
+        probe: Infers shapes on inputs of several sizes, batch 1 first.
 
     Returns:
         Packed layers by the name of their node.
     """
     find_activations(graph, exact)
-    facts = probe(graph)[0]
-    find_layer_norms(graph, facts.specs)
+    make_left_layers(graph, probe(graph)[0].specs)
+    facts = probe(graph)
+    find_layer_norms(graph, facts[0].specs)
     fuse_pads(graph)
-    fuse_layers(graph, facts.specs)
+    fuse_layers(graph, facts)
     return sparsify(graph, kernels, layer_specs(graph, probe(graph)))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nnz_service.engine.graph import Array, Graph, Node
 from nnz_service.engine.passes.edit import Editor
 from nnz_service.engine.passes.layers import LAYERS
-from nnz_service.engine.shapes import Spec
+from nnz_service.engine.shapes import Facts, Spec
 
 
-def fuse_layers(graph: Graph, specs: Mapping[str, Spec]) -> None:
+def fuse_layers(graph: Graph, probes: Sequence[Facts]) -> None:
     """Fuse what reads a layer into it, in place.
 
     Args:
         graph: Changed in place.
-        specs: Spec of every value on probe inputs whose free axes all differ in size;
-            two values of one shape there have one shape always.
+        probes: Facts for inputs of several sizes; two values that have one shape in
+            all of them have one shape always.
     """
+    specs = probes[0].specs
     editor = Editor(graph)
     for node in graph.nodes:
         layer = node
@@ -27,7 +28,7 @@ def fuse_layers(graph: Graph, specs: Mapping[str, Spec]) -> None:
             reader = editor.only_reader(layer.output)
             if reader is None:
                 break
-            extra = _residual(editor, layer, reader, specs)
+            extra = _residual(editor, layer, reader, probes)
             if extra is not None:
                 layer.attrs["residual"] = True
                 layer = editor.absorb(layer, reader, extra)
@@ -176,7 +177,7 @@ def clamp_bounds(node: Node) -> tuple[float, float] | None:
 
 
 def _residual(
-    editor: Editor, layer: Node, reader: Node, specs: Mapping[str, Spec]
+    editor: Editor, layer: Node, reader: Node, probes: Sequence[Facts]
 ) -> str | None:
     """The value that `reader` adds to the layer's, if it may be a residual."""
     if reader.op != "Add" or not _is_open(layer):
@@ -184,5 +185,5 @@ def _residual(
     others = [name for name in reader.inputs if name != layer.output]
     if len(others) != 1 or others[0] in editor.graph.constants:
         return None
-    same = specs[others[0]].shape == specs[layer.output].shape
-    return others[0] if same and specs[others[0]].dtype == np.float32 else None
+    specs = [(facts.specs[others[0]], facts.specs[layer.output]) for facts in probes]
+    return others[0] if all(a == b for a, b in specs) else None

@@ -7,11 +7,13 @@ the attributes weights (``(oc, ic/group, ...)`` or ``(oc, ic)``), weight_shape, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from nnz_service.engine.graph import Array, Graph, Node, dtype_name
+from nnz_service.engine.shapes import Spec
 from nnz_service.errors import InvalidModelError, UnsupportedModelError
 
 #: Ops that are layers: they hold weights and may end in a residual and a clamp.
@@ -174,3 +176,30 @@ def _matmul(graph: Graph, node: Node) -> list[Node]:
     _check_float(node, weights)
     attrs = layer_attrs(weights.T, None)
     return [Node("Linear", node.name, node.inputs[:1], node.outputs, attrs)]
+
+
+def make_left_layers(graph: Graph, specs: Mapping[str, Spec]) -> None:
+    """Turn a MatMul whose first matrix is constant into a layer, in place.
+
+    ``W x`` is the transpose of ``x^T W^T``; transposing is a view.
+    """
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        weights = graph.constant(node.inputs[0]) if node.op == "MatMul" else None
+        if weights is None or weights.ndim != 2 or 0 in weights.shape:
+            nodes.append(node)
+            continue
+        attrs = layer_attrs(weights, None)
+        if len(specs[node.inputs[1]].shape) < 2:
+            nodes.append(
+                Node("Linear", node.name, node.inputs[1:], node.outputs, attrs)
+            )
+            continue
+        turned, product = f"{node.output}:turned", f"{node.output}:product"
+        nodes += [
+            Node("SwapLast", f"{node.name}:turn", node.inputs[1:], [turned]),
+            Node("Linear", node.name, [turned], [product], attrs),
+            Node("SwapLast", f"{node.name}:back", [product], node.outputs),
+        ]
+    graph.nodes = nodes
+    graph.sweep()
