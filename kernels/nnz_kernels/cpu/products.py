@@ -185,7 +185,8 @@ def _fill(indptr, indices, data, y, sums, first, last):  # type: ignore[no-untyp
     """Fill the accumulators ``first..last``, each from its own run of rows."""
     parts = sums.shape[0]
     for part in range(first, last):
-        sums[part] = 0
+        for k in range(sums.shape[1]):
+            sums[part, k] = 0
         start = _boundary(indptr, part, parts)
         stop = _boundary(indptr, part + 1, parts)
         _spmv_t(indptr, indices, data, y, sums[part], start, stop)
@@ -194,7 +195,8 @@ def _fill(indptr, indices, data, y, sums, first, last):  # type: ignore[no-untyp
 @numba.njit(**SERIAL)
 def _add_up(sums, out, start, stop):  # type: ignore[no-untyped-def]
     """Add the accumulators up, in order, for the columns ``start..stop``."""
-    out[start:stop] = sums[0, start:stop]
+    for k in range(start, stop):
+        out[k] = sums[0, k]
     for part in range(1, sums.shape[0]):
         for k in range(start, stop):
             out[k] += sums[part, k]
