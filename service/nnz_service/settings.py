@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     #: Bytes of admitted request bodies at once.
     max_inflight_bytes: Annotated[int, Field(ge=1)] = 2 * GIB
     log_level: str = "info"
+    #: What to compile for: this CPU (`native`), or the best x86-64 level that it has.
+    cpu_target: Literal["native", "portable", "x86-64-v3", "x86-64-v4"] = "native"
 
     @property
     def key(self) -> str | None:

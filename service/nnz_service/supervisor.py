@@ -28,6 +28,7 @@ import orjson
 
 from nnz_service import __version__, keys, logs
 from nnz_service.errors import ServiceError
+from nnz_service.hardware import compiler_environment
 from nnz_service.jobs import SqlStore
 from nnz_service.repository import Repository
 from nnz_service.repository.directory import scan
@@ -191,6 +192,7 @@ def _supervisor(
     web = ["nnz_service.web_main", "--fd", str(fd), "--worker", str(pipe)]
     environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
     environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
+    environment |= compiler_environment(settings.cpu_target)
     # The kernels have threads of their own; those of BLAS beside them only fight for
     # the cores (a conjugate gradients step took nine times as long on a busy machine).
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
