@@ -18,6 +18,7 @@ from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
 from nnz_service.web.deps import Drain, Parts
+from nnz_service.web.hot import hot_routes
 from nnz_service.web.limits import Limits
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
@@ -75,6 +76,7 @@ def create_app(
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:
         app.include_router(router)
+    app.router.routes[:0] = hot_routes()
     handlers.install(app)
     # Starlette runs the middleware that was added last first.
     app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)

@@ -111,7 +111,7 @@ class TestBodies:
         body=bodies(),
         shift=st.sampled_from([0] * 8 + [None, -1, 1, 10**9]),
     )
-    @settings(settings.get_profile("http"), max_examples=400)
+    @settings(settings.get_profile("http"), max_examples=200)
     def test_structured(
         self,
         http: httpx2.Client,
