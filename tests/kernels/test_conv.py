@@ -294,6 +294,51 @@ class TestEqualsReference:
         assert one.tobytes() == two.tobytes()
 
 
+class TestFewPixels:
+    """Fully connected layers at small batches, which the cpu turns around."""
+
+    @pytest.mark.parametrize("tokens", range(1, 10))
+    @pytest.mark.parametrize("outputs", [1, 17, 130])
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_tokens(
+        self, kernels: Kernels[Any], tokens: int, outputs: int, threads: int
+    ) -> None:
+        x, weights, bias = random_case(13, (1, 33, 1, tokens), (outputs, 33, 1, 1), 0.8)
+        residual = np.full((1, outputs, 1, tokens), 0.5, np.float32)
+        spec = ConvSpec(clamp=(-1.0, 2.0))
+
+        y = run(kernels, x, weights, bias, spec, residual=residual, threads=threads)
+
+        close(y, run(reference, x, weights, bias, spec, residual=residual))
+
+    @pytest.mark.parametrize("borders", [((0, 0), (1, 1)), ((2, 1), (0, 0))])
+    def test_images_of_one_pixel(self, kernels: Kernels[Any], borders: Any) -> None:
+        x, weights, bias = random_case(14, (3, 17, 1, 1), (20, 17, 1, 1), 1.0)
+
+        y = run(kernels, x, weights, bias, borders=borders)
+
+        close(y, run(reference, x, weights, bias))
+
+    def test_residual_may_be_the_output(self, kernels: Kernels[Any]) -> None:
+        x, weights, bias = random_case(15, (2, 5, 1, 1), (5, 5, 1, 1), 1.0)
+        grid = Grid(2, 1, 1, 1, 1)
+        conv = kernels.prepare_conv(weights, bias, PLAIN, block=None).bind(grid, grid)
+        y, scratch = planes(x, grid), np.empty(conv.scratch, np.float32)
+
+        conv.run(planes(x, grid), y, y, scratch, threads=1)
+
+        expected = run(reference, x, weights, bias, residual=x)
+        close(grid.view(y, 5).transpose(1, 0, 2, 3), expected)
+
+    def test_nan_stays_with_its_token(self, kernels: Kernels[Any]) -> None:
+        x, weights, bias = random_case(16, (1, 5, 1, 4), (3, 5, 1, 1), 1.0)
+        x[0, 2, 0, 1] = NAN
+
+        y = run(kernels, x, weights, bias, ConvSpec(clamp=(0.0, 1.0)))
+
+        assert np.isnan(y[0]).all(axis=(0, 1)).tolist() == [False, True, False, False]
+
+
 class TestSpecialValues:
     @pytest.mark.parametrize("block", BLOCKS)
     def test_all_zero_weights(self, kernels: Kernels[Any], block: int | None) -> None:
