@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,7 +20,8 @@ from nnz_service.errors import UnsupportedModelError
 
 #: A trailing space aligns a column to the right.
 COLUMNS = (
-    "layer", "op", "shape", "density ", "block", "kernel", "bytes ", "dense ", "reason",
+    "layer", "op", "gives", "weights", "density ", "found", "kernel", "bytes ",
+    "dense ", "reason",
 )  # fmt: skip
 
 
@@ -33,8 +35,9 @@ def inspect(
 ) -> None:
     """Show a model's layers: shape, density, block structure, chosen kernel, bytes.
 
-    The model is loaded exactly as the server loads it. One that cannot run is refused
-    with every unsupported node, and exit code 1.
+    The model is loaded exactly as the server loads it. `found` is the largest block
+    whose pattern the zeros follow: 1x4 is four output channels with one input in
+    common. A model that cannot run is refused with every unsupported node.
 
     Example: `nnz inspect sparse.onnx`
     """
@@ -92,14 +95,20 @@ def _shape(tensor: dict[str, Any]) -> str:
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    found = row["blocks_found"]
     return (
         row["name"],
         row["op"],
-        "x".join(map(str, row["shape"] or ())) or "-",
+        _extents(row["shape"]),
+        _extents(row.get("weights")),
         "-" if row["density"] is None else f"{row['density']:.1%}",
-        f"1x{row['block']}" if row["block"] else "-",
+        f"1x{max(found)}" if found else "-",
         row["kernel"] or "-",
         "-" if row["bytes"] is None else f"{row['bytes']:,}",
         "-" if row["dense_bytes"] is None else f"{row['dense_bytes']:,}",
         row["reason"] or "",
     )
+
+
+def _extents(shape: Sequence[int] | None) -> str:
+    return "x".join(map(str, shape or ())) or "-"

@@ -68,7 +68,8 @@ class TestInspect:
 
         assert result.exit_code == 0
         assert "x FP32 [?, 1, 16, 16]" in result.stdout
-        assert "192x8x8" in result.stdout
+        assert "1x192x8x8" in result.stdout
+        assert "192x128x1x1" in result.stdout
         assert "1x4" in result.stdout
         assert "dense they would be" in result.stdout
 
