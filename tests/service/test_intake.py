@@ -13,6 +13,7 @@ import onnx
 import pytest
 import scipy.sparse as sp
 from onnx import TensorProto, helper
+from service.waiting import until
 
 from nnz_service.algebra.files import read_resident
 from nnz_service.errors import (
@@ -118,9 +119,7 @@ class TestLimits:
     async def test_cancelled_caller_leaves_no_process(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "m.onnx")
         call = asyncio.create_task(read("model", tmp_path / "m.onnx"))
-        async with asyncio.timeout(10):
-            while not (children := _children()):
-                await asyncio.sleep(0.01)
+        children = await until(_children)
 
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -78,7 +78,7 @@ class TestRoundTrip:
         assert b.sum() == 499500
 
     def test_type_that_cannot_cross(self) -> None:
-        with pytest.raises(MalformedError, match="'x'.*complex"):
+        with pytest.raises(MalformedError, match=r"'x'.*complex"):
             lay_out({"x": np.ones(2, complex)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from service.waiting import SOON, until
 
 from nnz_service.dataplane import (
     InlineDataplane,
@@ -28,8 +30,6 @@ from nnz_service.errors import (
     UnsupportedModelError,
     WorkerLostError,
 )
-
-SOON = 10.0
 
 
 class Echo:
@@ -104,9 +104,7 @@ async def plane(folder: Path, listener: Listener) -> AsyncIterator[SocketDatapla
 
 
 async def until_ready(plane: SocketDataplane, *, ready: bool = True) -> None:
-    async with asyncio.timeout(SOON):
-        while plane.ready is not ready:
-            await asyncio.sleep(0.005)
+    await until(lambda: plane.ready is ready)
 
 
 class TestCalls:
@@ -166,7 +164,7 @@ class TestDeadlines:
     ) -> None:
         way: Any = InlineDataplane(echo) if inline else plane
 
-        with pytest.raises(DeadlineError, match="longer than 0.05 s"):
+        with pytest.raises(DeadlineError, match=r"longer than 0\.05 s"):
             await way.call("sleep", {}, timeout=0.05)
 
         async with asyncio.timeout(SOON):
@@ -298,7 +296,7 @@ class TestRawPeers:
         peer = make_socket()
         peer.connect(str(folder / "worker"))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        with pytest.raises(BlockingIOError):
+        with contextlib.suppress(BlockingIOError):
             for n in range(100_000):
                 peer.send(b'{"id": %d, "kind": "any", "params": {}}' % n)
 

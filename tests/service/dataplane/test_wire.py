@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import pytest
 
 from nnz_service.dataplane.wire import MAX_DATAGRAM, discard, pack, unpack
 from nnz_service.errors import MalformedError
+
+FDS = Path("/proc/self/fd")
 
 
 def cross(fields: dict[str, Any], tensors: dict[str, Any]) -> tuple[Any, Any]:
@@ -43,12 +45,12 @@ class TestRoundTrip:
         }
 
     def test_no_descriptor_is_left_behind(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(FDS.iterdir()))
 
         for _ in range(20):
             cross({"id": 1}, {"x": np.ones(3)})
 
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(list(FDS.iterdir())) == before
 
 
 class TestRefusals:

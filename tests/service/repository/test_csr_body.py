@@ -15,6 +15,7 @@ ARRAYS = {
     "indices": np.array([1, 0, 1], np.int32),
     "data": np.array([1.5, -2.0, 4.0]),
 }
+EMPTY = {"binary_data_size": 0}
 TYPES = {"indptr": "INT32", "indices": "INT32", "data": "FP64"}
 
 
@@ -64,9 +65,9 @@ class TestGood:
 
     def test_empty_matrix(self, tmp_path: Path) -> None:
         inputs = [
-            {"name": n, "datatype": TYPES[n], "shape": [0], "parameters": {"binary_data_size": 0}}
+            {"name": n, "datatype": TYPES[n], "shape": [0], "parameters": EMPTY}
             for n in ARRAYS
-        ]  # fmt: skip
+        ]
 
         arrays, _ = read_csr_body(*body(tmp_path, header(inputs=inputs), b""))
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from service.worker.servables import SOON, load_doubler, rows
+from service.waiting import SOON, until
+from service.worker.servables import load_doubler, rows
 
 from nnz_kernels.backends import Backend
 from nnz_kernels.convert import csr_from_scipy
@@ -252,9 +253,8 @@ class TestJobs:
 
         await plane.call("wake", {})
 
-        async with asyncio.timeout(SOON):
-            while not (end := jobs.get(job.id)).status.ended:
-                await asyncio.sleep(0.005)
+        await until(lambda: jobs.get(job.id).status.ended)
+        end = jobs.get(job.id)
         assert (end.status, end.error) == (Status.SUCCEEDED, None)
         assert end.result is not None
         assert end.result["status"] == "converged"
@@ -270,9 +270,8 @@ class TestJobs:
 
         await plane.call("wake", {})
 
-        async with asyncio.timeout(SOON):
-            while not (end := jobs.get(job.id)).status.ended:
-                await asyncio.sleep(0.005)
+        await until(lambda: jobs.get(job.id).status.ended)
+        end = jobs.get(job.id)
         assert end.status is Status.FAILED
         assert "m-0000000000000000" in str(end.error)
 

@@ -38,7 +38,8 @@ class TestLoad:
         entry = registry.load("model", "net", "1", good).result(SOON)
 
         assert entry.to_json() == {
-            "name": "net", "version": "1", "kind": "model", "state": "READY", "reason": "",
+            "name": "net", "version": "1", "kind": "model", "state": "READY",
+            "reason": "",
         }  # fmt: skip
         described = metadata(entry, ["1"])
         assert described["inputs"] == [
@@ -49,7 +50,7 @@ class TestLoad:
     def test_failure_is_listed_with_its_reason(
         self, registry: Registry, bad: Path
     ) -> None:
-        with pytest.raises(ServiceError, match="loading 'net' failed.*broken inside"):
+        with pytest.raises(ServiceError, match=r"loading 'net' failed.*broken inside"):
             registry.load("model", "net", "1", bad).result(SOON)
 
         (entry,) = registry.index()

@@ -1,0 +1,164 @@
+"""A real server: starts, survives the loss of each process, ends without remains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from service.processes import SOON, START_SECONDS, Server, alive, children, until
+
+from nnz import Client
+from nnz_service import supervisor
+from nnz_service.jobs import SqlStore
+from nnz_service.settings import Settings
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "a home")
+    made.wait()
+    yield made
+    made.close()
+
+
+class TestRefusals:
+    def test_open_door(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = Settings(home=tmp_path / "home", host="0.0.0.0", api_key=None)  # noqa: S104
+
+        assert supervisor.serve(settings) == 1
+
+        assert "refusing to listen on 0.0.0.0 without a key" in capsys.readouterr().err
+        assert not (tmp_path / "home").exists()
+
+    def test_port_is_taken(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+
+            assert supervisor.serve(Settings(home=tmp_path, port=port)) == 1
+
+        assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@slow
+class TestLife:
+    def test_second_server_on_the_same_home(self, server: Server) -> None:
+        second = Server(server.home)
+
+        assert second.process.wait(SOON) == 1
+        second.close()
+        assert server.ready()
+
+    def test_banner_and_state(self, server: Server) -> None:
+        url = server.url
+        assert server.state == {"url": url, "pid": server.process.pid}
+
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.stdout is not None
+        assert f"serves {url} (without a key)" in server.process.stdout.read()
+
+    def test_worker_is_replaced(self, server: Server) -> None:
+        first = server.child("worker")
+
+        os.kill(first, signal.SIGKILL)
+
+        until(lambda: not server.ready())
+        until(lambda: children(server.process.pid).get("nnz_service.worker_main"))
+        server.wait()
+        assert server.child("worker") != first
+
+    def test_web_is_replaced(self, server: Server) -> None:
+        """
+        The supervisor holds the listening socket, so callers wait and are answered.
+        """
+        first = server.child("web")
+
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not alive(first))
+
+        answer = httpx2.get(f"{server.url}/v2/health/live", timeout=SOON)
+        assert answer.status_code == 200
+        server.wait()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_ends_cleanly(self, server: Server, number: signal.Signals) -> None:
+        pids = [server.child("worker"), server.child("web")]
+        started = time.monotonic()
+
+        server.process.send_signal(number)
+
+        assert server.process.wait(SOON) == 0
+        assert time.monotonic() - started < 8
+        assert not any(map(alive, pids))
+        assert server.state == {}
+
+    def test_children_do_not_outlive_a_killed_supervisor(self, server: Server) -> None:
+        pids = [server.child("worker"), server.child("web")]
+
+        server.process.kill()
+
+        until(lambda: not any(map(alive, pids)))
+
+    def test_ends_while_it_starts(self, tmp_path: Path) -> None:
+        server = Server(tmp_path / "home")
+        server.child("worker")
+
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.wait(SOON) == 0
+        server.close()
+
+
+@slow
+class TestJobs:
+    def test_survive_the_kill_of_everything(self, tmp_path: Path) -> None:
+        """
+        A job goes on from its checkpoint under a new worker, then a new server.
+        """
+        matrix = poisson(500)
+        b = np.random.default_rng(0).standard_normal(matrix.shape[0])
+        first = Server(tmp_path / "home")
+        try:
+            first.wait()
+            with Client(first.url) as client:
+                job = client.jobs.cg(client.matrices.put(matrix), b, rtol=1e-12).id
+            store = SqlStore(tmp_path / "home" / "catalog.sqlite")
+            until(lambda: store.get(job).checkpoint)
+            os.kill(first.child("worker"), signal.SIGKILL)
+            until(lambda: store.get(job).attempts == 2, START_SECONDS)
+            assert store.get(job).checkpoint is not None
+            first.process.kill()
+        finally:
+            first.close()
+        second = Server(tmp_path / "home")
+        try:
+            second.wait()
+            with Client(second.url) as client:
+                solved = client.jobs.get(job).result(START_SECONDS)
+        finally:
+            second.close()
+
+        assert store.get(job).attempts == 3
+        store.close()
+        residual = np.linalg.norm(matrix @ solved.x - b) / np.linalg.norm(b)
+        assert residual <= 1.01e-12
+
+
+def poisson(n: int) -> sp.csr_array:
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    square = sp.kron(sp.eye_array(n), line) + sp.kron(line, sp.eye_array(n))
+    return sp.csr_array(square)
