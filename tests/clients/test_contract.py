@@ -47,6 +47,11 @@ def client(request: pytest.FixtureRequest, blocking: Any) -> Iterator[Any]:
         runner.run(inner.close())
 
 
+@pytest.fixture(scope="module")
+def model(client: Any) -> Any:
+    return client.models.put("digits", DIGITS)
+
+
 class TestLocal:
     def test_it_prints_nothing_and_leaves_nothing(self, tmp_path: Path) -> None:
         """Also when it is never closed, as in a notebook."""
@@ -103,8 +108,7 @@ class TestModels:
         with pytest.raises(nnz.NotFoundError, match="life"):
             client.models.get("life")
 
-    def test_infer_in_every_form(self, client: Any) -> None:
-        model = client.models.put("forms", DIGITS)
+    def test_infer_in_every_form(self, client: Any, model: Any) -> None:
         x = np.random.default_rng(0).random((5, 1, 16, 16), np.float32)
         (name,) = (spec.name for spec in model.outputs)
 
@@ -116,8 +120,8 @@ class TestModels:
             model.infer({"x": x}),
             model.infer(x.tolist()),
             model.infer(np.asfortranarray(x), outputs=[name]),
-            client.infer("forms", x),
-            client.infer("forms", {"x": x}, outputs=[name], version=1),
+            client.infer("digits", x),
+            client.infer("digits", {"x": x}, outputs=[name], version=1),
         ]
         for other in others:
             np.testing.assert_allclose(other[name], one, rtol=1e-5, atol=1e-6)
@@ -128,9 +132,7 @@ class TestModels:
 
         assert caught.value.request_id
 
-    def test_a_wrong_input(self, client: Any) -> None:
-        model = client.models.put("wrong", DIGITS)
-
+    def test_a_wrong_input(self, model: Any) -> None:
         with pytest.raises(nnz.ImpossibleError, match="16"):
             model.infer(np.zeros((1, 1, 8, 8), np.float32))
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 import uvicorn
 
+from nnz import Client
 from nnz_service.local import open_local
 
 DIGITS = Path(__file__).parents[3] / "deploy" / "demo" / "digits_sparse.onnx"
@@ -34,6 +35,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running.should_exit = True
         thread.join(30)
         assert not thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture(scope="module")
+def digits(server: str) -> str:
+    """Name of a model on the server."""
+    with Client(server) as client:
+        return client.models.put("digits", DIGITS).name
 
 
 @pytest.fixture(autouse=True)
@@ -110,11 +118,8 @@ class TestMatrix:
         assert "ends in .npz, .mtx, .mtx.gz" in result.stderr
 
 
+@pytest.mark.usefixtures("digits")
 class TestInfer:
-    @pytest.fixture(autouse=True)
-    def _model(self, nnz: Any) -> None:
-        nnz.json("model", "put", "digits", DIGITS)
-
     def test_a_file_in_a_file_out(self, nnz: Any, tmp_path: Path) -> None:
         x = np.random.default_rng(0).random((2, 1, 16, 16), np.float32)
         np.save(tmp_path / "x.npy", x)
