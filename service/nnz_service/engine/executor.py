@@ -55,9 +55,11 @@ class Executor:
         """Compute all outputs; `feeds` are in C order and of the plan's shapes."""
         arena = self._take()
         try:
-            self._load(arena, feeds)
-            for call, arrays in arena.calls:
-                call(*arrays)
+            # Overflow gives infinity and 0/0 gives NaN, as in any other runtime.
+            with np.errstate(all="ignore"):
+                self._load(arena, feeds)
+                for call, arrays in arena.calls:
+                    call(*arrays)
             return self._results(arena)
         finally:
             self._give(arena)

@@ -75,9 +75,11 @@ def load(
     graph = import_model(source)
     kernels = _kernels(backend)
     exact = load_kernels(Backend.REFERENCE)
-    normalise(graph, exact)
-    layers = optimise(graph, kernels, exact, lambda g: probe(g, exact).all())
-    model = Model(graph, layers, kernels, exact, threads or _cores())
+    # Weights may be anything: what overflows is infinite here as in any runtime.
+    with np.errstate(all="ignore"):
+        normalise(graph, exact)
+        layers = optimise(graph, kernels, exact, lambda g: probe(g, exact).all())
+        model = Model(graph, layers, kernels, exact, threads or _cores())
     if kernels is not exact:
         model.warm()
     return model
@@ -98,8 +100,9 @@ def inspect(source: str | Path | bytes) -> dict[str, Any]:
     nodes = len(graph.nodes)
     parameters = sum(a.size for a in graph.constants.values() if a.dtype.kind == "f")
     exact = load_kernels(Backend.REFERENCE)
-    normalise(graph, exact)
-    outputs = signature(graph, probe(graph, exact))
+    with np.errstate(all="ignore"):
+        normalise(graph, exact)
+        outputs = signature(graph, probe(graph, exact))
     return {
         "inputs": [_as_json(info) for info in graph.inputs],
         "outputs": [_as_json(info) for info in outputs],
@@ -269,7 +272,8 @@ class Model:
                 return found
         specs = {name: Spec(a.dtype, a.shape) for name, a in arrays.items()}
         try:
-            made = self._bind(infer(self._graph, specs, self._exact))
+            with np.errstate(all="ignore"):
+                made = self._bind(infer(self._graph, specs, self._exact))
         except (InvalidModelError, UnsupportedModelError, ShapeError) as exc:
             raise InvalidInputError(
                 f"the model cannot run on inputs of shapes {list(key)}: {exc}"

@@ -65,6 +65,7 @@ def import_model(source: str | Path | bytes) -> Graph:
     model = read_model(source)
     opset = _opset(model)
     proto = model.graph
+    _check_names(proto)
     if len(proto.node) > MAX_NODES:
         raise InvalidModelError(f"{len(proto.node)} nodes pass the limit {MAX_NODES}")
     if proto.sparse_initializer:
@@ -109,6 +110,19 @@ def tensor(proto: onnx.TensorProto, where: str) -> Array:
         return np.asarray(numpy_helper.to_array(proto))
     except (ValueError, TypeError, KeyError) as exc:
         raise InvalidModelError(f"{where}: {exc}") from exc
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    """Refuse names that are not text: protobuf then gives bytes in their place."""
+    names: list[object] = [t.name for t in graph.initializer]
+    names += [v.name for v in (*graph.input, *graph.output)]
+    names += [d.dim_param for v in graph.input for d in v.type.tensor_type.shape.dim]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [a.name for a in node.attribute]
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise InvalidModelError(f"the name {wrong!r} is not UTF-8 text")
 
 
 def _opset(model: onnx.ModelProto) -> int:
