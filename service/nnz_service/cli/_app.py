@@ -30,6 +30,9 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, for programs.")
 ]
 
+#: Columns of a table that goes to a file or a pipe: every row stays on one line.
+PIPE_WIDTH = 400
+
 
 class Commands(TyperGroup):
     """A group whose commands report expected errors in one line, with exit code 1."""
@@ -106,8 +109,8 @@ def print_table(
         table.add_column(name.strip(), justify="right" if right else "left")
     for row in rows:
         table.add_row(*(_text(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, soft_wrap=not sys.stdout.isatty()).print(table)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print(table)
 
 
 def _text(cell: object) -> str:
@@ -117,6 +120,8 @@ def _text(cell: object) -> str:
 
 
 def _expected(exc: Exception) -> bool:
+    if isinstance(exc, BrokenPipeError):
+        return False  # the reader has gone, as `head` does; typer ends quietly
     if isinstance(exc, ServiceError | OSError):
         return True
     # The errors of the SDK and the kernels, told by their home: importing those

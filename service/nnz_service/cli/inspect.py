@@ -59,17 +59,7 @@ def inspect(
     for side, tensors in signature.items():
         named = ", ".join(f"{t['name']} {t['dtype']} {_shape(t)}" for t in tensors)
         typer.echo(f"{side:8} {named}")
-    columns = (
-        "layer",
-        "op",
-        "shape",
-        "density ",
-        "block",
-        "kernel",
-        "bytes ",
-        "dense ",
-    )
-    print_table("", (*columns, "reason"), [_row(r) for r in rows])
+    print_table("", COLUMNS, [_row(row) for row in rows])
     stored = sum(row["bytes"] or 0 for row in rows)
     dense = sum(row["dense_bytes"] or 0 for row in rows)
     typer.echo(f"weights: {stored:,} bytes, dense they would be {dense:,}")
