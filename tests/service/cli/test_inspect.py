@@ -70,13 +70,6 @@ class TestInspect:
         assert "x FP32 [?, 1, 16, 16]" in result.stdout
         header = next(s for s in result.stdout.splitlines() if "layer" in s)
         assert header.split()[:4] == ["layer", "op", "gives", "weights"]
-            "layer",
-            "op",
-            "gives",
-            "weights",
-            "density",
-            "found",
-        ]
         assert "1x192x8x8" in result.stdout
         assert "192x128x1x1" in result.stdout
         assert "1x4" in result.stdout
