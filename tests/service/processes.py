@@ -18,7 +18,7 @@ import platformdirs
 T = TypeVar("T")
 
 #: The first start after a change of the kernels compiles all of them.
-START_SECONDS = 240.0
+START_SECONDS = 600.0
 SOON = 30.0
 _SERVE = (
     "import sys; from nnz_service import supervisor; "

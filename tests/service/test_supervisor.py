@@ -20,6 +20,7 @@ from nnz_service import supervisor
 from nnz_service.jobs import SqlStore
 from nnz_service.settings import Settings
 
+pytestmark = pytest.mark.timeout(900)  # the first start may compile every kernel
 slow = pytest.mark.slow
 
 
