@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import re
 from pathlib import Path
 
@@ -114,6 +115,19 @@ class TestBadFiles:
             (BANNER + "2 2 1\n1 1 1 1\n", "line 3: the entry is '1 1 1 1'"),
             (BANNER + "2 2 2\n1 1 1\n", "line 4: the file ends after 1 entries"),
             (BANNER + "2 2 1\n1 1 1\n2 2 2\n", "line 4: entry 2, .* one of 1"),
+            (BANNER + "2 2 2\n1 1 1\n2 2 2 2\n", "line 4: the entry is '2 2 2 2'"),
+            (
+                BANNER.replace("real", "integer") + "2 2 1\n1 1 99999999999999999999\n",
+                "line 3: the value is '99999999999999999999', .* 64 bits",
+            ),
+            (
+                BANNER.replace("real", "integer") + "2 2 1\n1 1 1.5\n",
+                "line 3: the value is '1.5', .* integer",
+            ),
+            (
+                BANNER.replace("general", "skew-symmetric") + "2 2 1\n2 2 3\n",
+                "line 3: the diagonal value is 3",
+            ),
             (
                 BANNER.replace("general", "symmetric") + "2 3 0\n",
                 "line 2: symmetric 2 x 3, .* square",
@@ -124,6 +138,26 @@ class TestBadFiles:
         """Each fault is told with its line and what would be right."""
         with pytest.raises(InvalidMatrixError, match=f"^{message}"):
             read_matrix_market(write(tmp_path, text), Limits())
+
+    def test_damaged_anywhere(self, tmp_path: Path) -> None:
+        """Random damage gives a sound matrix or a line, never anything else."""
+        rng = random.Random(1)  # noqa: S311 - damage, not secrets
+        scraps = (b"99999999999", b"-1", b"nan", b"1e400", b"\n", b"\x00", b"%", b" ")
+        path = tmp_path / "a.mtx"
+
+        told = []
+        for _ in range(500):
+            text = bytearray(GENERAL.encode())
+            for _ in range(rng.randint(1, 3)):
+                at = rng.randrange(len(text))
+                text[at : at + rng.randint(0, 4)] = rng.choice(scraps)
+            path.write_bytes(text)
+            try:
+                read_matrix_market(path, Limits()).check()
+            except (InvalidMatrixError, TooLargeError) as exc:
+                told.append(str(exc))
+        assert len(told) > 250
+        assert all(re.match(r"line \d+|a matrix of shape", text) for text in told)
 
     def test_endless_line(self, tmp_path: Path) -> None:
         """A line of a megabyte is refused when its first 64 KiB are read."""
