@@ -87,7 +87,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     jobs.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def real(real_server: str) -> Iterator[httpx2.Client]:
     """A client of `real_server`."""
     with httpx2.Client(base_url=f"http://{real_server}", timeout=60) as client:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from service.web.wire import linear, put_matrix
 
 LENGTH = "Inference-Header-Content-Length"
 PATHS = (
@@ -50,21 +54,35 @@ PARAMETERS = (
 )  # fmt: skip
 
 
+Spec = tuple[str, str, list[int]]
+SIZES = {"FP32": 4, "FP64": 8, "INT32": 4, "INT64": 8}
+
+
 @st.composite
-def bodies(draw: st.DrawFn) -> tuple[Any, bytes]:
-    """A right request with up to two faults: the JSON value and the binary tail."""
+def bodies(
+    draw: st.DrawFn, specs: list[Spec], parameters: dict[str, Any]
+) -> tuple[Any, bytes]:
+    """A right request with up to two faults: the JSON value and the binary tail.
+
+    The bytes of binary tensors are any bytes: NaN, indices out of range.
+    """
     tail = b""
     inputs: list[Any] = []
-    for name in draw(st.sampled_from([["x"], ["x", "x"], ["b"], ["x", "z"], []])):
-        rows = draw(st.integers(0, 3))
-        entry: dict[str, Any] = {"name": name, "shape": [rows, 3], "datatype": "FP32"}
+    for name, datatype, shape in specs:
+        entry: dict[str, Any] = {"name": name, "shape": shape, "datatype": datatype}
+        count = math.prod(shape)
         if draw(st.booleans()):
-            entry["parameters"] = {"binary_data_size": 12 * rows}
-            tail += draw(st.binary(min_size=12 * rows, max_size=12 * rows))
+            size = count * SIZES[datatype]
+            entry["parameters"] = {"binary_data_size": size}
+            tail += draw(st.binary(min_size=size, max_size=size))
         else:
-            entry["data"] = [1.5] * (3 * rows)
+            entry["data"] = draw(
+                st.lists(st.integers(-1, 4), min_size=count, max_size=count)
+            )
         inputs.append(entry)
-    value: Any = {"inputs": inputs, "kind": "cg", "ready": True}
+    value: Any = {
+        "inputs": inputs, "kind": "cg", "ready": True, "parameters": dict(parameters)
+    }  # fmt: skip
     for _ in range(draw(st.integers(0, 2))):
         _spoil(draw, value)
     return (value if draw(st.integers(0, 20)) else draw(anything)), tail
@@ -82,7 +100,8 @@ def _spoil(draw: st.DrawFn, value: dict[str, Any]) -> None:
         value["outputs"] = draw(st.just([{"name": "y"}]) | st.just([wanted]) | anything)
     elif where == "key":
         key = draw(st.sampled_from(PARAMETERS))
-        value["parameters"] = {key: draw(anything)}
+        if isinstance(value["parameters"], dict):
+            value["parameters"][key] = draw(anything)
     else:
         key = draw(st.sampled_from(["id", "parameters", "kind", "ready", "outputs"]))
         value[key] = draw(anything)
@@ -94,11 +113,23 @@ def http(server: str) -> Iterator[httpx2.Client]:
         yield client
 
 
+def post(
+    http: httpx2.Client, path: str, body: tuple[Any, bytes], shift: int | None
+) -> httpx2.Response:
+    """Send JSON and tail under a header length that is off by `shift`."""
+    text = json.dumps(body[0]).encode()
+    headers = {} if shift is None else {LENGTH: str(len(text) + shift)}
+    return http.post(path, content=text + body[1], headers=headers)
+
+
 def check(answer: httpx2.Response, path: str) -> None:
     assert answer.status_code < 500, (path, answer.status_code, answer.text)
     if answer.status_code >= 400:
         assert answer.json()["error"]
 
+
+#: How far the header length is off; None sends none.
+SHIFTS = st.sampled_from([0] * 8 + [None, -1, 1, 10**9])
 
 settings.register_profile(
     "http", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -108,8 +139,8 @@ settings.register_profile(
 class TestBodies:
     @given(
         path=st.sampled_from((*PATHS[:1] * 4, *PATHS)),
-        body=bodies(),
-        shift=st.sampled_from([0] * 8 + [None, -1, 1, 10**9]),
+        body=st.integers(0, 3).flatmap(lambda n: bodies([("x", "FP32", [n, 3])], {})),
+        shift=SHIFTS,
     )
     @settings(settings.get_profile("http"), max_examples=200)
     def test_structured(
@@ -120,10 +151,7 @@ class TestBodies:
         shift: int | None,
     ) -> None:
         """JSON that is nearly right, a tail, and a header length that may lie."""
-        text = json.dumps(body[0]).encode()
-        headers = {} if shift is None else {LENGTH: str(len(text) + shift)}
-
-        check(http.post(path, content=text + body[1], headers=headers), path)
+        check(post(http, path, body, shift), path)
 
     @given(
         path=st.sampled_from(PATHS),
@@ -166,3 +194,51 @@ class TestBodies:
         answer = http.request(verb, f"{str(http.base_url).rstrip('/')}{path}")
 
         assert answer.status_code < 500, (verb, path, answer.text)
+
+
+VECTORS: list[Spec] = [
+    ("u.indices", "INT64", [3]),
+    ("u.values", "FP64", [3]),
+    ("v.indices", "INT64", [2]),
+    ("v.values", "FP64", [2]),
+]
+#: Path, inputs, parameters; {matrix} is a resident matrix, 3 x 3 and FP32.
+REAL: list[tuple[str, list[Spec], dict[str, Any]]] = [
+    ("/v2/models/fuzzed/infer", [("x", "FP32", [2, 3])], {}),
+    ("/v2/models/{matrix}/infer", [("x", "FP32", [2, 3])], {}),
+    ("/v1/ops/spmv", [("x", "FP32", [3])], {"matrix": "{matrix}"}),
+    ("/v1/ops/spmm", [("x", "FP32", [3, 2])], {"matrix": "{matrix}"}),
+    ("/v1/ops/axpy", VECTORS, {"r": -2.0}),
+    ("/v1/ops/dot", VECTORS, {}),
+    ("/v1/jobs", [("b", "FP32", [3])], {"matrix": "{matrix}", "maxiter": 5}),
+]
+
+
+@pytest.fixture(scope="module")
+def matrix(real_server: str) -> str:
+    """Id of the resident matrix; the model is there then too."""
+    with httpx2.Client(base_url=f"http://{real_server}", timeout=60) as client:
+        assert client.put("/v1/models/fuzzed", content=linear()).status_code == 201
+        return put_matrix(client, scipy.sparse.csr_array(np.eye(3, dtype="f4")))
+
+
+class TestRealWorker:
+    @given(data=st.data(), call=st.sampled_from(REAL), shift=SHIFTS)
+    @settings(settings.get_profile("http"), max_examples=250)
+    def test_structured(
+        self,
+        real: httpx2.Client,
+        matrix: str,
+        data: st.DataObject,
+        call: tuple[str, list[Spec], dict[str, Any]],
+        shift: int | None,
+    ) -> None:
+        """Nothing that the codec lets through makes the worker fail."""
+        path, specs, parameters = call
+        path = path.format(matrix=matrix)
+        parameters = {**parameters}
+        if "matrix" in parameters:
+            parameters["matrix"] = matrix
+        body = data.draw(bodies(specs, parameters))
+
+        check(post(real, path, body, shift), path)

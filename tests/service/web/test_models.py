@@ -9,31 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import tritonclient.http as triton
-from onnx import TensorProto, helper, numpy_helper
-from service.web.wire import infer, read
-
-WEIGHTS = np.array([[1, 0, 2], [0, 0, -3]], np.float32)
+from onnx import helper
+from service.web.wire import WEIGHTS, infer, linear, read
 
 
 @pytest.fixture
 def name() -> str:
     """A model name that no other test uses."""
     return f"model-{uuid.uuid4().hex[:8]}"
-
-
-def linear(weights: np.ndarray = WEIGHTS, op: str = "Gemm") -> bytes:
-    """A model y = x weights^T for x of shape [n, 3]."""
-    graph = helper.make_graph(
-        [helper.make_node(op, ["x", "w"], ["y"], name="layer", transB=1)],
-        "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
-    content: bytes = model.SerializeToString()
-    return content
 
 
 class TestModels:

@@ -1,4 +1,4 @@
-"""Tensors over HTTP as a client in a few lines sends and reads them."""
+"""A tiny client, and the model and matrix that tests send with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,25 @@ import httpx2
 import numpy as np
 import scipy.io
 import scipy.sparse
+from onnx import TensorProto, helper, numpy_helper
 
 LENGTH = "Inference-Header-Content-Length"
+WEIGHTS = np.array([[1, 0, 2], [0, 0, -3]], np.float32)
+
+
+def linear(weights: np.ndarray = WEIGHTS, op: str = "Gemm") -> bytes:
+    """A model y = x weights^T for x of shape [n, 3]."""
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", "w"], ["y"], name="layer", transB=1)],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def send(
