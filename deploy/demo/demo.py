@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import statistics
 import sys
 import time
@@ -269,6 +270,8 @@ def main() -> int:
     """Read the command line, run, return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", help="a running server; a new one is started without")
+    # Told to stop, leave by the way that stops the server too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with server(parser.parse_args().url) as url, Client(url) as client:
             run(client)

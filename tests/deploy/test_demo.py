@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,22 @@ class TestDemo:
         url = re.search(r"server ready at (\S+)", done.stdout)
         assert url is not None
         with Client(url[1], retries=0) as client:
+            assert not client.server.ready()
+
+    def test_told_to_stop(self) -> None:
+        """
+        A demo that is stopped in the middle stops its server.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-u", str(DEMO)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        with process.stdout as lines:
+            ready = next(line for line in lines if "server ready at" in line)
+            process.terminate()
+            assert process.wait(timeout=60) == 128 + signal.SIGTERM
+
+        with Client(ready.split()[-1], retries=0) as client:
             assert not client.server.ready()
 
 
