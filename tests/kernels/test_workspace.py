@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from kernels.vector_cases import (
+    U,
+    V,
+    W,
+    pairs,
+    random_vector,
+    same,
+    vector,
+)
+
+from nnz_kernels import cpu, reference
+from nnz_kernels.api import Kernels
+from nnz_kernels.arrays import HostArray, Workspace
+from nnz_kernels.cpu import stamps
+from nnz_kernels.errors import StructureError
+
+
+class InterruptedLoopError(Exception):
+    """Stands for whatever ends a loop half way."""
+
+
+class Interrupting(np.ndarray[Any, Any]):
+    """An array of indices that raises when it has been read a number of times."""
+
+    left: int
+
+    @classmethod
+    def of(cls, x: HostArray, steps: int) -> Interrupting:
+        out = x.view(cls)
+        out.left = steps
+        return out
+
+    def __getitem__(self, key: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise InterruptedLoopError
+        return np.asarray(self)[key]
+
+
+class TestWorkspace:
+    @pytest.mark.parametrize("size", [16, 2_000_000_000])
+    def test_failed_call_leaves_nothing(self, kernels: Kernels[Any], size: int) -> None:
+        """After a call that ended half way the next answer is right."""
+        workspace = Workspace()
+        bad = vector([(0, 1), (5, 2), (6, 3), (5, 4), (7, 1)], size)
+
+        with pytest.raises(StructureError):
+            kernels.axpy(bad, 1.0, bad, workspace=workspace, duplicates="error")
+        w = kernels.axpy(vector(U, size), -2.0, vector(V, size), workspace=workspace)
+
+        assert pairs(w) == [*W, (5, -6), (6, 6)]
+
+    def test_reused_many_times(self, kernels: Kernels[Any]) -> None:
+        """One workspace serves calls of every size, dense and hashed, in any order."""
+        rng = np.random.default_rng(3)
+        workspace = Workspace()
+
+        for size in [40, 1_000_000_000, 7, 100_000, 1_000_000_000, 40]:
+            u = random_vector(rng, size, 25, np.float64, np.int64)
+            v = random_vector(rng, size, 30, np.float64, np.int64)
+            w = kernels.axpy(u, 2.0, v, workspace=workspace)
+            same(w, reference.axpy(u, 2.0, v), np.float64)
+
+    @pytest.mark.parametrize("size", [16, 2_000_000_000])
+    @pytest.mark.parametrize("steps", range(0, 40, 3))
+    def test_interrupted_anywhere(self, size: int, steps: int) -> None:
+        """Whatever cell the CPU's loop had reached, the next call is right."""
+        workspace = Workspace()
+        u, v = vector(U, size), vector(V, size)
+        cpu.axpy(u, 1.0, v, workspace=workspace)
+        dense = size == 16
+        out = np.empty(14, np.int32), np.empty(14)
+
+        with suppress(InterruptedLoopError):
+            stamps.axpy.py_func(
+                Interrupting.of(u.indices, steps),
+                u.values,
+                -2.0,
+                Interrupting.of(v.indices, steps),
+                v.values,
+                *out,
+                workspace.stamps,
+                dense,
+                stamps.SUM,
+                False,
+            )
+        w = cpu.axpy(u, -2.0, v, workspace=workspace)
+
+        assert pairs(w) == [*W, (5, -6), (6, 6)]
+
+    def test_epoch_overflow(self) -> None:
+        """When 31 bits of epochs are used up, the old stamps are forgotten at once."""
+        workspace = Workspace()
+        u, v = vector(U), vector(V)
+        cpu.axpy(u, -2.0, v, workspace=workspace)
+        workspace.stamps[0] = stamps.LAST_EPOCH - 2
+
+        for _ in range(4):
+            w = cpu.axpy(u, -2.0, v, workspace=workspace)
+            assert pairs(w) == [*W, (5, -6), (6, 6)]
+        assert workspace.stamps[0] < 10
+
+    def test_cost_ignores_the_dimension(self) -> None:
+        """A call touches as many cells as it has entries, and memory does not grow."""
+        workspace = Workspace()
+        u, v = vector(U, 2_000_000), vector(V, 2_000_000)
+        workspace.reserve(2_000_000)
+
+        cpu.axpy(u, -2.0, v, workspace=workspace)
+        huge = Workspace()
+        far = vector(U, 2**53, index=np.int64)
+        cpu.axpy(far, 1.0, far, workspace=huge)
+
+        assert np.count_nonzero(workspace.stamps[1:]) == 10
+        assert huge.nbytes < 1000
+
+    def test_scratch_of_threads(self) -> None:
+        """Calls without a workspace may run at once in many Python threads."""
+        rng = np.random.default_rng(29)
+        us = [random_vector(rng, 500, 60, np.float64, np.int32) for _ in range(40)]
+        wanted = [cpu.axpy(u, 2.0, us[0]) for u in us]
+
+        with ThreadPoolExecutor(8) as pool:
+            got = list(pool.map(lambda u: cpu.axpy(u, 2.0, us[0]), us * 5))
+
+        for k, w in enumerate(got):
+            assert pairs(w) == pairs(wanted[k % 40])
