@@ -108,7 +108,13 @@ class TestMatmul:
             pytest.param((2, 1, 7, 5), (3, 5, 2), id="broadcast"),
             pytest.param((5,), (5, 3), id="row"),
             pytest.param((2, 4, 5), (5,), id="column"),
+            pytest.param((5,), (5,), id="row and column"),
             pytest.param((0, 4), (4, 3), id="no rows"),
+            pytest.param((2, 0), (0, 3), id="nothing to add"),
+            pytest.param((4, 9, 64), (64, 100), id="one right-hand side"),
+            pytest.param((3, 65, 64), (3, 64, 128), id="whole vectors"),
+            pytest.param((2, 70, 80), (2, 80, 49), id="parts of vectors"),
+            pytest.param((1, 1, 300), (2, 300, 49), id="one row"),
         ],
     )
     def test_equals_reference(
@@ -119,6 +125,15 @@ class TestMatmul:
         y = fresh(kernels.matmul(left, right))
 
         close(y, reference.matmul(left, right), 1e-5)
+
+    def test_nan_stays_in_its_row(self, kernels: Kernels[Any]) -> None:
+        a, b = values(2, 3, 5), values(2, 5, 7)
+        a[1, 2, 0] = NAN
+
+        y = kernels.matmul(a, b)
+
+        assert np.argwhere(np.isnan(y).all(axis=2)).tolist() == [[1, 2]]
+        assert np.isnan(y).sum() == 7
 
     def test_takes_transposed_views(self, kernels: Kernels[Any]) -> None:
         x = values(2, 7, 5)

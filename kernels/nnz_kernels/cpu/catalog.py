@@ -11,7 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnz_kernels.cpu import elementwise, few, panels, pool, products, stage, stamps
+from nnz_kernels.cpu import (
+    elementwise,
+    few,
+    gemm,
+    panels,
+    pool,
+    products,
+    stage,
+    stamps,
+)
 from nnz_kernels.cpu._entry import Entry
 
 #: (done, total, name of what comes next) -> None
@@ -25,6 +34,7 @@ FILES: tuple[Any, ...] = (
     stage,
     few,
     pool,
+    gemm,
     elementwise,
 )
 

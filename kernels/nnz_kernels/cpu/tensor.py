@@ -20,6 +20,7 @@ from nnz_kernels.api.tensor import (
 from nnz_kernels.arrays import HostArray, aligned_empty
 from nnz_kernels.cpu import elementwise as loops
 from nnz_kernels.cpu._runtime import readable
+from nnz_kernels.cpu.gemm import multiply
 
 _REDUCE: dict[str, Callable[..., Any]] = {
     "sum": np.sum,
@@ -72,8 +73,14 @@ def layer_norm(
 
 def matmul(a: HostArray, b: HostArray, /) -> HostArray:
     check_matmul(a, b)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(np.matmul(a, b), np.float32, order="C")
+    left = a[None] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    out = multiply(left, right)
+    if b.ndim == 1:
+        out = out[..., 0]
+    if a.ndim == 1:  # the axis of one row: last but one, or last without columns
+        out = out[..., 0] if b.ndim == 1 else out[..., 0, :]
+    return np.ascontiguousarray(out)
 
 
 def reduce(
