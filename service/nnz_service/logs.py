@@ -25,6 +25,7 @@ def configure(level: str, process: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _naming(process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -34,7 +35,6 @@ def configure(level: str, process: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
 
 
@@ -50,6 +50,15 @@ def quieten() -> None:
         # Looked up at each line, for the program may put another stream there.
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
+
+
+def _naming(process: str) -> structlog.typing.Processor:
+    """Name the process in every line; a context variable would not reach threads."""
+
+    def name(_logger: Any, _method: str, event: Any) -> Any:
+        return {"process": process, **event}
+
+    return name
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -80,6 +80,11 @@ class Servable(Protocol):
         ...
 
     @property
+    def plans(self) -> bool:
+        """Whether each new number of rows costs the making of a plan."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """Bytes held while resident."""
         ...

@@ -2,7 +2,8 @@
 
 There is no timer: what waited while the device was busy goes as soon as it is free. A
 batch ends by cost and bytes rather than by count, so that ten small products join and
-two huge ones do not.
+two huge ones do not. Where every number of rows needs a plan of its own, batches grow by
+doubling, so that few plans serve all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ class Waiting(Protocol):
 
     @property
     def max_rows(self) -> int: ...  # noqa: D102
+
+    @property
+    def plans(self) -> bool: ...  # noqa: D102
 
     @property
     def cost(self) -> int: ...  # noqa: D102
@@ -75,4 +79,15 @@ def cut(queue: Iterable[W], limits: Limits) -> list[W]:
         if rows > head.max_rows or cost > limits.cost or nbytes > limits.nbytes:
             break  # taking a later, smaller one would overtake this one
         batch.append(other)
-    return batch
+    return _doubled(batch) if head.plans else batch
+
+
+def _doubled(batch: list[W]) -> list[W]:
+    """The longest start of a batch with 1, 2, 4, ... times the rows of its first."""
+    unit, rows, length = max(batch[0].rows, 1), 0, 1
+    for count, each in enumerate(batch, start=1):
+        rows += each.rows
+        times, rest = divmod(rows, unit)
+        if not rest and times.bit_count() == 1:
+            length = count
+    return batch[:length]

@@ -25,6 +25,7 @@ class MatrixServable:
 
     kind = "matrix"
     max_batch = MAX_BATCH
+    plans = False
 
     def __init__(self, operator: MatrixOperator, *, transposed: bool = False) -> None:
         self.operator = operator

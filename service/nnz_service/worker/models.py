@@ -16,6 +16,7 @@ class ModelServable:
     """Runs of one model; axis 0 is the batch when the model has a free one."""
 
     kind = "model"
+    plans = True
 
     def __init__(self, model: Model) -> None:
         self._model = model

@@ -52,6 +52,11 @@ class Ticket:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
+    def plans(self) -> bool:
+        """Whether each new number of rows costs the making of a plan."""
+        return self.servable.plans
+
+    @property
     def max_rows(self) -> int:
         """Rows that one run may take."""
         return max(self.servable.max_batch, 1)

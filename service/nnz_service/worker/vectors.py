@@ -27,6 +27,7 @@ class VectorOp:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     max_batch = 0
+    plans = False
     nbytes = 0
 
     def __init__(self, op: str, params: Mapping[str, Any], backend: Backend) -> None:

@@ -19,6 +19,7 @@ class Doubler:
     """Doubles rows of three; a negative number in `x` breaks the whole run."""
 
     kind = "model"
+    plans = False
     nbytes = 12
 
     def __init__(self, max_batch: int = 8) -> None:

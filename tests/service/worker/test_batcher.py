@@ -17,6 +17,7 @@ class Waiting:
     cost: int = 1
     nbytes: int = 1
     max_rows: int = 8
+    plans: bool = False
     number: int = 0
 
 
@@ -62,6 +63,23 @@ class TestCut:
 
         assert len(cut(queue, Limits(scan=3))) == 1
         assert len(cut(queue, Limits(scan=4))) == 2
+
+    @pytest.mark.parametrize(
+        ("rows", "count"),
+        [
+            pytest.param([1] * 7, 4, id="ones"),
+            pytest.param([1] * 8, 8, id="a full one"),
+            pytest.param([2, 2, 2], 2, id="twos"),
+            pytest.param([3, 3, 3], 2, id="threes double too"),
+            pytest.param([1, 3, 1], 2, id="mixed: 1 + 3"),
+            pytest.param([2, 1, 4], 1, id="nothing fits"),
+            pytest.param([0, 0, 1], 3, id="empty ones"),
+        ],
+    )
+    def test_plans_grow_by_doubling(self, rows: list[int], count: int) -> None:
+        queue = [Waiting(rows=n, plans=True) for n in rows]
+
+        assert len(cut(queue, WIDE)) == count
 
     @given(
         st.lists(
