@@ -11,13 +11,13 @@ from typing import Any
 from starlette.requests import Request
 
 from nnz_service.errors import MalformedError, TooLargeError, UnsupportedMediaError
-from nnz_service.web.codecs import Body, read_object
+from nnz_service.web.codecs import Body, TensorRequest, read_object, read_tensors
 from nnz_service.web.stages import stages_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 #: Base alignment of binary tensors: a cache line and the widest vector.
 _ALIGN = 64
-#: Decompressing more than this happens outside the event loop.
+#: Decompressing or parsing more than this happens outside the event loop.
 _ON_THE_LOOP = 1 << 16
 #: Chunks go to disk joined to about this size, to save thread hops.
 _PIECE = 1 << 20
@@ -53,6 +53,19 @@ async def read_body(request: Request, limit: int) -> Body:
     if stages.reservation is not None:
         stages.reservation.true_up(len(data))
     return Body(memoryview(data)[pad:], header)
+
+
+async def parse_body(request: Request, body: Body, max_json: int) -> TensorRequest:
+    """Parse a tensor body; much JSON goes to a thread, so that others go on meanwhile.
+
+    Raises:
+        MalformedError, ImpossibleError, TooLargeError: As `read_tensors`.
+    """
+    header = len(body.data) if body.header is None else body.header
+    with stages_of(request).measure("parse"):
+        if header > _ON_THE_LOOP:
+            return await asyncio.to_thread(read_tensors, body, max_json)
+        return read_tensors(body, max_json)
 
 
 def content_window(request: Request) -> int | None:

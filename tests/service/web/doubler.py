@@ -96,7 +96,7 @@ class Doubler:
                 self.cancelled.set()
                 raise
         result = {"name": "double", "version": "1"}
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             y = 2 * x
         return Reply(result, {"y": y}, {"queue": 0.001, "compute": 0.002})
 

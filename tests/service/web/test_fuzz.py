@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.web.wire import linear, put_matrix
 
+# Any bytes may be a signalling NaN, at which numpy warns and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+
 LENGTH = "Inference-Header-Content-Length"
 PATHS = (
     "/v2/models/double/infer",
@@ -132,7 +135,10 @@ def check(answer: httpx2.Response, path: str) -> None:
 SHIFTS = st.sampled_from([0] * 8 + [None, -1, 1, 10**9])
 
 settings.register_profile(
-    "http", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "http",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

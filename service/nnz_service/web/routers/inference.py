@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from nnz_service.dataplane import Reply
 from nnz_service.errors import ImpossibleError
 from nnz_service.web.answers import Json, tensor_answer
-from nnz_service.web.bodies import read_body
-from nnz_service.web.codecs import TensorRequest, read_raw, read_tensors
+from nnz_service.web.bodies import parse_body, read_body
+from nnz_service.web.codecs import Body, TensorRequest, read_raw
 from nnz_service.web.deps import Parts, Served
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
@@ -119,8 +119,7 @@ async def infer(
     if body.header == 0:
         asked = await _raw(request, parts, params, body)
     else:
-        with stages.measure("parse"):
-            asked = read_tensors(body, parts.limits.max_json)
+        asked = await parse_body(request, body, parts.limits.max_json)
     _refuse_sequences(asked.parameters)
     stages.shorten(asked.timeout)
     if asked.outputs:
@@ -143,7 +142,7 @@ async def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Respo
 
 
 async def _raw(
-    request: Request, parts: Parts, params: dict[str, Any], body: Any
+    request: Request, parts: Parts, params: dict[str, Any], body: Body
 ) -> TensorRequest:
     """Read a body without JSON: the bytes of a servable's only input."""
     info = (await parts.call(request, "metadata", params)).result

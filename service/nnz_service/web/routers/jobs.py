@@ -12,8 +12,8 @@ from nnz_service.errors import ConflictError, MalformedError
 from nnz_service.jobs import Job, Status
 from nnz_service.repository import bundles
 from nnz_service.web.answers import Json, tensor_answer
-from nnz_service.web.bodies import read_body
-from nnz_service.web.codecs import TensorRequest, read_tensors
+from nnz_service.web.bodies import parse_body, read_body
+from nnz_service.web.codecs import TensorRequest
 from nnz_service.web.deps import Parts, Served, unless_gone
 from nnz_service.web.job_kinds import check
 from nnz_service.web.openapi import (
@@ -24,7 +24,6 @@ from nnz_service.web.openapi import (
     tensor_body,
 )
 from nnz_service.web.schemas.v1 import JobIn, JobOut, JobResultOut, JobsOut
-from nnz_service.web.stages import stages_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -63,8 +62,7 @@ async def submit(request: Request, parts: Served) -> Response:
     """
     key = _idempotency_key(request)
     body = await read_body(request, parts.limits.max_body)
-    with stages_of(request).measure("parse"):
-        asked = read_tensors(body, parts.limits.max_json)
+    asked = await parse_body(request, body, parts.limits.max_json)
     kind, params = await asyncio.to_thread(check, parts.repository, asked)
     job = await asyncio.to_thread(_write_down, parts, kind, params, asked, key)
     await parts.wake()

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from nnz_service.errors import MalformedError, NotFoundError
 from nnz_service.web.answers import tensor_answer
-from nnz_service.web.bodies import read_body
-from nnz_service.web.codecs import read_tensors
+from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.deps import Served
 from nnz_service.web.openapi import tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import TensorsIn
@@ -60,9 +59,8 @@ async def apply(
         raise NotFoundError(f"there is no op {op[:40]!r}; there are {', '.join(OPS)}")
     stages = stages_of(request)
     body = await read_body(request, parts.limits.max_body)
-    with stages.measure("parse"):
-        asked = read_tensors(body, parts.limits.max_json)
-        params = _parameters(op, asked.parameters)
+    asked = await parse_body(request, body, parts.limits.max_json)
+    params = _parameters(op, asked.parameters)
     stages.shorten(asked.timeout)
     reply = await parts.call(request, "op", params, asked.tensors)
     stages.servable = params.get("matrix", "")
