@@ -55,9 +55,17 @@ def warm(
 
         from nnz_kernels.cpu import catalog
 
-        catalog.warm(show)
-    seconds = time.perf_counter() - began
+        total, compiled = catalog.warm(show), catalog.compiled_count()
+    result = {
+        "kernels": total,
+        "compiled": compiled,
+        "seconds": time.perf_counter() - began,
+        "cache": os.environ["NUMBA_CACHE_DIR"],
+    }
     if as_json:
-        print_json({"seconds": seconds, "cache": os.environ.get("NUMBA_CACHE_DIR")})
+        print_json(result)
     else:
-        typer.echo(f"the CPU kernels are ready ({seconds:.1f} s)")
+        typer.echo(
+            f"{total} kernels ready, {compiled} of them compiled now "
+            f"({result['seconds']:.1f} s), in {result['cache']}"
+        )
