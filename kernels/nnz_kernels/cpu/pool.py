@@ -113,10 +113,40 @@ def _shares(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
 
 
 @numba.njit(fastmath={"contract", "nsz"}, **SERIAL)
+def _gather(x, at, step, y, to, count, largest):  # type: ignore[no-untyped-def]
+    """Take a run of floats, every *step*-th, into a run of maxima or sums."""
+    if largest and step == 1:
+        for q in range(count):
+            v, best = x[np.uint64(at + q)], y[np.uint64(to + q)]
+            best = v if v > best else best
+            # A NaN is not larger, and nothing is larger than it.
+            y[np.uint64(to + q)] = v if v != v else best
+    elif largest and step == 2:
+        for q in range(count):
+            v, best = x[np.uint64(at + 2 * q)], y[np.uint64(to + q)]
+            best = v if v > best else best
+            y[np.uint64(to + q)] = v if v != v else best
+    elif largest:
+        for q in range(count):
+            v, best = x[np.uint64(at + step * q)], y[np.uint64(to + q)]
+            best = v if v > best else best
+            y[np.uint64(to + q)] = v if v != v else best
+    elif step == 1:
+        for q in range(count):
+            y[np.uint64(to + q)] += x[np.uint64(at + q)]
+    elif step == 2:
+        for q in range(count):
+            y[np.uint64(to + q)] += x[np.uint64(at + 2 * q)]
+    else:
+        for q in range(count):
+            y[np.uint64(to + q)] += x[np.uint64(at + step * q)]
+
+
+@numba.njit(fastmath={"contract", "nsz"}, **SERIAL)
 def _pool_planes(  # type: ignore[no-untyped-def]
     x, y, xt, yt, window, largest, row_share, column_share, first, last
 ):  # fmt: skip
-    """Pool channels first..last-1.
+    """Pool channels first..last-1: rows of the window first, then its columns.
 
     Places are unsigned, which saves the check for negative ones.
     """
@@ -125,44 +155,26 @@ def _pool_planes(  # type: ignore[no-untyped-def]
         window[0], window[1], window[2], window[3], window[4], window[5], window[6],
         window[7],
     )  # fmt: skip
+    nothing = _LOWEST if largest else np.float32(0)
+    reach = (columns - 1) * sw + (kw - 1) * dw + 1
+    line = np.full(max(left + width, reach), nothing, np.float32)
     for c in range(first, last):
         y[c * yt[0] : (c + 1) * yt[0]] = np.float32(0)
         for image in range(yt[4]):
             for r in range(yt[5]):
                 to = c * yt[0] + yt[1] + (image * yt[2] + r) * yt[3]
-                if largest:
-                    for q in range(to, to + columns):
-                        y[np.uint64(q)] = _LOWEST
+                for p in range(left, left + width):
+                    line[np.uint64(p)] = nothing
                 for ky in range(kh):
                     row = r * sh - top + ky * dh
                     if row < 0 or row >= height:
                         continue
                     at = c * xt[0] + xt[1] + (image * xt[2] + row) * xt[3]
-                    for kx in range(kw):
-                        shift = kx * dw - left
-                        begin = max(0, -(shift // sw))
-                        end = min(columns, -((shift - width) // sw))
-                        if largest and sw == 2:
-                            for q in range(begin, end):
-                                v = x[np.uint64(at + shift + 2 * q)]
-                                best = y[np.uint64(to + q)]
-                                best = v if v > best else best
-                                y[np.uint64(to + q)] = v if v != v else best
-                        elif largest:
-                            for q in range(begin, end):
-                                v = x[np.uint64(at + shift + sw * q)]
-                                best = y[np.uint64(to + q)]
-                                best = v if v > best else best
-                                # A NaN is not larger, and nothing is larger than it.
-                                y[np.uint64(to + q)] = v if v != v else best
-                        elif sw == 2:
-                            for q in range(begin, end):
-                                y[np.uint64(to + q)] += x[np.uint64(at + shift + 2 * q)]
-                        else:
-                            for q in range(begin, end):
-                                y[np.uint64(to + q)] += x[
-                                    np.uint64(at + shift + sw * q)
-                                ]
+                    _gather(x, at, 1, line, left, width, largest)
+                for q in range(to, to + columns):
+                    y[np.uint64(q)] = nothing
+                for kx in range(kw):
+                    _gather(line, kx * dw, sw, y, to, columns, largest)
                 if not largest:
                     for q in range(columns):
                         y[np.uint64(to + q)] *= row_share[r] * column_share[q]
