@@ -35,6 +35,9 @@ LEAST_ACCURACY, LARGEST_LOSS = 0.98, 0.01
 SOLVE_LIMIT = 120.0  # seconds
 LOG_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
+DIGITS_TITLE = f"450 held-out digits, in batches of {BATCH}"
+SOLVE_TITLE = f"a membrane of {GRID} x {GRID} points, 250,000 unknowns"
+
 console = Console()
 began = time.perf_counter()
 
@@ -217,7 +220,7 @@ def progress_line(progress: Mapping[str, Any]) -> str:
 
 def report(networks: list[Network], solution: Solution) -> None:
     """Print the two tables."""
-    table = Table("network", title="450 held-out digits", title_justify="left")
+    table = Table("network", title=DIGITS_TITLE, title_justify="left")
     for column in ("accuracy", "weight bytes", "sparse layers", "µs an image"):
         table.add_column(column, justify="right")
     for n in networks:
@@ -227,7 +230,7 @@ def report(networks: list[Network], solution: Solution) -> None:
         )  # fmt: skip
     console.print(table)
 
-    table = Table("", title="250,000 unknowns, two-dimensional", title_justify="left")
+    table = Table("", title=SOLVE_TITLE, title_justify="left")
     table.add_column("seconds", justify="right")
     table.add_column("checked here")
     table.add_row(
