@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
+from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs
 from nnz_service.errors import ServiceError
@@ -158,7 +159,7 @@ def serve(settings: Settings) -> int:
                 return _serve(settings, home, listener, folder)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    except (ServiceError, OSError) as error:
+    except (ServiceError, OSError, SQLAlchemyError) as error:
         print(f"nnz: {error}", file=sys.stderr)
         return 1
 

@@ -53,6 +53,15 @@ class TestRefusals:
 
         assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
+    def test_catalog_is_damaged(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "catalog.sqlite").write_bytes(b"not a database" * 100)
+
+        assert supervisor.serve(Settings(home=tmp_path, port=0)) == 1
+
+        assert "file is not a database" in capsys.readouterr().err
+
 
 @slow
 class TestLife:

@@ -38,6 +38,7 @@ class Repository:
         create_tables(self._engine)
         self._folder = home.resolve() / "blobs"
         self._clock = clock
+        self.home = home.resolve()
         self.blobs = BlobStore(self._folder)
 
     def close(self) -> None:

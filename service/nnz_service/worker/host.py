@@ -22,6 +22,7 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.ops import Ops
+from nnz_service.worker.quarantine import Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
@@ -56,6 +57,7 @@ class Host:
     ) -> None:
         self._repository = repository
         self._toolbox = toolbox
+        self._quarantine = Quarantine(repository.home / "run" / "loading.json")
         self._scheduler = Scheduler(limits)
         self._registry = Registry(toolbox.load)
         self._ops = Ops(toolbox)
@@ -105,6 +107,7 @@ class Host:
     def close(self) -> None:
         """Checkpoint jobs, fail what waits, end every thread."""
         self._state = "stopping"
+        self._quarantine.leave()
         self._closing.set()
         if self._starter.ident is not None:
             self._starter.join()
@@ -134,11 +137,17 @@ class Host:
         record = self._repository.model(name, version)
         if record.reason is not None:
             self._registry.refuse("model", name, version, record.reason)
+        elif record.wanted and not self._quarantine.enter(name, version):
+            self._repository.set_wanted(name, version, False)
+            reason = "the worker ended while it loaded this model; load it to try again"
+            self._registry.refuse("model", name, version, reason)
+            logs.logger().error("left out", name=name, version=version, reason=reason)
         elif record.wanted:
             self._state = f"loading {name} version {version}"
             loading = self._registry.load("model", name, version, record.path)
             if (error := loading.exception()) is not None:
                 logs.logger().warning("not loaded", name=name, reason=str(error))
+            self._quarantine.leave()
 
     def _report(self, done: int, total: int, name: str) -> None:
         if self._closing.is_set():

@@ -227,7 +227,6 @@ class TestLoss:
 
     async def test_not_ready_worker(self, plane: SocketDataplane, echo: Echo) -> None:
         echo.ready, echo.detail = False, "compiling"
-        plane._gone.clear()
 
         await until_ready(plane, ready=False)
 

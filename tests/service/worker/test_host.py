@@ -196,6 +196,22 @@ class TestModels:
             with pytest.raises(UnavailableError, match="is not loaded; POST"):
                 await plane.call("infer", {"name": "unwanted"}, rows(2))
 
+    async def test_one_that_ends_the_worker_is_left_out(
+        self, repository: Repository, jobs: MemoryStore
+    ) -> None:
+        put_doubler(repository, "8", "bad")
+        put_doubler(repository, "8", "good")
+        note = repository.home / "run" / "loading.json"
+        note.parent.mkdir()
+        note.write_text('{"name": "bad", "version": "1", "times": 2}')
+
+        async for plane in serve(repository, jobs):
+            bad, good = (await plane.call("index", {})).result["models"]
+            assert (bad["state"], good["state"]) == ("UNAVAILABLE", "READY")
+            assert "the worker ended while it loaded" in bad["reason"]
+        assert not repository.model("bad").wanted
+        assert not note.exists()
+
     async def test_load_metadata_explain_stats_unload(
         self, plane: InlineDataplane, repository: Repository
     ) -> None:
