@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +146,28 @@ class TestSpecialValues:
         y = written(grid, 2, lambda y: conv.run(laid, y, None, nothing, threads=1))
 
         close(y, run(reference, x, weights, bias))
+
+
+@pytest.mark.parametrize("block", [None, 4])
+def test_one_bound_convolution_serves_many_threads(
+    kernels: Kernels[Any], block: int | None
+) -> None:
+    """Runs with buffers of their own do not disturb each other."""
+    spec = replace(PADDED, strides=(2, 2))
+    x, weights, bias = random_case(17, (1, 16, 40, 40), (24, 16, 3, 3), 0.5)
+    xg, yg = Grid(1, 40, 40, 1, 1), Grid(1, 20, 20, 1, 1)
+    conv = kernels.prepare_conv(weights, bias, spec, block=block).bind(xg, yg)
+    laid = planes(x, xg)
+
+    def once(_: int) -> bytes:
+        y, scratch = np.empty(yg.size(24), "f4"), np.empty(conv.scratch, "f4")
+        conv.run(laid, y, None, scratch, threads=2)
+        return y.tobytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        results = set(pool.map(once, range(16)))
+
+    assert results == {once(0)}
 
 
 class TestPrepared:
