@@ -13,6 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import structlog
 from service.processes import SOON, START_SECONDS, Server, alive, children, until
 
 from nnz import Client
@@ -32,6 +33,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.close()
 
 
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """The supervisor sets up logging to a standard error that ends with the test."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logs_as_before")
 class TestRefusals:
     def test_open_door(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

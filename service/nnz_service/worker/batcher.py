@@ -2,8 +2,8 @@
 
 There is no timer: what waited while the device was busy goes as soon as it is free. A
 batch ends by cost and bytes rather than by count, so that ten small products join and
-two huge ones do not. Where every number of rows needs a plan of its own, batches grow by
-doubling, so that few plans serve all of them.
+two huge ones do not. Where every number of rows needs a plan of its own, batches grow
+by doubling, so that few plans serve all of them.
 """
 
 from __future__ import annotations
