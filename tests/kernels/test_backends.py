@@ -86,6 +86,18 @@ class TestLoad:
             Backend("tpu")
 
 
+def test_workqueue_is_refused() -> None:
+    """The layer that aborts on concurrent calls never gets so far."""
+    code = (
+        "from nnz_kernels.backends import Backend, probe\n"
+        "print(probe(Backend.CPU).available, probe(Backend.CPU).reason)\n"
+    )
+
+    out = run(code, NUMBA_THREADING_LAYER="workqueue")
+
+    assert out.startswith("False NUMBA_THREADING_LAYER is workqueue")
+
+
 def test_cache_folder(tmp_path: Path) -> None:
     """Compiled code goes where `use_cache` says."""
     code = (

@@ -68,6 +68,11 @@ _config: Any = numba.config
 _config.CACHE_DIR = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _source_hash())
 if _config.THREADING_LAYER == "default":
     _config.THREADING_LAYER = "threadsafe"
+if _config.THREADING_LAYER == "workqueue":
+    raise BackendUnavailableError(
+        "NUMBA_THREADING_LAYER is workqueue, which aborts the process on concurrent "
+        "calls; unset it, or set it to tbb, omp or threadsafe"
+    )
 
 #: Sums may be reordered into vector lanes and multiply-adds fused. Never ``nnan`` or
 #: ``ninf``: a NaN must survive.
@@ -117,24 +122,18 @@ def thread_count(threads: int | None = None, work: int | None = None) -> int:
 
 
 def threading_layer() -> str:
-    """Start numba's threads if need be, and return the name of their layer.
+    """Start numba's threads if need be, and return their layer: tbb or omp.
 
     Raises:
         BackendUnavailableError: Neither tbb nor OpenMP can be loaded.
     """
     try:
         _parallel._launch_threads()  # type: ignore[no-untyped-call]
-        layer = str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
+        return str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
     except ValueError as exc:
         raise BackendUnavailableError(
             "numba found neither tbb nor OpenMP; install the package tbb"
         ) from exc
-    if layer == "workqueue":
-        raise BackendUnavailableError(
-            "numba uses its workqueue layer, which aborts on concurrent calls; "
-            "unset NUMBA_THREADING_LAYER and install the package tbb"
-        )
-    return layer
 
 
 def readable(x: HostArray) -> HostArray:
