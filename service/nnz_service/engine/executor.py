@@ -12,8 +12,9 @@ from nnz_kernels.arrays import aligned_empty
 from nnz_service.engine.graph import Array
 from nnz_service.engine.plan import Plan, Slot
 
-#: Arenas kept for later runs; more exist while more threads run at once.
-IDLE_ARENAS = 4
+#: Arenas kept for later runs, and bytes that these may take beyond the first; more
+#: exist while more threads run at once.
+IDLE_ARENAS, IDLE_BYTES = 4, 256 << 20
 
 
 class Arena:
@@ -98,5 +99,7 @@ class Executor:
 
     def _give(self, arena: Arena) -> None:
         with self._lock:
-            if len(self._idle) < IDLE_ARENAS:
+            idle = len(self._idle)
+            small = idle * self.plan.arena_bytes < IDLE_BYTES
+            if not idle or (idle < IDLE_ARENAS and small):
                 self._idle.append(arena)

@@ -17,9 +17,11 @@ from nnz_kernels.errors import BackendUnavailableError, ShapeError
 from nnz_service.engine.batching import is_batchable
 from nnz_service.engine.executor import Executor
 from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo, dtype_name
+from nnz_service.engine.moves import SettingError
 from nnz_service.engine.onnx_import import import_model
 from nnz_service.engine.operations import lower
 from nnz_service.engine.passes import normalise, optimise
+from nnz_service.engine.passes.geometry import layer_specs
 from nnz_service.engine.passes.sparsify import Layer
 from nnz_service.engine.plan import Plan, Step
 from nnz_service.engine.probes import Probes, probe, signature
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 #: Shapes of all inputs, in their order.
 Key = tuple[Shape, ...]
 
-#: Sets of input shapes whose plans are kept.
-BOUND = 16
+#: Sets of input shapes whose plans are kept, and bytes of arena that these may take.
+BOUND, BOUND_BYTES = 16, 1 << 30
+#: Bytes of arena of one plan; more is a broken or hostile file, or too large an input.
+MAX_ARENA = 4 << 30
+
 #: Bytes of arena up to which requests may be joined, and rows of a joined batch.
 BATCH_BYTES, BATCH_ROWS = 512 << 20, 128
 
@@ -102,7 +107,9 @@ def inspect(source: str | Path | bytes) -> dict[str, Any]:
     exact = load_kernels(Backend.REFERENCE)
     with np.errstate(all="ignore"):
         normalise(graph, exact)
-        outputs = signature(graph, probe(graph, exact))
+        probes = probe(graph, exact)
+        layer_specs(graph, probes.all())
+        outputs = signature(graph, probes)
     return {
         "inputs": [_as_json(info) for info in graph.inputs],
         "outputs": [_as_json(info) for info in outputs],
@@ -142,7 +149,10 @@ class Model:
         self.inputs = graph.inputs
         self.outputs = signature(graph, probes)
         self._main = probes.main
-        self._shown = self._bind(probes.main)
+        try:
+            self._shown = self._bind(probes.main)
+        except ShapeError as exc:
+            raise InvalidModelError(str(exc)) from exc
         self._bound[self._key(probes.main.specs)] = self._shown
         self.max_batch = self._largest_batch(probes)
 
@@ -171,7 +181,10 @@ class Model:
                 shape; the message says what is expected.
         """
         arrays = self._check(feeds)
-        return self._executor(arrays).run(arrays)
+        try:
+            return self._executor(arrays).run(arrays)
+        except SettingError as exc:  # an index that only the data could tell
+            raise InvalidInputError(str(exc)) from exc
 
     @property
     def plan(self) -> Plan:
@@ -280,15 +293,24 @@ class Model:
             ) from exc
         with self._lock:
             self._bound[key] = made
-            while len(self._bound) > BOUND:
+            while len(self._bound) > 1 and self._is_full():
                 self._bound.popitem(last=False)
         return made
+
+    def _is_full(self) -> bool:
+        held = sum(executor.plan.arena_bytes for executor in self._bound.values())
+        return len(self._bound) > BOUND or held > BOUND_BYTES
 
     def _key(self, shaped: Mapping[str, Array] | Mapping[str, Spec]) -> Key:
         return tuple(shaped[info.name].shape for info in self.inputs)
 
     def _bind(self, facts: Facts) -> Executor:
         plan = lower(self._graph, facts, self._layers, self._kernels, self._threads)
+        if plan.arena_bytes > MAX_ARENA:
+            raise InvalidModelError(
+                f"its values take {plan.arena_bytes} bytes at once; the limit is "
+                f"{MAX_ARENA}"
+            )
         return Executor(plan)
 
     def _largest_batch(self, probes: Probes) -> int:

@@ -211,9 +211,22 @@ def _concat(node: Node, inputs: Sequence[Array | None]) -> list[Array]:
 def _gather(node: Node, inputs: Sequence[Array | None]) -> list[Array]:
     x, index = need(inputs, 0, "data"), need(inputs, 1, "indices")
     axis = axis_in(int(node.attrs.get("axis", 0)), x.ndim)
-    if index.size and (index.min() < -x.shape[axis] or index.max() >= x.shape[axis]):
-        raise SettingError(f"an index is outside of axis {axis} of {list(x.shape)}")
+    check_indices(node, index, x.shape, axis)
     return [np.take(x, index, axis=axis)]
+
+
+def check_indices(node: Node, index: Array, shape: Shape, axis: int) -> None:
+    """Refuse indices that are outside of an axis.
+
+    Raises:
+        SettingError: One is.
+    """
+    size = shape[axis]
+    if index.size and (index.min() < -size or index.max() >= size):
+        raise SettingError(
+            f"{node.label()}: indices {index.min()} to {index.max()} are outside of "
+            f"axis {axis} of {list(shape)}"
+        )
 
 
 def _shape(node: Node, inputs: Sequence[Array | None]) -> list[Array]:

@@ -18,6 +18,7 @@ from nnz_service.engine.moves import (
     VIEWS,
     SettingError,
     axis_in,
+    check_indices,
     pad_widths,
     setting,
 )
@@ -153,6 +154,11 @@ def _gather(
 ) -> list[Spec]:
     x, index = _spec(specs, 0), _spec(specs, 1)
     axis = axis_in(int(node.attrs.get("axis", 0)), len(x.shape))
+    if index.dtype.kind != "i":
+        raise SettingError(f"integer indices are needed, got {dtype_name(index.dtype)}")
+    known = values[1]
+    if known is not None:
+        check_indices(node, known, x.shape, axis)
     return [Spec(x.dtype, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))]
 
 

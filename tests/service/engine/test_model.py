@@ -128,6 +128,15 @@ class TestInputs:
         assert not np.shares_memory(first, second)
         np.testing.assert_array_equal(first, model.run({"x": x.copy()})["y"])
 
+    def test_indices_that_are_outside(self) -> None:
+        file = graph(
+            [node("Gather", "t x")], {"x": (np.int64, ("n",))}, {"t": draw(F, (9, 5))}
+        )
+        model = load(file, backend="reference")
+
+        with pytest.raises(InvalidInputError, match="indices 3 to 9 are outside"):
+            model.run({"x": np.array([3, 9])})
+
 
 class TestThreads:
     def test_one_model_for_many_callers(self) -> None:
@@ -211,6 +220,18 @@ class TestLoad:
     def test_missing_file(self, tmp_path: Any) -> None:
         with pytest.raises(InvalidModelError, match=r"none\.onnx: No such file"):
             load(tmp_path / "none.onnx")
+
+    def test_values_that_take_too_much_memory(self) -> None:
+        pads = np.array([0, 0, 20000, 0, 0, 0, 20000, 0])
+        nodes = [node("Pad", "x p", "q"), node("Conv", "q w", "c"), node("Relu", "c")]
+        file = graph(
+            nodes,
+            {"x": (F, (1, 1, 40, 40))},
+            {"p": pads, "w": np.ones((900, 1, 1, 1), F)},
+        )
+
+        with pytest.raises(InvalidModelError, match="bytes at once"):
+            load(file, backend="reference")
 
     def test_shape_that_depends_on_data(self) -> None:
         file = graph(

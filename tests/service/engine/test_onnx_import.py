@@ -143,7 +143,7 @@ IMAGE = {"x": (F, (1, 2, 8, 8))}
         ([node("Reshape", "x s")], IMAGE, {"s": np.array([-1, -1])}, "more than one -1"),
         ([node("Add", "x b")], IMAGE, {"b": draw(F, (3,))}, "Add"),
         ([node("Add", "x b")], IMAGE, {"b": np.array([1])}, "types differ"),
-        ([node("Gather", "b i", "g"), node("Add", "x g")], IMAGE, {"b": draw(F, (3,)), "i": np.array(9)}, "index is outside"),
+        ([node("Gather", "b i", "g"), node("Add", "x g")], IMAGE, {"b": draw(F, (3,)), "i": np.array(9)}, "are outside of axis 0"),
         ([node("Expand", "x s")], IMAGE, {"s": np.array([1 << 30, 1, 8, 8])}, "passes 2147483648"),
         ([node("DepthToSpace", "x", blocksize=3)], IMAGE, {}, "do not split into blocks"),
     ],
