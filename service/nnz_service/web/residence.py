@@ -69,9 +69,9 @@ async def states(parts: Parts) -> dict[tuple[str, str], tuple[str, str]]:
     try:
         rows = (await parts.dataplane.call("index", {})).result["models"]
     except UnavailableError as exc:
-        rows, missing = [], str(exc)
+        rows, missing, lazily = [], str(exc), str(exc)
     else:
-        missing = "waiting to be loaded"
+        missing, lazily = "waiting to be loaded", "it is loaded at its next use"
     found = {
         (row["name"], row["version"]): (row["state"], row["reason"] or "")
         for row in rows
@@ -79,7 +79,7 @@ async def states(parts: Parts) -> dict[tuple[str, str], tuple[str, str]]:
     for record in await asyncio.to_thread(parts.repository.models):
         found.setdefault((record.name, record.version), _absent(record, missing))
     for matrix in await asyncio.to_thread(parts.repository.matrices):
-        found.setdefault((matrix.id, MATRIX_VERSION), ("UNAVAILABLE", missing))
+        found.setdefault((matrix.id, MATRIX_VERSION), ("UNAVAILABLE", lazily))
     return found
 
 

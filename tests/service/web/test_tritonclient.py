@@ -72,6 +72,12 @@ class TestServer:
         with pytest.raises(InferenceServerException, match="trace_level"):
             client.update_trace_settings("double", {"trace_level": ["TENSORS"]})
 
+    def test_shared_memory(self, client: triton.InferenceServerClient) -> None:
+        """What is not offered is a clear error, and not among the extensions."""
+        with pytest.raises(InferenceServerException, match="systemsharedmemory") as got:
+            client.get_system_shared_memory_status()
+        assert got.value.status() == "404"
+
 
 class TestModel:
     @pytest.mark.parametrize("version", ["", "1"])

@@ -179,4 +179,7 @@ def _content_length(scope: Scope) -> int | None:
 
 
 def _too_large(found: str, limit: int) -> TooLargeError:
-    return TooLargeError(f"the body has {found}, the limit here is {limit}")
+    return TooLargeError(
+        f"the body has {found}, the limit here is {limit}; send it in parts, or raise "
+        "the limits of the server (NNZ_MAX_BODY, NNZ_MAX_JSON, NNZ_MAX_UPLOAD)"
+    )
