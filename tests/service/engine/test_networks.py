@@ -170,3 +170,15 @@ def test_steps_write_all_that_they_read() -> None:
         np.testing.assert_array_equal(
             poisoned(model, feeds)["y"], model.run(feeds)["y"]
         )
+
+
+def test_a_joined_batch_gives_the_same_bits() -> None:
+    """An answer does not depend on whose requests it was computed with."""
+    for file, shape in ((encoder(), (5, 20, 32)), (bottlenecks(), (5, 3, 64, 64))):
+        model = load(file)
+        x = draw(F, shape)
+
+        joined = model.run({"x": x})["y"]
+
+        alone = [model.run({"x": x[i : i + 1]})["y"] for i in range(len(x))]
+        np.testing.assert_array_equal(joined, np.concatenate(alone))

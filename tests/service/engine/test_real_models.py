@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_graphs import difference, judge
+from onnx_graphs import difference, draw, judge
 from real_inputs import INPUTS
 
 from nnz_service.engine import Model, load
@@ -40,6 +40,18 @@ def test_equals_onnxruntime(name: str, data_dir: Path) -> None:
     worst = _compare(load(file), file, name, data_dir)
 
     assert worst < PROMISE
+
+
+def test_two_inputs_and_two_outputs(data_dir: Path) -> None:
+    """The second half of a speech enhancer: gates written out, two states."""
+    file = (data_dir / "models/dtln_model_2.onnx").read_bytes()
+    model = load(file)
+    feeds = {i.name: draw(np.float32, [d or 1 for d in i.shape]) for i in model.inputs}
+
+    ours, theirs = model.run(feeds), judge(file, feeds)
+
+    assert set(ours) == set(theirs)
+    assert all(difference(ours[name], theirs[name]) < PROMISE for name in theirs)
 
 
 @pytest.mark.slow
