@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -127,6 +128,22 @@ class TestOps:
         y = read(infer(real, key, {"x": x}))["y"]
 
         np.testing.assert_allclose(y, (MATRIX @ x.T).T)
+
+    def test_many_at_once(self, real: httpx2.Client) -> None:
+        """Requests that share one product each get their own answer."""
+        key = put_matrix(real, MATRIX)
+        xs = np.random.default_rng(2).standard_normal((40, 5))
+
+        def multiply(x: np.ndarray) -> np.ndarray:
+            return read(send(real, "/v1/ops/spmv", {"x": x}, {"matrix": key}))["y"]
+
+        with ThreadPoolExecutor(20) as pool:
+            ys = list(pool.map(multiply, xs))
+
+        np.testing.assert_allclose(ys, xs @ MATRIX.toarray().T)
+        (row,) = real.get(f"/v2/models/{key}/stats").json()["model_stats"]
+        assert row["inference_stats"]["success"]["count"] >= 40
+        assert row["execution_count"] <= row["inference_count"]
 
     def test_axpy(self, real: httpx2.Client) -> None:
         """The founding example, in JSON: u - 2 v in u's order, then v's."""

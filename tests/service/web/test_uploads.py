@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from service.waiting import until
 from service.web.doubler import running
 
 from nnz_service.web import Limits
@@ -93,7 +92,7 @@ class TestLimit:
 
 class TestDeparture:
     @pytest.mark.parametrize("stay", [True, False])
-    def test_nothing_stays(
+    async def test_nothing_stays(
         self, http: httpx2.Client, incoming: Path, stay: bool
     ) -> None:
         """A client that leaves or falls silent in the middle leaves no file."""
@@ -107,14 +106,4 @@ class TestDeparture:
             if stay:
                 assert raw.recv(4096).startswith(b"HTTP/1.1 408 ")
 
-        assert eventually(lambda: not any(incoming.iterdir()))
-
-
-def eventually(done: Callable[[], Any]) -> bool:
-    """Look for ten seconds at most."""
-    end = time.monotonic() + 10
-    while not done():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
+        await until(lambda: not any(incoming.iterdir()))
