@@ -40,6 +40,7 @@ def warm(folder: Path) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_second_process_compiles_nothing(tmp_path: Path) -> None:
     """All that the first process compiled, the second finds in the cache."""
     count, reports, hits, misses, missed = warm(tmp_path)
