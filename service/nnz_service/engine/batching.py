@@ -67,6 +67,10 @@ def _keeps_apart(node: Node, few: Facts, many: Facts) -> bool:
         return _aligned(node, axes, few)
     if node.op in _FIRST_AXIS_KEPT:
         return axes[0] == 0 and outputs == [0]
+    if node.op in _RESHAPES:
+        return _is_slowest(node.inputs[0], axes[0], few) and _is_slowest(
+            node.output, outputs[0], few
+        )
     rule = _RULES.get(node.op)
     return rule is not None and rule(node, axes, few)
 
@@ -152,10 +156,9 @@ def _any(node: Node, axes: list[int | None], few: Facts) -> bool:
     return True
 
 
-def _reshape(node: Node, axes: list[int | None], few: Facts) -> bool:
+def _is_slowest(name: str, axis: int | None, few: Facts) -> bool:
     """Row-major order keeps images apart while nothing but ones lies before them."""
-    before = few.shape(node.inputs[0])[: axes[0]]
-    return all(size == 1 for size in before)
+    return all(size == 1 for size in few.shape(name)[:axis])
 
 
 def _slice(node: Node, axes: list[int | None], few: Facts) -> bool:
@@ -177,7 +180,6 @@ def _gather(node: Node, axes: list[int | None], few: Facts) -> bool:
 
 
 _RULES: dict[str, Callable[[Node, list[int | None], Facts], bool]] = {
-    **dict.fromkeys(_RESHAPES, _reshape),
     **dict.fromkeys(REDUCE, _reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("Transpose", "SwapLast"), _any),

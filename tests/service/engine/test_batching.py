@@ -94,6 +94,14 @@ MIXED = {
         ROWS,
         {"s": ints(-1, 4, 6)},
     ),
+    "cut at other places": (
+        [
+            node("Reshape", "x s", "r"),
+            node("Transpose", "r", "t", perm=[1, 0, 2]),
+        ],
+        ROWS,
+        {"s": ints(4, -1, 6)},
+    ),
     "number of images as data": (
         [
             node("Shape", "x", "s", end=1),
@@ -136,7 +144,7 @@ def test_images_apart(name: str) -> None:
 def test_images_that_see_each_other(name: str) -> None:
     nodes, inputs, constants = MIXED[name]
     opset = 11 if name.startswith("old") else 17
-    result = "r" if name == "interleaved" else "y"
+    result = nodes[-1].output[0]
     file = graph(nodes, inputs, constants, result, opset=opset)
 
     assert load(file, backend="reference").max_batch == 0

@@ -40,7 +40,7 @@ def optimise(
     Returns:
         Packed layers by the name of their node.
     """
-    find_activations(graph, exact)
+    find_activations(graph, probe(graph)[0].specs, exact)
     make_left_layers(graph, probe(graph)[0].specs)
     facts = probe(graph)
     find_layer_norms(graph, facts[0].specs)

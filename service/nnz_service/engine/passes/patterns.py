@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: Nodes that may make up one activation, before and after its anchor.
 _DEPTH = 6
 
+#: Where an activation is compared: all that bends, and far out where it no longer may.
+_FAR = np.array([12.0, 20.0, 50.0, 100.0, 1e3, 1e4], np.float32)
+_SAMPLES = np.concatenate([-_FAR, np.linspace(-9.0, 9.0, 145, dtype=np.float32), _FAR])
+
 #: What an activation may look like: its anchor, its name here and its attributes.
 _CANDIDATES: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     "Erf": (("Gelu", {}),),
@@ -28,31 +32,44 @@ _CANDIDATES: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
 }
 
 
-def find_activations(graph: Graph, kernels: Kernels[Array]) -> None:
+def find_activations(
+    graph: Graph, specs: Mapping[str, Spec], kernels: Kernels[Array]
+) -> None:
     """Replace the parts of an activation by one node, in place.
 
     Orders and constants differ between exporters, so parts are not matched one by one:
     the cone of elementwise nodes between two values is evaluated on samples, and is
     the activation if it agrees with it everywhere.
+
+    Args:
+        graph: Changed in place.
+        specs: Spec of every value on some inputs.
+        kernels: The reference back-end.
     """
     editor = Editor(graph)
     for node in graph.nodes:
         if node.op in _CANDIDATES and not editor.is_gone(node):
-            _find_activation(editor, node, kernels)
+            _find_activation(editor, node, specs, kernels)
     editor.finish()
 
 
-def _find_activation(editor: Editor, anchor: Node, kernels: Kernels[Array]) -> None:
-    samples = np.linspace(-9.0, 9.0, 145, dtype=np.float32)
+def _find_activation(
+    editor: Editor, anchor: Node, specs: Mapping[str, Spec], kernels: Kernels[Array]
+) -> None:
     for last in reversed(list(_after(editor, anchor))):
         for source in _before(editor, anchor):
             cone = _cone(editor, last, source)
-            if cone is None or anchor not in cone:
+            # A constant of higher rank gives the result more axes.
+            if (
+                cone is None
+                or anchor not in cone
+                or specs[last.output] != specs[source]
+            ):
                 continue
-            made = _evaluate(editor.graph, cone, source, samples, kernels)
+            made = _evaluate(editor.graph, cone, source, _SAMPLES, kernels)
             for op, attrs in _CANDIDATES[anchor.op]:
                 likeness = Node(op, op, [""], [""], dict(attrs))
-                wanted = compute(kernels, likeness, [samples])[0]
+                wanted = compute(kernels, likeness, [_SAMPLES])[0]
                 if np.allclose(made, wanted, rtol=1e-5, atol=2e-6):
                     others = [n for n in cone if n is not last]
                     editor.become(
@@ -172,7 +189,7 @@ def _find_layer_norm(editor: Editor, root: Node, specs: Mapping[str, Spec]) -> N
         gamma, beta = (vector, beta) if op == "Mul" else (gamma, vector)
         last = after
         cone.append(after)
-    if not _is_closed(editor, cone):
+    if not _is_closed(editor, cone) or specs[last.output] != specs[source]:
         return
     names = [f"{last.output}:gamma", f"{last.output}:beta"]
     graph.constants |= dict(zip(names, (gamma, beta), strict=True))

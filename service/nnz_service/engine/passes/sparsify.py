@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,6 @@ def sparsify(
     graph: Graph,
     kernels: Kernels[Array],
     specs: dict[str, ConvSpec],
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Layer]:
     """Pack the weights of all layers; the graph forgets them.
 
@@ -91,7 +89,6 @@ def sparsify(
         graph: Layers lose the attributes weights and bias.
         kernels: The back-end that will run the layers.
         specs: Geometry of every layer, by the name of its node.
-        progress: Called with (done, total, name) after each layer.
 
     Returns:
         Packed layers by the name of their node.
@@ -99,13 +96,11 @@ def sparsify(
     Raises:
         ServiceError: Under NNZ_STRICT=1, a sparse layer differs from its dense twin.
     """
-    layers: dict[str, Layer] = {}
-    nodes = [node for node in graph.nodes if node.op in LAYERS]
-    for done, node in enumerate(nodes, 1):
-        layers[node.name] = _pack(node, kernels, specs[node.name])
-        if progress is not None:
-            progress(done, len(nodes), node.name)
-    return layers
+    return {
+        node.name: _pack(node, kernels, specs[node.name])
+        for node in graph.nodes
+        if node.op in LAYERS
+    }
 
 
 def choose(weights: Array, groups: int) -> Choice:

@@ -25,6 +25,8 @@ CONSTANTS = {
     "slope": F(np.sqrt(2 / np.pi)),
     "odd": F(1.702),
     "zero": F(0),
+    "low": F(-10),
+    "high": F(10),
     "eps": F(1e-5),
     "g": draw(F, (8,), 1),
     "b": draw(F, (8,), 2),
@@ -66,6 +68,9 @@ ACTIVATIONS = {
 
 OTHERS = {
     "quick gelu": [node("Mul", "x odd", "a"), node("Sigmoid", "a", "s"), node("Mul", "s x")],
+    "bounded far out": [
+        node("Clip", "x low high", "c"), node("Sigmoid", "x", "s"), node("Mul", "c s"),
+    ],
     "tanh twice": [node("Tanh", "x", "t"), node("Add", "t one", "u"), node("Mul", "u x")],
     "inner value is read": [
         node("Sigmoid", "x", "s"), node("Mul", "s x", "m"), node("Add", "m s"),
@@ -94,6 +99,16 @@ def test_likenesses_are_left_alone(name: str) -> None:
     found = steps(OTHERS[name])
 
     assert len(found) == len(OTHERS[name])
+
+
+def test_constant_that_adds_axes_is_left_alone() -> None:
+    nodes = [node("Sigmoid", "x", "s"), node("Mul", "s x", "m"), node("Mul", "m deep")]
+    file = graph(nodes, ROWS, {"deep": np.ones((1, 1, 1, 1), F)})
+    feeds = {"x": draw(F, (2, 5, 8))}
+
+    found = load(file).run(feeds)["y"]
+
+    assert difference(found, judge(file, feeds)["y"]) < 5e-6
 
 
 MEAN = [node("ReduceMean", "x", "m", axes=[-1])]
