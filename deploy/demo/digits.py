@@ -1,7 +1,6 @@
 """The handwritten digits of the demo: how they are split and how a network sees them.
 
-numpy only, because training, demo and tests must all do exactly the same. The pictures
-are scikit-learn's `load_digits` (Optical Recognition of Handwritten Digits, E. Alpaydin
+Training, demo and tests must all do exactly the same. The pictures are scikit-learn's `load_digits` (Optical Recognition of Handwritten Digits, E. Alpaydin
 and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0): 8 x 8 pixels of 0..16.
 """
 
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 FOLDER = Path(__file__).parent
-HELD_OUT_FILE = FOLDER / "digits_heldout.npz"
 DENSE_MODEL = FOLDER / "digits_dense.onnx"
 SPARSE_MODEL = FOLDER / "digits_sparse.onnx"
 HELD_OUT_SHARE, SEED = 0.25, 0
@@ -45,6 +44,7 @@ def held_out(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def load_held_out() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the held-out pictures ``(n, 8, 8)`` and their labels ``(n,)``."""
-    with np.load(HELD_OUT_FILE, allow_pickle=False) as file:
-        return file["pixels"], file["labels"].astype(np.int64)
+    """Return the held-out pictures ``(n, 8, 8)`` and their labels ``(n,)``."""
+    everything = load_digits()
+    out = held_out(everything.target)
+    return everything.images[out].astype(np.uint8), everything.target[out]

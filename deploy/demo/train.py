@@ -157,7 +157,7 @@ def report(net: nn.Module) -> None:
 
 
 def main() -> None:
-    """Train, prune, export both networks and the held-out pictures."""
+    """Train, prune, export both networks."""
     from sklearn.datasets import load_digits
 
     torch.set_num_threads(1)
@@ -177,9 +177,6 @@ def main() -> None:
         report(net)
     export(dense, digits.DENSE_MODEL)
     export(sparse, digits.SPARSE_MODEL)
-    np.savez_compressed(
-        digits.HELD_OUT_FILE, pixels=pixels[out], labels=labels[out].astype(np.uint8)
-    )
 
 
 if __name__ == "__main__":
