@@ -103,6 +103,15 @@ class TestSpec:
                 names = {row["name"] for row in operation["parameters"]}
                 assert "Inference-Header-Content-Length" in names
 
+    def test_empty_answers(self, http: httpx2.Client, spec: Spec) -> None:
+        """Where the body is empty, none is described."""
+        for path in ("/v2/health/live", "/v2/models/{name}/ready"):
+            answer = http.get(path.format(name="double"))
+
+            assert answer.content == b""
+            described = spec["paths"][path]["get"]["responses"]["200"]
+            assert "content" not in described
+
     def test_key(self, spec: Spec) -> None:
         """The key is described as a bearer token."""
         (scheme,) = spec["components"]["securitySchemes"].values()

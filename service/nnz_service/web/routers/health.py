@@ -24,13 +24,19 @@ EXTENSIONS = (
 )
 
 
-@router.get("/v2/health/live", responses=empty("The server answers."))
+@router.get(
+    "/v2/health/live", response_class=Response, responses=empty("The server answers.")
+)
 async def live() -> Response:
     """Say that the process answers; nothing else is asked of it."""
     return Response()
 
 
-@router.get("/v2/health/ready", responses=empty("The server computes.", 503))
+@router.get(
+    "/v2/health/ready",
+    response_class=Response,
+    responses=empty("The server computes.", 503),
+)
 async def ready(parts: Served) -> Response:
     """Say whether the worker is up and has loaded what it should hold."""
     if parts.drain.begun:

@@ -59,8 +59,16 @@ async def statistics(
     return Json(await _statistics(request, parts, target(name, version)))
 
 
-@router.get(f"{_VERSIONED}/ready", responses=empty("It can be inferred on.", 404, 503))
-@router.get(f"{_MODEL}/ready", responses=empty("It can be inferred on.", 404, 503))
+@router.get(
+    f"{_VERSIONED}/ready",
+    response_class=Response,
+    responses=empty("It can be inferred on.", 404, 503),
+)
+@router.get(
+    f"{_MODEL}/ready",
+    response_class=Response,
+    responses=empty("It can be inferred on.", 404, 503),
+)
 async def model_ready(
     request: Request, parts: Served, name: Name, version: Version | None = None
 ) -> Response:

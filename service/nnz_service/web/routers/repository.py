@@ -39,6 +39,7 @@ async def index(request: Request, parts: Served) -> Response:
 
 @router.post(
     "/v2/repository/models/{name}/load",
+    response_class=Response,
     responses=empty("It is resident.", 400, 404, 422, 503),
     openapi_extra=json_body(LoadParameters),
 )
@@ -60,6 +61,7 @@ async def load_model(request: Request, parts: Served, name: Name) -> Response:
 
 @router.post(
     "/v2/repository/models/{name}/unload",
+    response_class=Response,
     responses=empty("It is not resident any more.", 400, 404, 503),
     openapi_extra=json_body(LoadParameters),
 )
