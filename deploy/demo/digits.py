@@ -1,7 +1,8 @@
 """The handwritten digits of the demo: how they are split and how a network sees them.
 
-Training, demo and tests must all do exactly the same. The pictures are scikit-learn's `load_digits` (Optical Recognition of Handwritten Digits, E. Alpaydin
-and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0): 8 x 8 pixels of 0..16.
+Training, demo and tests must all do exactly the same. The pictures are scikit-learn's
+`load_digits` (Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI
+Machine Learning Repository, CC BY 4.0): 8 x 8 pixels of 0..16.
 """
 
 from __future__ import annotations
