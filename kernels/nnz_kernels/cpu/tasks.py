@@ -59,11 +59,12 @@ def plan_tasks(packed: Packed, source: Source, y: Grid, depthwise: bool) -> Host
         pieces = cut(packed, _RESIDENT)
         order = [(piece, panel) for piece in pieces for panel in panes]
     end = sum(panes[-1]) * LANES
+    lead, ld = y.lead, y.ld
     tasks = [
         (
-            *piece, source.start + at * LANES, y.lead + at * LANES, vectors, at,
-            y.lead if at == 0 else 0,
-            y.lead + end if (at + vectors) * LANES == end else y.ld,
+            *piece, source.start + at * LANES, lead + at * LANES, vectors, at,
+            lead if at == 0 else 0,
+            lead + end if (at + vectors) * LANES == end else ld,
         )
         for piece, (at, vectors) in order
     ]  # fmt: skip
