@@ -40,17 +40,19 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["nnz", "health"]
 CMD ["nnz", "serve"]
 
+# The image's own pip puts more into the environment; the environment holds none.
 FROM runtime AS demo
 USER root
 COPY deploy/constraints.txt deploy/demo /opt/demo/
-RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --no-cache-dir -c /opt/demo/constraints.txt scikit-learn
+RUN PATH=/usr/local/bin:/usr/bin:/bin python3 -m pip --python /opt/nnz/bin/python install \
+      --quiet --no-cache-dir --constraint /opt/demo/constraints.txt scikit-learn
 USER nnz
 CMD ["python", "/opt/demo/demo.py"]
 
 FROM runtime AS cuda
 USER root
 COPY deploy/image/requirements-cuda.txt /tmp/requirements-cuda.txt
-RUN python3 -m pip --python /opt/nnz/bin/python install --quiet --no-cache-dir --only-binary :all: --require-hashes \
+RUN PATH=/usr/local/bin:/usr/bin:/bin python3 -m pip --python /opt/nnz/bin/python install --quiet --no-cache-dir --only-binary :all: --require-hashes \
       -r /tmp/requirements-cuda.txt
 ENV CUPY_CACHE_DIR=/var/lib/nnz/cache/cupy \
     NVIDIA_VISIBLE_DEVICES=all \
