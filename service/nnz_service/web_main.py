@@ -23,6 +23,7 @@ from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
 from nnz_service.web import Drain, Limits, create_app
+from nnz_service.web.connection import Connection
 
 #: Seconds for requests under way after SIGTERM; the supervisor waits a little longer.
 _GRACE = 8
@@ -84,7 +85,7 @@ def _serve(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         log_config=None,
         access_log=False,

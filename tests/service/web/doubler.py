@@ -18,6 +18,7 @@ from nnz_service.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from nnz_service.web.connection import Connection
 
 _ZERO = {"count": 0, "ns": 0}
 _STAGES = (
@@ -137,7 +138,9 @@ class Doubler:
 @contextlib.contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve an application from a thread; gives host:port."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="error", http=Connection
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -1,0 +1,98 @@
+"""One HTTP/1.1 connection: uvicorn's, with bounds on what comes before a request."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+#: Bytes that may arrive without completing a head or bringing a piece of a body. The
+#: parser joins the parts of a header anew for each of them: without this bound a
+#: single endless header would keep the process busy and grow it for ever.
+MAX_HEAD = 64 << 10
+#: Seconds for a head to become complete, and for what nobody reads any more to end.
+HEAD_SECONDS = 20.0
+
+
+class Connection(HttpToolsProtocol):
+    """Refuses endless heads, closes lingering ones, and answers every error as JSON."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._stalled = 0
+        self._moved = False
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._be_patient()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, then look whether it came any further."""
+        self._moved = False
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        self._stalled = 0 if self._moved else self._stalled + len(data)
+        if self._stalled > MAX_HEAD:
+            self._refuse(431, f"the head of the request passes {MAX_HEAD} bytes")
+        elif self._answering():
+            self._stop_waiting()
+        else:
+            self._be_patient()
+
+    def on_headers_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._moved = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """See `HttpToolsProtocol`."""
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._moved = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(400, msg)
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer, unless another answer has begun, and close."""
+        if not (self._answering() and self.cycle.response_started):
+            body = orjson.dumps({"error": text})
+            head = (
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+                f"x-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _be_patient(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        self._patience = None
+        if not self._answering():
+            self.transport.close()
