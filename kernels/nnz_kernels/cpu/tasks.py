@@ -26,13 +26,14 @@ def extent(y: Grid) -> int:
 
 def pixel_masks(y: Grid) -> HostArray:
     """Return for each vector of the span which lanes are pixels, as bits."""
+    whole = np.zeros((y.n, y.rows, y.pitch), np.bool_)
+    whole[:, : y.h, : y.w] = True
+    places = whole.reshape(-1)[: extent(y) * LANES]
     flat = np.zeros(extent(y) * LANES, np.bool_)
-    for image in range(y.n):
-        for row in range(y.h):
-            start = (image * y.rows + row) * y.pitch
-            flat[start : start + y.w] = True
-    bits = flat.reshape(-1, LANES) @ (1 << np.arange(LANES))
-    return bits.astype(np.uint16)
+    flat[: places.size] = places
+    bits = np.zeros((extent(y), 16), np.bool_)
+    bits[:, :LANES] = flat.reshape(-1, LANES)
+    return np.packbits(bits, axis=1, bitorder="little").view("<u2").reshape(-1)
 
 
 def panels(total: int, widest: int) -> list[tuple[int, int]]:
