@@ -15,6 +15,7 @@
     - InvalidMatrixError
   - OverloadedError 429
   - UnavailableError 503
+    - NotLoadedError
     - WorkerLostError
   - DeadlineError 504
 """
@@ -133,7 +134,13 @@ class UnavailableError(ServiceError):
     """Starting, draining, or the model is not loaded."""
 
     status = 503
-    retry_after = 1
+    retry_after: int | None = 1
+
+
+class NotLoadedError(UnavailableError):
+    """It is stored, but nobody is loading it: only a call to load it can help."""
+
+    retry_after = None
 
 
 class WorkerLostError(UnavailableError):

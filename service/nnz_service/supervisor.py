@@ -206,6 +206,8 @@ def _supervisor(
 
 def _prepare(home: Path, models: Path | None) -> None:
     """Bring the home in order while nobody else uses it."""
+    # Files that ended the worker of an earlier server get another chance.
+    (home / "run" / "loads.json").unlink(missing_ok=True)
     repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
     try:
         repository.blobs.sweep(repository.used_blobs() | jobs.blobs())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
@@ -23,6 +24,17 @@ _WITHOUT_BODY = frozenset({"GET", "DELETE"})
 #: A worker that is slower to wake finds the job by itself.
 _WAKE_SECONDS = 5.0
 T = TypeVar("T")
+
+
+class Turns:
+    """One change of a servable at a time: who deletes must not meet who loads."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, name: str) -> asyncio.Lock:
+        """The lock of one name; it lives as long as somebody holds or awaits it."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
 
 @dataclass(slots=True)
@@ -42,6 +54,7 @@ class Parts:
     jobs: JobStore
     metrics: Metrics
     drain: Drain
+    turns: Turns = field(default_factory=Turns)
 
     async def call(
         self,

@@ -18,6 +18,8 @@ MATRIX_VERSION = "1"
 async def load(parts: Parts, name: str, version: str | None = None) -> dict[str, Any]:
     """Make a stored model or matrix resident; returns the worker's metadata.
 
+    The caller holds the turn of the name, as for the others here.
+
     Raises:
         NotFoundError: Nothing of that name is stored.
         ImpossibleError: The file cannot be served.
@@ -62,6 +64,22 @@ async def unload(parts: Parts, name: str, version: str | None = None) -> list[st
     with contextlib.suppress(NotFoundError):
         await parts.dataplane.call("unload", params)
     return versions
+
+
+async def forget(parts: Parts, name: str, version: str | None = None) -> None:
+    """Remove one version of a servable, or all, from the disk and the worker.
+
+    Raises:
+        NotFoundError: Nothing of that name is stored.
+    """
+    if is_matrix_id(name):
+        await asyncio.to_thread(parts.repository.delete_matrix, name)
+    else:
+        await asyncio.to_thread(parts.repository.delete_model, name, version)
+    # In this order, for nothing can be loaded again once its file is gone. A worker
+    # that is not there holds nothing.
+    with contextlib.suppress(NotFoundError, UnavailableError):
+        await parts.dataplane.call("unload", target(name, version))
 
 
 async def states(parts: Parts) -> dict[tuple[str, str], tuple[str, str]]:

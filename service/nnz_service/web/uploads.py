@@ -7,13 +7,13 @@ import asyncio
 from starlette.requests import Request
 
 from nnz_service.errors import MalformedError, ServiceError, UnsupportedMediaError
-from nnz_service.repository import MatrixRecord, ModelRecord
+from nnz_service.repository import MatrixRecord, ModelRecord, matrix_id
 from nnz_service.repository.blobs import BlobWriter
 from nnz_service.repository.intake import inspect
 from nnz_service.repository.records import check_name, check_version
 from nnz_service.web.bodies import header_length, stream_body
 from nnz_service.web.deps import Parts, unless_gone
-from nnz_service.web.residence import MATRIX_VERSION, load
+from nnz_service.web.residence import MATRIX_VERSION, forget, load
 
 ONNX = "application/octet-stream"
 CSR = "application/x-nnz-csr"
@@ -50,14 +50,14 @@ async def take_model(
         info = await unless_gone(request, work)
         blob = await asyncio.to_thread(upload.commit)
     put = parts.repository.put_model
-    record, new = await asyncio.to_thread(put, name, version, blob, info)
-    try:
-        await load(parts, name, record.version)
-    except ServiceError:
-        if new:
-            delete = parts.repository.delete_model
-            await asyncio.to_thread(delete, name, record.version)
-        raise
+    async with parts.turns.of(name):
+        record, new = await asyncio.to_thread(put, name, version, blob, info)
+        try:
+            await load(parts, name, record.version)
+        except ServiceError:
+            if new:
+                await forget(parts, name, record.version)
+            raise
     return record, new
 
 
@@ -83,13 +83,14 @@ async def take_matrix(
         finally:
             out.unlink(missing_ok=True)
     put = parts.repository.put_matrix
-    record, new = await asyncio.to_thread(put, blob, info, name)
-    try:
-        await load(parts, record.id, MATRIX_VERSION)
-    except ServiceError:
-        if new:
-            await asyncio.to_thread(parts.repository.delete_matrix, record.id)
-        raise
+    async with parts.turns.of(matrix_id(blob.sha256)):
+        record, new = await asyncio.to_thread(put, blob, info, name)
+        try:
+            await load(parts, record.id, MATRIX_VERSION)
+        except ServiceError:
+            if new:
+                await forget(parts, record.id, MATRIX_VERSION)
+            raise
     return record, new
 
 

@@ -12,9 +12,11 @@ from typing import Any
 from nnz_service import logs
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.errors import (
+    ImpossibleError,
     InvalidInputError,
     MalformedError,
     NotFoundError,
+    NotLoadedError,
     UnavailableError,
 )
 from nnz_service.jobs import JobStore
@@ -22,7 +24,7 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.ops import Ops
-from nnz_service.worker.quarantine import Quarantine
+from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
@@ -31,6 +33,10 @@ from nnz_service.worker.toolbox import Toolbox
 
 #: Bytes of inputs from which checking them moves off the event loop.
 BIG = 1 << 20
+_LEFT_OUT = (
+    f"the worker ended {PATIENCE} times while it loaded this file, which is left out "
+    "until the server starts again"
+)
 
 Params = Mapping[str, Any]
 Answer = Callable[[Params, Tensors, float | None], Awaitable[Reply]]
@@ -57,9 +63,9 @@ class Host:
     ) -> None:
         self._repository = repository
         self._toolbox = toolbox
-        self._quarantine = Quarantine(repository.home / "run" / "loading.json")
+        self._quarantine = Quarantine(repository.home / "run" / "loads.json")
         self._scheduler = Scheduler(limits)
-        self._registry = Registry(toolbox.load)
+        self._registry = Registry(self._guarded)
         self._ops = Ops(toolbox)
         self._runner = JobRunner(
             jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
@@ -137,16 +143,24 @@ class Host:
         record = self._repository.model(name, version)
         if record.reason is not None:
             self._registry.refuse("model", name, version, record.reason)
-        elif record.wanted and not self._quarantine.enter(name, version):
+        elif record.wanted and self._quarantine.holds(record.path):
             self._repository.set_wanted(name, version, False)
-            reason = "the worker ended while it loaded this model; load it to try again"
-            self._registry.refuse("model", name, version, reason)
-            logs.logger().error("left out", name=name, version=version, reason=reason)
+            self._registry.refuse("model", name, version, _LEFT_OUT)
+            logs.logger().error("left out", name=name, version=version)
         elif record.wanted:
             self._state = f"loading {name} version {version}"
             loading = self._registry.load("model", name, version, record.path)
             if (error := loading.exception()) is not None:
                 logs.logger().warning("not loaded", name=name, reason=str(error))
+
+    def _guarded(self, kind: str, path: Path) -> Servable:
+        """Load a file, unless that has ended the worker too often."""
+        if self._quarantine.holds(path):
+            raise ImpossibleError(_LEFT_OUT)
+        self._quarantine.enter(path)
+        try:
+            return self._toolbox.load(kind, path)
+        finally:
             self._quarantine.leave()
 
     def _report(self, done: int, total: int, name: str) -> None:
@@ -265,7 +279,8 @@ class Host:
             path = self._repository.matrix(name).path
             return self._registry.load("matrix", name, "1", path)
         record = self._repository.model(name, version)
-        raise UnavailableError(
+        error = NotLoadedError if self.ready else UnavailableError
+        raise error(
             f"model {name!r} version {record.version} is not loaded; "
             f"POST /v2/repository/models/{name}/load loads it"
         )

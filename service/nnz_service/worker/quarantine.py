@@ -1,44 +1,60 @@
-"""Which load took the worker down: so that one bad model cannot keep a server down."""
+"""Which loads took the worker down: so that one bad file cannot keep a server down."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 
 import orjson
 
-#: Ends of the worker during the load of one model before it is left out.
+#: Ends of the worker during the load of one file before it is left out.
 PATIENCE = 2
 
 
 class Quarantine:
-    """A note on disk of the load under way; whoever finds it there knows how it ended.
+    """Counts on disk of loads that were never seen to end, by file.
+
+    A stored file is named by its content, so that another file under the same name is
+    another load. The supervisor forgets the counts when the server starts.
 
     Args:
-        path: The file of the note.
+        path: The file of the counts.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._before, self._times = self._read()
+        self._lock = threading.Lock()
+        self._counts = self._read()
+        self._under_way: str | None = None
 
-    def enter(self, name: str, version: str) -> bool:
-        """Note that a load begins; False when it has ended the worker too often."""
-        times = self._times if self._before == (name, version) else 0
-        if times >= PATIENCE:
-            self.leave()
-            return False
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        note = {"name": name, "version": version, "times": times + 1}
-        self._path.write_bytes(orjson.dumps(note))
-        return True
+    def holds(self, file: Path) -> bool:
+        """Whether loading a file has ended the worker too often."""
+        return self._counts.get(str(file), 0) >= PATIENCE
+
+    def enter(self, file: Path) -> None:
+        """Note that a load begins; there is one at a time."""
+        with self._lock:
+            self._under_way = str(file)
+            self._counts[str(file)] = self._counts.get(str(file), 0) + 1
+            self._write()
 
     def leave(self) -> None:
         """Note that the load has ended, or that the worker is told to end."""
-        self._path.unlink(missing_ok=True)
+        with self._lock:
+            if self._under_way is not None:
+                self._counts.pop(self._under_way, None)
+                self._under_way = None
+                self._write()
 
-    def _read(self) -> tuple[tuple[str, str] | None, int]:
-        with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
-            note = orjson.loads(self._path.read_bytes())
-            return (str(note["name"]), str(note["version"])), int(note["times"])
-        return None, 0
+    def _read(self) -> dict[str, int]:
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            found = orjson.loads(self._path.read_bytes())
+            return {str(file): int(times) for file, times in found.items()}
+        return {}
+
+    def _write(self) -> None:
+        # A full disk must not keep a good file from being loaded.
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(orjson.dumps(self._counts))

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nnz_service import logs
-from nnz_service.errors import NotFoundError, ServiceError, UnavailableError
+from nnz_service.errors import (
+    NotFoundError,
+    NotLoadedError,
+    ServiceError,
+    UnavailableError,
+)
 from nnz_service.servable import Servable
 from nnz_service.worker.statistics import Counters
 
@@ -33,6 +38,7 @@ class Entry:
     name: str
     version: str
     kind: str
+    path: Path | None = None
     state: State = State.LOADING
     reason: str = ""
     servable: Servable | None = None
@@ -47,11 +53,17 @@ class Entry:
             UnavailableError: while it is not there.
         """
         if self.servable is None:
-            raise UnavailableError(
+            error = NotLoadedError if self.failed else UnavailableError
+            raise error(
                 f"{self.kind} {self.name!r} version {self.version} is {self.state}"
                 + (f": {self.reason}" if self.reason else "")
             )
         return self.servable
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be loaded."""
+        return self.state is State.UNAVAILABLE
 
     @property
     def nbytes(self) -> int:
@@ -85,19 +97,22 @@ class Registry:
             self._entries.clear()
 
     def load(self, kind: str, name: str, version: str, path: Path) -> Future[Entry]:
-        """Start to load a file; one that is resident or under way is joined."""
+        """Start to load a file; one that is resident or under way is joined.
+
+        Another file under the same name and version takes the place of the first.
+        """
         with self._lock:
             entry = self._entries.get((name, version))
-            if entry is not None and entry.state is not State.UNAVAILABLE:
+            if entry is not None and entry.path == path and not entry.failed:
                 return entry.loaded
-            entry = Entry(name, version, kind)
+            entry = Entry(name, version, kind, path)
             self._entries[name, version] = entry
         self._pool.submit(self._load, entry, path)
         return entry.loaded
 
     def refuse(self, kind: str, name: str, version: str, reason: str) -> None:
         """List something that will not be loaded, with the reason."""
-        entry = Entry(name, version, kind, State.UNAVAILABLE, reason)
+        entry = Entry(name, version, kind, None, State.UNAVAILABLE, reason)
         with self._lock:
             self._entries[name, version] = entry
 

@@ -18,15 +18,18 @@ from nnz_kernels.convert import csr_from_scipy
 from nnz_service.algebra.files import write_resident
 from nnz_service.dataplane import InlineDataplane
 from nnz_service.errors import (
+    ImpossibleError,
     InvalidInputError,
     MalformedError,
     NotFoundError,
+    NotLoadedError,
     ServiceError,
     UnavailableError,
 )
 from nnz_service.jobs import MemoryStore, Status
 from nnz_service.repository import Blob, MatrixRecord, Repository, bundles
 from nnz_service.worker import Host, Toolbox
+from nnz_service.worker.quarantine import PATIENCE, Quarantine
 
 
 @pytest.fixture
@@ -191,26 +194,30 @@ class TestModels:
             reply = await plane.call("infer", {"name": "net"}, rows(2))
             assert reply.result["version"] == "1"
             assert reply.tensors["y"].tolist() == [[2.0] * 3] * 2
-            with pytest.raises(UnavailableError, match="broken inside"):
+            with pytest.raises(NotLoadedError, match="broken inside"):
                 await plane.call("infer", {"name": "net", "version": "2"}, rows(2))
-            with pytest.raises(UnavailableError, match="is not loaded; POST"):
+            with pytest.raises(NotLoadedError, match="is not loaded; POST"):
                 await plane.call("infer", {"name": "unwanted"}, rows(2))
 
     async def test_one_that_ends_the_worker_is_left_out(
         self, repository: Repository, jobs: MemoryStore
     ) -> None:
-        put_doubler(repository, "8", "bad")
+        put_doubler(repository, "9", "bad")
         put_doubler(repository, "8", "good")
-        note = repository.home / "run" / "loading.json"
-        note.parent.mkdir()
-        note.write_text('{"name": "bad", "version": "1", "times": 2}')
+        path = repository.model("bad").path
+        note = repository.home / "run" / "loads.json"
+        for _ in range(PATIENCE):
+            Quarantine(note).enter(path)
 
         async for plane in serve(repository, jobs):
             bad, good = (await plane.call("index", {})).result["models"]
             assert (bad["state"], good["state"]) == ("UNAVAILABLE", "READY")
-            assert "the worker ended while it loaded" in bad["reason"]
+            assert "the worker ended 2 times while it loaded" in bad["reason"]
+            asked = {"kind": "model", "name": "bad", "version": "1", "path": str(path)}
+            with pytest.raises(ImpossibleError, match="left out"):
+                await plane.call("load", asked)
         assert not repository.model("bad").wanted
-        assert not note.exists()
+        assert Quarantine(note).holds(path)
 
     async def test_load_metadata_explain_stats_unload(
         self, plane: InlineDataplane, repository: Repository

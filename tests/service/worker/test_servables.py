@@ -65,6 +65,18 @@ class TestLoad:
 
         assert registry.load("model", "net", "1", good).result(SOON).ready
 
+    def test_another_file_takes_the_place(
+        self, registry: Registry, good: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other"
+        other.write_text("16")
+        first = registry.load("model", "net", "1", good).result(SOON)
+
+        second = registry.load("model", "net", "1", other).result(SOON)
+
+        assert registry.find("net", "1") is second is not first
+        assert second.ready.max_batch == 16
+
     def test_second_load_joins_the_first(self, tmp_path: Path) -> None:
         gate, calls = threading.Event(), []
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from nnz_service.errors import ImpossibleError, UnavailableError
+from nnz_service.errors import ImpossibleError
 from nnz_service.repository import MatrixRecord
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served
 from nnz_service.web.openapi import answers, empty, file_body, header_parameter
-from nnz_service.web.residence import MATRIX_VERSION, states, unload
+from nnz_service.web.residence import MATRIX_VERSION, forget, states
 from nnz_service.web.schemas.v1 import MatricesOut, MatrixOut
 from nnz_service.web.uploads import MATRIX_TYPES, take_matrix
 
@@ -80,9 +79,8 @@ async def get_matrix(parts: Served, matrix_id: MatrixId) -> Response:
 async def delete_matrix(parts: Served, matrix_id: MatrixId) -> Response:
     """Remove a matrix from the worker and from the disk."""
     record = await asyncio.to_thread(parts.repository.matrix, matrix_id)
-    with contextlib.suppress(UnavailableError):
-        await unload(parts, record.id)
-    await asyncio.to_thread(parts.repository.delete_matrix, record.id)
+    async with parts.turns.of(record.id):
+        await forget(parts, record.id)
     return Response(status_code=204)
 
 

@@ -13,7 +13,7 @@ from nnz_service.repository import ModelRecord
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Parts, Served
 from nnz_service.web.openapi import answers, empty, file_body
-from nnz_service.web.residence import load, states, unload
+from nnz_service.web.residence import forget, load, states, unload
 from nnz_service.web.schemas.v1 import (
     ModelOut,
     ModelsOut,
@@ -92,8 +92,9 @@ async def delete_model(
 
     A file in the folder of models stays, and is found again at the next start.
     """
-    await _let_go(parts, name, version)
-    await asyncio.to_thread(parts.repository.delete_model, name, version)
+    target(name, version)
+    async with parts.turns.of(name):
+        await forget(parts, name, version)
     return Response(status_code=204)
 
 
@@ -105,7 +106,8 @@ async def load_model(
     parts: Served, name: Name, version: VersionQuery = None
 ) -> Response:
     """Make a stored model resident; it stays so across restarts."""
-    info = await load(parts, name, version)
+    async with parts.turns.of(name):
+        info = await load(parts, name, version)
     return Json({"name": name, "version": info["version"], "state": "READY"})
 
 
@@ -117,14 +119,9 @@ async def unload_model(
     parts: Served, name: Name, version: VersionQuery = None
 ) -> Response:
     """Free the memory of a model, all versions unless one is named; files stay."""
-    versions = await unload(parts, name, version)
+    async with parts.turns.of(name):
+        versions = await unload(parts, name, version)
     return Json({"name": name, "version": versions[0], "state": "UNAVAILABLE"})
-
-
-async def _let_go(parts: Parts, name: str, version: str | None) -> None:
-    """Unload before deleting; a worker that is not there holds nothing anyway."""
-    with contextlib.suppress(UnavailableError):
-        await unload(parts, name, version)
 
 
 async def _describe(parts: Parts, record: ModelRecord) -> dict[str, Any]:

@@ -55,7 +55,8 @@ async def load_model(request: Request, parts: Served, name: Name) -> Response:
             f"load takes no parameters, got {', '.join(sorted(given))[:200]}; "
             f"send a new model file with PUT /v1/models/{name}"
         )
-    await load(parts, name)
+    async with parts.turns.of(name):
+        await load(parts, name)
     return Response()
 
 
@@ -68,7 +69,8 @@ async def load_model(request: Request, parts: Served, name: Name) -> Response:
 async def unload_model(request: Request, parts: Served, name: Name) -> Response:
     """Let go of every version of a model, or of a matrix; the files stay."""
     await _parameters(request, parts)
-    await unload(parts, name)
+    async with parts.turns.of(name):
+        await unload(parts, name)
     return Response()
 
 
