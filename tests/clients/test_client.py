@@ -131,6 +131,16 @@ class TestRetries:
         assert caught.value.retry_after == 3600
         assert len(server.requests) == 1
 
+    def test_the_server_knows_when_waiting_is_in_vain(
+        self, connect: Any, fake: Any
+    ) -> None:
+        server = fake(httpx2.Response(503, headers={"X-Request-Id": "r-1"}), OK)
+
+        with pytest.raises(nnz.UnavailableError):
+            connect(server).server.metadata()
+
+        assert len(server.requests) == 1
+
     @pytest.mark.parametrize(
         "failure",
         [

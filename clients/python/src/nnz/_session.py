@@ -161,6 +161,9 @@ class Attempts:
         self._made += 1
         if not self._idempotent or not isinstance(error, ConnectError | StatusError):
             raise error
+        # The server itself says when waiting can help; a proxy before it seldom does.
+        if error.status == 503 and error.request_id and error.retry_after is None:
+            raise error
         pause = _retry.delay(
             self._session.policy,
             attempt=self._made,
