@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -97,20 +98,47 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    spare: Sequence[str] = (),
 ) -> None:
     """Print rows as a table; columns whose name ends in a space align right.
 
     Out of a terminal the table is as wide as it needs, so that `grep` sees whole rows.
+    In a terminal that is too narrow the `spare` columns are left out, the first of
+    them first, and a line says so; what is still too long is folded, but no number.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in columns:
-        right = name.endswith(" ")
-        table.add_column(name.strip(), justify="right" if right else "left")
-    for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    unbounded = console.options.update(max_width=PIPE_WIDTH)
+    without: list[str] = []
+    for name in [None, *spare]:
+        without += [name] if name is not None else []
+        table = _table(title, columns, rows, without)
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
     console.print(table)
+    if without:
+        names = ", ".join(name.strip() for name in without)
+        console.print(f"not shown for want of room: {names}", highlight=False)
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    without: Sequence[str],
+) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = [place for place, name in enumerate(columns) if name not in without]
+    for name in (columns[place] for place in shown):
+        if name.endswith(" "):
+            table.add_column(name.strip(), justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row[place]) for place in shown))
+    return table
 
 
 def _text(cell: object) -> str:

@@ -23,11 +23,15 @@ COLUMNS = (
     "layer", "op", "gives", "weights", "density ", "found", "kernel", "bytes ",
     "dense ", "reason",
 )  # fmt: skip
+#: What a narrow terminal does without, the first of them first.
+SPARE = ("reason", "op", "gives", "weights", "dense ")
 
 
 @app.command(rich_help_panel="Models")
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file.", exists=True)],
+    model: Annotated[
+        Path, typer.Argument(help="ONNX file.", exists=True, dir_okay=False)
+    ],
     threads: Annotated[
         int | None, typer.Option(help="Plan for so many threads.", min=1)
     ] = None,
@@ -59,7 +63,7 @@ def inspect(
     for side, tensors in signature.items():
         named = ", ".join(f"{t['name']} {t['dtype']} {_shape(t)}" for t in tensors)
         typer.echo(f"{side:8} {named}")
-    print_table("", COLUMNS, [_row(row) for row in rows])
+    print_table("", COLUMNS, [_row(row) for row in rows], SPARE)
     stored = sum(row["bytes"] or 0 for row in rows)
     dense = sum(row["dense_bytes"] or 0 for row in rows)
     typer.echo(f"weights: {stored:,} bytes, dense they would be {dense:,}")

@@ -1,5 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +37,25 @@ def strange_model(tmp_path: Path) -> Path:
     path = tmp_path / "strange.onnx"
     onnx.save_model(model, str(path))
     return path
+
+
+def in_terminal(columns: int, *words: str) -> list[str]:
+    """Run ``nnz`` in a terminal so wide; returns its lines without trailing blanks."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("nnz"), *words],
+        stdout=theirs,
+        env={**os.environ, "TERM": "dumb"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side closed
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        os.close(ours)
+    assert process.returncode == 0
+    return [line.rstrip() for line in shown.decode().splitlines()]
 
 
 class TestInspect:
@@ -74,6 +101,18 @@ class TestInspect:
         assert "192x128x1x1" in result.stdout
         assert "1x4" in result.stdout
         assert "dense they would be" in result.stdout
+
+    def test_narrow_terminal(self, sparse_model: Path) -> None:
+        """
+        In 80 columns a layer is a line and every number whole; a note says what is
+        not shown.
+        """
+        lines = in_terminal(80, "inspect", str(sparse_model))
+
+        assert max(map(len, lines)) <= 80
+        (layer,) = (line for line in lines if "/8/8.0/Conv" in line)
+        assert layer.split() == ["/8/8.0/Conv", "10.0%", "1x4", "spmm_b4", "14,968"]
+        assert "not shown for want of room: reason, op, gives, weights, dense" in lines
 
     def test_unsupported_nodes(self, nnz: Runner, strange_model: Path) -> None:
         """
