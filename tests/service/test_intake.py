@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import scipy.sparse as sp
+import structlog
 from onnx import TensorProto, helper
 from service.waiting import until
 
@@ -142,8 +144,19 @@ def _children() -> set[int]:
     return found
 
 
+@pytest.fixture
+def told() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged meanwhile."""
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.reset_defaults()
+
+
 class TestScan:
-    async def test_both_forms_of_folder(self, tmp_path: Path) -> None:
+    async def test_both_forms_of_folder(
+        self, tmp_path: Path, told: list[MutableMapping[str, Any]]
+    ) -> None:
         folder = tmp_path / "models"
         model(folder / "plain.onnx")
         model(folder / "net" / "1" / "model.onnx")
@@ -155,6 +168,11 @@ class TestScan:
 
         await scan(repository, folder)
 
+        assert [(line["event"], Path(line["path"]).name) for line in told] == [
+            ("passed over", "bad name!.onnx"),
+            ("cannot be served", "model.onnx"),
+            ("passed over", "model.onnx"),
+        ]
         rows = [
             (r.name, r.version, r.wanted, r.reason is None) for r in repository.models()
         ]

@@ -14,6 +14,8 @@ from nnz_service.cli._remote import KeyOption, UrlOption, connected, extents
 if TYPE_CHECKING:
     from nnz import ModelInfo, TensorSpec
 
+COLUMNS = ("model", "version ", "state", "bytes ", "inputs", "outputs", "reason")
+
 model = typer.Typer(
     no_args_is_help=True, help="Models on a server: put, list, rm.", name="model"
 )
@@ -63,7 +65,7 @@ def list_(
     if as_json:
         print_json({"models": [_document(info) for info in infos]})
         return
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             info.name,
             info.version,
@@ -71,11 +73,11 @@ def list_(
             "-" if info.bytes is None else f"{info.bytes:,}",
             _signature(info.inputs),
             _signature(info.outputs),
+            info.reason,
         )
         for info in infos
     ]
-    columns = ("model", "version ", "state", "bytes ", "inputs", "outputs")
-    print_table(f"{len(rows)} models", columns, rows)
+    print_table(f"{len(rows)} models", COLUMNS, rows, spare=("outputs", "inputs"))
 
 
 @model.command()

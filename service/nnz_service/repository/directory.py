@@ -77,6 +77,7 @@ async def _inspect(path: Path) -> dict[str, Any]:
     try:
         return await inspect("model", path, media_type=ONNX, out=None)
     except ServiceError as error:
+        logs.logger().warning("cannot be served", path=str(path), reason=str(error))
         return {"reason": str(error)}
 
 

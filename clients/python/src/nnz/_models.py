@@ -55,6 +55,7 @@ class ModelInfo:
         sha256: Digest of the model file.
         inputs: What `infer` takes.
         outputs: What `infer` gives.
+        reason: Why it is not ready; empty when it is.
         versions: All versions of the model; only `models.get` fills it.
         plan: One mapping a layer: op, shape, density, block, bytes, kernel, reason.
             Only `models.get` fills it.
@@ -67,6 +68,7 @@ class ModelInfo:
     sha256: str | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    reason: str = ""
     versions: tuple[str, ...] = ()
     plan: tuple[Json, ...] = field(default=(), repr=False)
 
@@ -81,6 +83,7 @@ class ModelInfo:
             sha256=data.get("sha256"),
             inputs=tuple(map(TensorSpec.of, data.get("inputs") or ())),
             outputs=tuple(map(TensorSpec.of, data.get("outputs") or ())),
+            reason=data.get("reason") or "",
             versions=tuple(map(str, data.get("versions") or ())),
             plan=tuple(data.get("plan") or ()),
         )
