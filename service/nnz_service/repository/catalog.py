@@ -143,6 +143,8 @@ class Repository:
     ) -> tuple[MatrixRecord, bool]:
         """Record a matrix by its resident form; returns it and whether it is new.
 
+        A matrix that is there keeps everything but its name, if one is given.
+
         Args:
             blob: A bundle, as the intake writes it.
             info: `shape` (m, n), `nnz`, `dtype`, `index_dtype`.
@@ -151,8 +153,11 @@ class Repository:
         identity = matrix_id(blob.sha256)
         with writing(self._engine) as connection:
             query = select(MATRICES).where(MATRICES.c.id == identity)
-            if (row := connection.execute(query).first()) is not None:
-                return matrix_of(row, self._folder), False
+            if connection.execute(query).first() is not None:
+                if name is not None:
+                    named = MATRICES.update().where(MATRICES.c.id == identity)
+                    connection.execute(named.values(name=name))
+                return matrix_of(connection.execute(query).one(), self._folder), False
             self._require(blob)
             rows, columns = info["shape"]
             connection.execute(

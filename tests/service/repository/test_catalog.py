@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,8 +146,21 @@ class TestMatrices:
         assert is_matrix_id(record.id)
         assert record == repository.matrix(record.id)
         assert (record.shape, record.nnz, record.name) == ((3, 4), 5, "poisson")
-        assert repository.put_matrix(stored, MATRIX, "other") == (record, False)
+        assert repository.put_matrix(stored, MATRIX) == (record, False)
         assert repository.matrices() == [record]
+
+    def test_the_last_name_given_counts(self, repository: Repository) -> None:
+        """
+        The content is the identity; what people call it may change.
+        """
+        stored = blob(repository, b"matrix")
+        record, _ = repository.put_matrix(stored, MATRIX)
+
+        renamed, new = repository.put_matrix(stored, MATRIX, "poisson")
+
+        assert not new
+        assert renamed == dataclasses.replace(record, name="poisson")
+        assert repository.matrices() == [renamed]
 
     def test_delete(self, repository: Repository) -> None:
         stored = blob(repository, b"matrix")
