@@ -93,8 +93,11 @@ def _read(words: list[str]) -> dict[str, NDArray[Any]]:
         path = path if equals else word
         try:
             loaded = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as exc:
-            raise typer.BadParameter(f"{path}: {exc}") from exc
+        except OSError as exc:
+            raise typer.BadParameter(f"{path}: {exc.strerror}") from exc
+        except (EOFError, ValueError) as exc:  # its own words advise to allow pickle
+            message = f"{path} is not a .npy or .npz file of numbers"
+            raise typer.BadParameter(message) from exc
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 feeds |= dict(loaded)
