@@ -33,6 +33,7 @@ TOLERANCE = 1e-8
 #: What the digits must reach: the dense network, and how far the pruned may be behind.
 LEAST_ACCURACY, LARGEST_LOSS = 0.98, 0.01
 SOLVE_LIMIT = 120.0  # seconds
+URL_PATIENCE = 3.0  # seconds in which a server that somebody else runs must answer
 LOG_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 DIGITS_TITLE = f"450 held-out digits, in batches of {BATCH}"
@@ -254,7 +255,7 @@ def server(url: str | None) -> Iterator[str]:
             if url is None:
                 say("starting a server; the first start compiles its kernels")
                 url = stack.enter_context(running(progress))
-            wait_until_ready(url, progress)
+            wait_until_ready(url, progress, patience=URL_PATIENCE)
         say(f"server ready at {url}")
         yield url
 

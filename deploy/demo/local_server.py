@@ -74,7 +74,10 @@ def _last_words(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def wait_until_ready(
-    url: str, tell: Callable[[str], None], check: Callable[[], None] = lambda: None
+    url: str,
+    tell: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
 ) -> None:
     """Wait while a server starts.
 
@@ -82,6 +85,7 @@ def wait_until_ready(
         url: Of the server.
         tell: Called with what the server says that it is doing.
         check: Called between two questions; raises when waiting is of no use.
+        patience: Seconds without any answer after which it gives up.
 
     Raises:
         ServerFailedError: nobody answers, or it does not become ready in time.
@@ -94,7 +98,7 @@ def wait_until_ready(
             return
         now = time.monotonic()
         heard = now if doing else heard
-        if now - heard > PATIENCE:
+        if now - heard > patience:
             raise ServerFailedError(f"nobody answers at {url}")
         if now - began > START_LIMIT:
             raise ServerFailedError(f"{url} after {START_LIMIT:.0f} s: {doing}")
