@@ -210,25 +210,6 @@ class BlockCsr(Generic[A]):
         _check_padding(np.asarray(self.indptr), data, rows, self.block)
 
 
-def check_finite(name: str, values: HostArray, /, *, allow_nan: bool = False) -> None:
-    """Raise StructureError when *values* hold an infinity, or a NaN not allowed.
-
-    Args:
-        name: What the message calls the array.
-        values: A float array of any shape.
-        allow_nan: Whether NaN and infinities pass.
-    """
-    if allow_nan:
-        return
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise StructureError(
-            f"{name}[{at}] is {values.reshape(-1)[at]}, but must be finite "
-            f"({int(wrong.sum())} such entries)"
-        )
-
-
 def _length(x: Any) -> int:
     return int(x.shape[0])
 

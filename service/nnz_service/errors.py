@@ -3,7 +3,6 @@
 * ServiceError 500
   - MalformedError 400
   - UnauthorizedError 401
-  - ForbiddenError 403
   - NotFoundError 404
   - ConflictError 409
   - TooLargeError 413
@@ -58,14 +57,8 @@ class UnauthorizedError(ServiceError):
     status = 401
 
 
-class ForbiddenError(ServiceError):
-    """The caller is known but may not do this."""
-
-    status = 403
-
-
 class NotFoundError(ServiceError):
-    """There is no such thing, or this caller may not see it."""
+    """There is no such thing."""
 
     status = 404
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnz_kernels.errors import StructureError
-from nnz_kernels.formats import BlockCsr, Csr, Ragged, SparseVector, check_finite
+from nnz_kernels.formats import BlockCsr, Csr, Ragged, SparseVector
 
 
 def ints(*values: int, dtype: Any = np.int32) -> Any:
@@ -207,14 +207,3 @@ class TestBlockCsr:
         """Each fault is found and located."""
         with pytest.raises(StructureError, match=message):
             replace(BLOCKS, **change).check()
-
-
-class TestCheckFinite:
-    def test_position(self) -> None:
-        """The first entry that is not finite is named, and how many there are."""
-        values = np.array([1.0, np.inf, np.nan])
-
-        with pytest.raises(StructureError, match=r"b\[1\] is inf.*2 such entries"):
-            check_finite("b", values)
-        check_finite("b", values, allow_nan=True)
-        check_finite("b", np.zeros(0))

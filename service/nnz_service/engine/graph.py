@@ -122,11 +122,6 @@ class Graph:
                 out.append(node)
         self.nodes = out
 
-    def rename_reads(self, old: str, new: str) -> None:
-        """Make every reader of `old` read `new`."""
-        for node in self.nodes:
-            node.inputs = [new if name == old else name for name in node.inputs]
-
     def copy(self) -> Graph:
         """A graph that may be changed without changing this one; arrays are shared."""
         nodes = [
