@@ -29,7 +29,7 @@ class TestCheckBind:
     def test_loopback_needs_no_key(self, host: str) -> None:
         check_bind(host, None, insecure=False)
 
-    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example", ""])  # noqa: S104
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example", ""])  # noqa: S104 - to be refused
     def test_others_do(self, host: str) -> None:
         with pytest.raises(OpenDoorError, match="NNZ_API_KEY"):
             check_bind(host, None, insecure=False)

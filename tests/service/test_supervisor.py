@@ -40,12 +40,33 @@ def logs_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+class TestSweep:
+    def test_only_what_nobody_holds(self, tmp_path: Path) -> None:
+        names = ("nnz-run-dead", "nnz-run-held", "nnz-run-young", "nnz-other")
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "worker").touch()
+            if name != "nnz-run-young":
+                os.utime(tmp_path / name, (0, 0))
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (tmp_path / "nnz-run-link").symlink_to(elsewhere)
+        os.utime(tmp_path / "nnz-run-link", (0, 0), follow_symlinks=False)
+
+        held = supervisor._hold(tmp_path / "nnz-run-held")
+        supervisor._sweep(tmp_path)
+        os.close(held)
+
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {*names, "elsewhere", "nnz-run-link"} - {"nnz-run-dead"}
+
+
 @pytest.mark.usefixtures("logs_as_before")
 class TestRefusals:
     def test_open_door(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        settings = Settings(home=tmp_path / "home", host="0.0.0.0", api_key=None)  # noqa: S104
+        settings = Settings(home=tmp_path / "home", host="0.0.0.0", api_key=None)  # noqa: S104 - to be refused
 
         assert supervisor.serve(settings) == 1
 

@@ -46,12 +46,12 @@ def _preload_tbb() -> bool:
 TBB_PRELOADED = _preload_tbb()
 
 import llvmlite.binding as llvm  # noqa: E402 - numba reads its settings on import
-import numba  # noqa: E402
-import numpy as np  # noqa: E402
-from numba.np.ufunc import parallel as _parallel  # noqa: E402
+import numba  # noqa: E402 - as above
+import numpy as np  # noqa: E402 - as above
+from numba.np.ufunc import parallel as _parallel  # noqa: E402 - as above
 
-from nnz_kernels.arrays import HostArray  # noqa: E402
-from nnz_kernels.errors import BackendUnavailableError  # noqa: E402
+from nnz_kernels.arrays import HostArray  # noqa: E402 - as above
+from nnz_kernels.errors import BackendUnavailableError  # noqa: E402 - as above
 
 
 def _source_hash() -> str:

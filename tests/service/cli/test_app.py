@@ -122,7 +122,7 @@ class TestExitCodes:
         An address that others can reach needs a key, or a clear word.
         """
         options = ("--home", str(tmp_path), "--port", "0")
-        done = run("serve", "--host", "0.0.0.0", *options, NNZ_API_KEY="")  # noqa: S104
+        done = run("serve", "--host", "0.0.0.0", *options, NNZ_API_KEY="")  # noqa: S104 - to be refused
 
         assert done.returncode == 1
         assert "NNZ_API_KEY" in done.stderr

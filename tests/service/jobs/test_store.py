@@ -26,7 +26,10 @@ KINDS = ["cg"]
 @pytest.fixture(params=["memory", "sql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
     ticks = itertools.count(1000.0)
-    clock = lambda: next(ticks)  # noqa: E731
+
+    def clock() -> float:
+        return next(ticks)
+
     made: JobStore = (
         MemoryStore(clock)
         if request.param == "memory"
