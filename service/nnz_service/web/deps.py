@@ -20,7 +20,7 @@ from nnz_service.repository import Repository
 from nnz_service.web.limits import Limits
 from nnz_service.web.stages import stages_of
 
-_WITHOUT_BODY = frozenset({"GET", "DELETE"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 #: A worker that is slower to wake finds the job by itself.
 _WAKE_SECONDS = 5.0
 T = TypeVar("T")

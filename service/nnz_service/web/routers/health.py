@@ -24,6 +24,7 @@ EXTENSIONS = (
 )
 
 
+@router.head("/v2/health/live", include_in_schema=False)
 @router.get(
     "/v2/health/live", response_class=Response, responses=empty("The server answers.")
 )
@@ -32,6 +33,7 @@ async def live() -> Response:
     return Response()
 
 
+@router.head("/v2/health/ready", include_in_schema=False)
 @router.get(
     "/v2/health/ready",
     response_class=Response,

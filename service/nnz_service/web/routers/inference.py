@@ -59,6 +59,8 @@ async def statistics(
     return Json(await _statistics(request, parts, target(name, version)))
 
 
+@router.head(f"{_VERSIONED}/ready", include_in_schema=False)
+@router.head(f"{_MODEL}/ready", include_in_schema=False)
 @router.get(
     f"{_VERSIONED}/ready",
     response_class=Response,
