@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -17,6 +18,9 @@ from pathlib import Path
 from nnz_service import logs
 from nnz_service.dataplane import Handler, Listener
 
+#: Seconds without a turn of the event loop after which the worker counts as hung;
+#: it is reported as not ready long before.
+HANG_SECONDS = 120.0
 NAME = "cpu"  # of this worker in claims of jobs; one a device
 
 
@@ -56,12 +60,26 @@ async def _serve(options: argparse.Namespace) -> None:
     listener.start()
     host.start()
     telling = asyncio.create_task(_tell(host))
+    beating = asyncio.create_task(_beat())
     await stopped.wait()
     telling.cancel()
+    beating.cancel()
+    faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
     repository.close()
     jobs.close()
+
+
+async def _beat() -> None:
+    """End the process when the event loop hangs; a fresh one takes over.
+
+    The clock is a thread of C code, so it runs out even when the interpreter is stuck.
+    The stacks of all threads go to standard error.
+    """
+    while True:
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+        await asyncio.sleep(HANG_SECONDS / 10)
 
 
 async def _tell(host: Handler) -> None:

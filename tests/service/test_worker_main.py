@@ -1,0 +1,42 @@
+"""The worker's watch over itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import asyncio, time
+from nnz_service import worker_main
+
+worker_main.HANG_SECONDS = {patience}
+
+async def hang():
+    beating = asyncio.create_task(worker_main._beat())
+    await asyncio.sleep({patience} * 2)
+    time.sleep({hang})
+
+asyncio.run(hang())
+print("went on")
+"""
+
+
+def run(patience: float, hang: float) -> subprocess.CompletedProcess[str]:
+    program = _PROGRAM.format(patience=patience, hang=hang)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_hung_loop_ends_the_process() -> None:
+    """So that the supervisor starts another; the stacks say where it hung."""
+    ended = run(patience=0.5, hang=30)
+
+    assert ended.returncode == 1
+    assert "went on" not in ended.stdout
+    assert "Timeout" in ended.stderr
+    assert "in hang" in ended.stderr
+
+
+def test_a_busy_loop_does_not() -> None:
+    assert run(patience=5, hang=0.5).stdout == "went on\n"
