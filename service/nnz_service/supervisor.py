@@ -41,6 +41,8 @@ _GRACE = {"web": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
 _GIVE_UP = 8  # ends in a row without that, and the server ends
+_RUNTIME = "nnz-run-"  # how the names of runtime folders begin
+_YOUNG = 60.0  # seconds
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded here: a forked child may not load anything
 
@@ -137,7 +139,9 @@ class Supervisor:
 
     def _restart(self) -> None:
         # Machines that run for long clean their folder of temporary files.
-        self.runtime.mkdir(mode=0o700, exist_ok=True)
+        if not self.runtime.is_dir():
+            self.runtime.mkdir(mode=0o700)
+            _hold(self.runtime)
         for child in self.children:
             if child.process is None and time.monotonic() >= child.due:
                 child.start(self.environment)
@@ -256,11 +260,38 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def _runtime() -> Iterator[Path]:
     """A short private folder: a socket's path may have 107 bytes, and any name."""
-    folder = tempfile.mkdtemp(prefix="nnz-")  # made with mode 0700
+    _sweep(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=_RUNTIME))  # made with mode 0700
+    lock = _hold(folder)
     try:
-        yield Path(folder)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _hold(folder: Path) -> int:
+    """Lock a folder for as long as the descriptor is open or this process lives."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed servers of this user left: folders that nobody holds."""
+    for folder in parent.glob(f"{_RUNTIME}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            young = time.time() - found.st_mtime < _YOUNG
+            if young or found.st_uid != os.geteuid():
+                continue  # one that is young may not be held yet
+            lock = _hold(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
 def _url(host: str, listener: socket.socket) -> str:
