@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import uvicorn
+from service.web.doubler import running
 
 from nnz import Client
 from nnz_service.local import open_local
@@ -22,19 +21,8 @@ DIGITS = Path(__file__).parents[3] / "deploy" / "demo" / "digits_sparse.onnx"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a server on a free port; the application is the one of Client.local()."""
     app = open_local(home=tmp_path_factory.mktemp("home"), threads=1)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started and thread.is_alive():
-            thread.join(0.01)
-        port = running.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive(), "the server did not stop"
+    with running(app) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture(scope="module")
