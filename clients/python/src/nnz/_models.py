@@ -202,7 +202,7 @@ class CgResult:
         message: One sentence on why it ended.
     """
 
-    x: Array
+    x: Array = field(repr=False)  # it would bury the rest
     status: str
     iterations: int
     residual: float
