@@ -162,7 +162,9 @@ def _binary(state: Lowering, node: Node) -> bool:
 def _add(state: Lowering, node: Node, a: Planes, b: Planes) -> bool:
     same = a.grid == b.grid and a.channels == b.channels
     shapes = {state.shape(name) for name in node.inputs}
-    if node.op != "Add" or not same or len(shapes) != 1:
+    # Rows of an image and of tokens may agree in size, but are different axes.
+    forms = {state.value(name).image is not None for name in node.inputs}
+    if node.op != "Add" or not same or len(shapes) != 1 or len(forms) != 1:
         return False
     y = state.new_planes(a.grid, a.channels)
     kernels = state.kernels
