@@ -19,7 +19,7 @@ from nnz_service.errors import InvalidModelError, UnsupportedModelError
 #: Bytes of a model file; protobuf itself ends at 2 GiB.
 MAX_FILE = (1 << 31) - 1
 #: Nodes of one graph; the largest published encoders have a few thousand.
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 
 #: Versions of the operator set whose meaning of each operator is known here.
 OPSETS = range(7, 23)
@@ -106,6 +106,8 @@ def tensor(proto: onnx.TensorProto, where: str) -> Array:
             f"{where}: dims {list(proto.dims)} claim {count} values, but the file "
             f"holds {proto.ByteSize()} bytes of them"
         )
+    if proto.data_type == onnx.TensorProto.STRING:
+        raise UnsupportedModelError(f"{where}: texts are not supported")
     try:
         return np.asarray(numpy_helper.to_array(proto))
     except (ValueError, TypeError, KeyError) as exc:
@@ -187,19 +189,33 @@ def _ordered(protos: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodePro
     if missing:
         proto, name = missing[0]
         raise InvalidModelError(f"{_label(proto)} reads {name!r}, which nothing makes")
-    ready, waiting, done = known | {""}, protos, []
-    while waiting:
-        held = []
-        for proto in waiting:
-            if all(name in ready for name in proto.input):
-                ready.update(proto.output)
-                done.append(proto)
-            else:
-                held.append(proto)
-        if len(held) == len(waiting):
-            raise InvalidModelError(f"{_label(held[0])} is part of a cycle")
-        waiting = held
-    return done
+    return _makers_first(protos)
+
+
+def _makers_first(protos: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Visit nodes in the order of the file, each after what it reads is made."""
+    makers = {out: i for i, p in enumerate(protos) for out in p.output if out}
+    order: list[onnx.NodeProto] = []
+    entered: set[int] = set()
+    done: set[int] = set()
+    stack = list(range(len(protos)))[::-1]
+    while stack:
+        at = stack[-1]
+        if at in done:
+            stack.pop()
+            continue
+        needed = (makers[name] for name in protos[at].input if name in makers)
+        waiting = [i for i in needed if i not in done]
+        if at not in entered and waiting:
+            entered.add(at)
+            if not entered.isdisjoint(waiting):
+                raise InvalidModelError(f"{_label(protos[at])} is part of a cycle")
+            stack += waiting
+            continue
+        stack.pop()
+        done.add(at)
+        order.append(protos[at])
+    return order
 
 
 def _convert_all(
@@ -214,10 +230,13 @@ def _convert_all(
     taken: set[str] = set()
     for index, proto in enumerate(protos):
         name = proto.name or f"{proto.op_type}_{index}"
-        name = name if name not in taken else f"{name}_{index}"
+        while name in taken:
+            name = f"{name}_{index}"
         taken.add(name)
         try:
             nodes += convert(_raw(proto, name, opset, read), constants)
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidModelError(f"{_label(proto)}: {exc}") from exc
         except RefusedError as exc:
             domain = proto.domain or "ai.onnx"
             refused.append(f"{name} ({proto.op_type}, {domain} {opset}): {exc}")

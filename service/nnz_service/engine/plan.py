@@ -178,27 +178,19 @@ def place(storages: Sequence[Storage]) -> int:
     Returns:
         Bytes of the arena.
     """
-    placed: list[Storage] = []
-    total = 0
-    arena = [s for s in storages if s.array is None]
-    for storage in sorted(arena, key=lambda s: -s.nbytes):
-        alive = sorted(
-            (
-                other
-                for other in placed
-                if other.first <= storage.last and storage.first <= other.last
-            ),
-            key=lambda s: s.offset,
-        )
-        offset = 0
-        for other in alive:
-            if offset + storage.nbytes <= other.offset:
-                break
-            offset = max(offset, _aligned(other.offset + other.nbytes))
-        storage.offset = offset
-        placed.append(storage)
-        total = max(total, offset + storage.nbytes)
-    return _aligned(total)
+    arena = sorted((s for s in storages if s.array is None), key=lambda s: -s.nbytes)
+    # Columns: first step, last step, offset, end; rows are filled as places are found.
+    table = np.array([(s.first, s.last, 0, 0) for s in arena], np.int64).reshape(-1, 4)
+    for count, storage in enumerate(arena):
+        first, last, offsets, ends = table[:count].T
+        alive = (first <= storage.last) & (storage.first <= last)
+        order = np.argsort(offsets[alive])
+        # Where each gap between the others starts, and where it stops.
+        starts = np.maximum.accumulate([0, *ends[alive][order]])
+        fits = starts[:-1] + storage.nbytes <= offsets[alive][order]
+        storage.offset = int(starts[np.argmax(fits) if fits.any() else -1])
+        table[count, 2:] = storage.offset, _aligned(storage.offset + storage.nbytes)
+    return int(table[:, 3].max(initial=0))
 
 
 def _aligned(nbytes: int) -> int:

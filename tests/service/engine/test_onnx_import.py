@@ -211,11 +211,13 @@ def test_nodes_in_any_order() -> None:
 
 
 def test_names_are_made_unique() -> None:
-    twins = [
-        helper.make_node("Relu", ["x"], ["a"], name="same"),
-        helper.make_node("Relu", ["a"], ["y"], name="same"),
+    names = ["same_2", "same", "same", "same"]
+    values = ["x", "a", "b", "c", "y"]
+    nodes = [
+        helper.make_node("Relu", [one], [other], name=name)
+        for name, one, other in zip(names, values, values[1:], strict=False)
     ]
 
-    found = import_model(graph(twins, ROWS))
+    found = import_model(graph(nodes, ROWS))
 
-    assert len({n.name for n in found.nodes}) == 2
+    assert len({n.name for n in found.nodes}) == 4
