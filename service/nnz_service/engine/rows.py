@@ -48,13 +48,22 @@ BINARY: dict[str, str] = {
     "Max": "max",
 }
 
-#: The same without kernels. Integer division rounds toward zero, as in C.
+
+def _divide(a: Array, b: Array) -> Array:
+    """Divide; integers round toward zero, as in C."""
+    if a.dtype.kind == "f":
+        return np.asarray(a / b)
+    down = a // b
+    return np.asarray(down + ((a % b != 0) & (down < 0)))
+
+
+#: The same without kernels. Powers of integers go through floats, as in ONNX Runtime.
 _NUMPY_BINARY: dict[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": lambda a, b: np.trunc(a / b).astype(a.dtype),
-    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Div": _divide,
+    "Pow": lambda a, b: np.power(a.astype(np.float64), b).astype(a.dtype),
     "Min": np.minimum,
     "Max": np.maximum,
 }
@@ -83,6 +92,10 @@ REDUCE: dict[str, str] = {
     "ReduceLogSum": "log_sum",
     "ReduceLogSumExp": "log_sum_exp",
 }
+
+
+#: Reductions that also take integers.
+WHOLE = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"})
 
 
 def is_float(x: Array) -> bool:

@@ -6,6 +6,7 @@ known; it raises `SettingError` or ValueError when they do not fit each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,14 @@ from nnz_service.engine.moves import (
     pad_widths,
     setting,
 )
-from nnz_service.engine.rows import BINARY, COMPARE, REDUCE, UNARY, reduce_axes
+from nnz_service.engine.rows import (
+    BINARY,
+    COMPARE,
+    REDUCE,
+    UNARY,
+    WHOLE,
+    reduce_axes,
+)
 from nnz_service.engine.windows import window
 
 
@@ -43,6 +51,9 @@ class Spec:
         )
 
 
+#: What a rule or an operation raises when a node does not fit its inputs.
+FAULTS = (ValueError, KeyError, TypeError, IndexError, ArithmeticError)
+
 Rule = Callable[[Node, Sequence[Spec | None], Sequence[Array | None]], list[Spec]]
 
 
@@ -57,7 +68,8 @@ def _float(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
     x = _spec(specs, 0)
-    if x.dtype != np.float32 and node.op not in ("Neg", "Abs", "Clip"):
+    whole = node.op in ("Neg", "Abs", "Clip") and x.dtype.kind in "if"
+    if x.dtype != np.float32 and not whole:
         raise SettingError(f"FP32 is needed, got {dtype_name(x.dtype)}")
     return [x]
 
@@ -112,6 +124,10 @@ def _broadcast(
 ) -> list[Spec]:
     parts = [_spec(specs, i) for i in range(len(specs))]
     kinds = {p.dtype for p in (parts[1:] if node.op == "Where" else parts)}
+    wanted = "b" if node.op in ("And", "Or", "Not") else "if"
+    if node.op not in ("Where", "Equal") and {k.kind for k in kinds} - {*wanted}:
+        names = sorted(dtype_name(k) for k in kinds)
+        raise SettingError(f"it does not work on {', '.join(names)}")
     if len(kinds) > 1 and node.op != "Pow":
         raise SettingError(f"types differ: {sorted(dtype_name(k) for k in kinds)}")
     shape = np.broadcast_shapes(*(p.shape for p in parts))
@@ -130,6 +146,14 @@ def _run(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
     return [Spec(v.dtype, v.shape) for v in MOVES[node.op](node, values)]
+
+
+def _range(
+    node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
+) -> list[Spec]:
+    start, limit, delta = (float(np.ravel(v)[0]) for v in values if v is not None)
+    count = math.ceil((limit - start) / delta)
+    return [Spec(_spec(specs, 0).dtype, (max(count, 0),))]
 
 
 def _concat(
@@ -181,6 +205,8 @@ def _pad(
     x = _spec(specs, 0)
     widths = pad_widths(len(x.shape), values)
     shape = tuple(d + a + b for d, (a, b) in zip(x.shape, widths, strict=True))
+    if 0 in x.shape and node.attrs.get("mode", "constant") != "constant":
+        raise SettingError(f"{list(x.shape)} has nothing to repeat")
     if min(shape) < 0:
         raise SettingError(f"pads {widths} leave nothing of {list(x.shape)}")
     return [Spec(x.dtype, shape)]
@@ -217,6 +243,9 @@ def _matmul(
     right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
     if not a.shape or not b.shape or left[-1] != right[-2]:
         raise SettingError(f"{list(a.shape)} times {list(b.shape)} is no product")
+    if a.dtype != b.dtype or a.dtype.kind not in "if":
+        kinds = f"{dtype_name(a.dtype)} times {dtype_name(b.dtype)}"
+        raise SettingError(f"{kinds} is no product")
     shape = (
         *np.broadcast_shapes(left[:-2], right[:-2]),
         *(left[-2:-1] if len(a.shape) > 1 else ()),
@@ -228,6 +257,9 @@ def _matmul(
 def _gemm(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
+    wrong = [dtype_name(s.dtype) for s in specs if s and s.dtype != np.float32]
+    if wrong:
+        raise SettingError(f"FP32 is needed, got {', '.join(wrong)}")
     a, b = _spec(specs, 0).shape, _spec(specs, 1).shape
     if len(a) != 2 or len(b) != 2:
         raise SettingError(f"matrices are needed, got {list(a)} and {list(b)}")
@@ -246,6 +278,10 @@ def _reduce(
 ) -> list[Spec]:
     x = _spec(specs, 0)
     axes = reduce_axes(node, len(x.shape), values[1] if len(values) > 1 else None)
+    if x.dtype != np.float32 and (x.dtype.kind not in "if" or node.op not in WHOLE):
+        raise SettingError(f"FP32 is needed, got {dtype_name(x.dtype)}")
+    if 0 in x.shape and node.op in ("ReduceMax", "ReduceMin", "ReduceLogSumExp"):
+        raise SettingError(f"{list(x.shape)} is empty")
     if node.attrs.get("keepdims", 1):
         shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape))
     else:
@@ -321,7 +357,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(COMPARE, _broadcast),
     **dict.fromkeys(REDUCE, _reduce),
     **dict.fromkeys(VIEWS, _view),
-    **dict.fromkeys(("Shape", "Size", "Range"), _run),
+    **dict.fromkeys(("Shape", "Size"), _run),
+    "Range": _range,
     **dict.fromkeys(("Softmax", "LogSoftmax"), _along),
     "Clip": _float,
     "LayerNormalization": _layer_norm,

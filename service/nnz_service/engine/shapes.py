@@ -6,16 +6,15 @@ input shapes. It therefore also evaluates the chains that exporters build from S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nnz_service.engine.graph import DTYPES, Array, Graph, Node, Shape, dtype_name
-from nnz_service.engine.moves import SETTINGS, SettingError
+from nnz_service.engine.moves import SETTINGS
 from nnz_service.engine.rows import compute
-from nnz_service.engine.rules import RULES, Spec
+from nnz_service.engine.rules import FAULTS, RULES, Spec
 from nnz_service.errors import InvalidModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -59,19 +58,38 @@ def infer(graph: Graph, feeds: Mapping[str, Spec], kernels: Kernels[Array]) -> F
     facts = Facts(dict(feeds), dict(graph.constants))
     for name, value in graph.constants.items():
         facts.specs[name] = Spec(value.dtype, value.shape)
+    for name, spec in feeds.items():
+        if math.prod(spec.shape) > MAX_ELEMENTS:
+            raise InvalidModelError(
+                f"input {name!r} {list(spec.shape)} passes {MAX_ELEMENTS} elements"
+            )
+    refused: list[str] = []
     for node in graph.nodes:
-        specs = [facts.specs[name] if name else None for name in node.inputs]
-        values = [facts.values.get(name) if name else None for name in node.inputs]
-        _check_settings(node, values)
+        if any(name and name not in facts.specs for name in node.inputs):
+            continue  # it reads what a refused node makes
         try:
-            found = _infer_node(node, specs, values, facts, kernels)
-        except (SettingError, ValueError, KeyError, TypeError, IndexError) as exc:
-            raise InvalidModelError(f"{node.label()}: {exc}") from exc
-        for name, spec in zip(node.outputs, found, strict=False):
-            if name:
-                _check_spec(node, spec, name in facts.values)
-                facts.specs[name] = spec
+            _add_node(node, facts, kernels)
+        except UnsupportedModelError as exc:
+            refused += exc.nodes
+    if refused:
+        raise UnsupportedModelError(
+            f"{len(refused)} nodes cannot run here: " + "; ".join(refused), refused
+        )
     return facts
+
+
+def _add_node(node: Node, facts: Facts, kernels: Kernels[Array]) -> None:
+    specs = [facts.specs[name] if name else None for name in node.inputs]
+    values = [facts.values.get(name) if name else None for name in node.inputs]
+    _check_settings(node, values)
+    try:
+        found = _infer_node(node, specs, values, facts, kernels)
+    except FAULTS as exc:
+        raise InvalidModelError(f"{node.label()}: {exc}") from exc
+    for name, spec in zip(node.outputs, found, strict=False):
+        if name:
+            _check_spec(node, spec, name in facts.values)
+            facts.specs[name] = spec
 
 
 def _infer_node(
@@ -87,7 +105,7 @@ def _infer_node(
         v is not None or not n for v, n in zip(values, node.inputs, strict=True)
     )
     found = RULES[node.op](node, specs, values)
-    small = all(np.prod(s.shape, dtype=object) <= MAX_KNOWN for s in found)
+    small = all(math.prod(s.shape) <= MAX_KNOWN for s in found)
     if known and small and node.op not in ("Conv", "Linear", "MaxPool", "AveragePool"):
         made = compute(kernels, node, values)
         for name, value in zip(node.outputs, made, strict=False):
@@ -106,7 +124,7 @@ def _check_settings(node: Node, values: Sequence[Array | None]) -> None:
 
 
 def _check_spec(node: Node, spec: Spec, known: bool) -> None:
-    if np.prod(spec.shape, dtype=object) > MAX_ELEMENTS:
+    if math.prod(spec.shape) > MAX_ELEMENTS:
         raise InvalidModelError(
             f"{node.label()}: its result {list(spec.shape)} passes {MAX_ELEMENTS} "
             "elements"

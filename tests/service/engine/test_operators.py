@@ -280,7 +280,25 @@ FUSIONS = [
     Case("an intermediate result", [node("Conv", "x w", "y"), node("Relu", "y", "z")], constants={"w": _floats(6, 6, 1, 1)}, outputs="y z"),
 ]  # fmt: skip
 
-CASES = [*CONVS, *POOLS, *UNARIES, *BINARIES, *PRODUCTS, *NORMS, *MOVES, *FUSIONS]
+TYPES = [
+    Case("an image and tokens of one size", [node("Conv", "x w", "a"), node("Relu", "a", "b"), node("MatMul", "x v", "c"), node("Relu", "c", "d"), node("Add", "b d")], {"x": (F, ("n", 5, 5))}, {"w": _floats(5, 5, 1), "v": _floats(5, 5)}),
+    Case("doubles at load", [node("Div", "p q", "r"), node("Cast", "r", "s", to=1), node("Mul", "x s")], ROWS, {"p": np.array(1.0), "q": np.array(3.0)}),
+    Case("integers toward zero", [node("Sub", "x four", "a"), node("Div", "a three")], {"x": (I64, ("n", 8))}, {"four": _ints(4), "three": _ints(3)}, result=I64),
+    Case("a negative power of integers", [node("Sub", "x one", "a"), node("Pow", "two a")], {"x": (I64, ("n", 8))}, {"one": _ints(1), "two": _ints(2)}, result=I64),
+    Case("Gemm without features", [node("Gemm", "x z")], {"x": (F, ("n", 8))}, {"z": _floats(8, 0)}),
+]  # fmt: skip
+
+CASES = [
+    *CONVS,
+    *POOLS,
+    *UNARIES,
+    *BINARIES,
+    *PRODUCTS,
+    *NORMS,
+    *MOVES,
+    *FUSIONS,
+    *TYPES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nnz_service.engine.graph import Array, Graph, Node
 from nnz_service.engine.moves import MOVES
 from nnz_service.engine.rows import MATH, compute
+from nnz_service.engine.rules import FAULTS, RULES, Spec
 from nnz_service.errors import InvalidModelError
 
 if TYPE_CHECKING:
@@ -34,9 +36,14 @@ def fold(graph: Graph, kernels: Kernels[Array]) -> None:
             kept.append(node)
             continue
         inputs = [graph.constant(name) for name in node.inputs]
+        specs = [None if v is None else Spec(v.dtype, v.shape) for v in inputs]
         try:
+            found = RULES[node.op](node, specs, inputs)
+            if max(math.prod(spec.shape) for spec in found) > MAX_FOLDED:
+                kept.append(node)
+                continue
             made = compute(kernels, node, inputs)
-        except (ValueError, KeyError, TypeError, IndexError) as exc:
+        except FAULTS as exc:
             raise InvalidModelError(f"{node.label()}: {exc}") from exc
         for name, value in zip(node.outputs, made, strict=False):
             graph.constants[name] = np.ascontiguousarray(value)
@@ -48,12 +55,7 @@ def fold(graph: Graph, kernels: Kernels[Array]) -> None:
 def _is_constant(graph: Graph, node: Node) -> bool:
     if node.op not in MOVES and node.op not in MATH:
         return False
-    if not all(name in graph.constants for name in node.inputs if name):
-        return False
-    if node.op in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        wanted = graph.constants[node.inputs[-1]]
-        return bool(np.prod(np.abs(wanted), dtype=np.float64) <= MAX_FOLDED)
-    return True
+    return all(name in graph.constants for name in node.inputs if name)
 
 
 def skip_identities(graph: Graph) -> None:

@@ -124,7 +124,7 @@ def _batch_norm(graph: Graph, node: Node, refused: list[str]) -> list[Node]:
 
 def _gemm(graph: Graph, node: Node) -> list[Node]:
     weights = graph.constant(node.inputs[1])
-    if weights is None or weights.ndim != 2:
+    if weights is None or weights.ndim != 2 or 0 in weights.shape:
         return [node]
     _check_float(node, weights)
     alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
