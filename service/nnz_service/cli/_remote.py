@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,15 +27,21 @@ KeyOption = Annotated[
 ]
 
 
+def address(url: str | None) -> str:
+    """Where the server is: what was given, else NNZ_URL, else this machine."""
+    port = os.environ.get("NNZ_PORT", "8000")
+    return url or os.environ.get("NNZ_URL") or f"http://127.0.0.1:{port}"
+
+
 @contextlib.contextmanager
-def connected(url: str | None, api_key: str | None) -> Iterator[Client]:
+def connected(
+    url: str | None, api_key: str | None = None, **options: Any
+) -> Iterator[Client]:
     """Give a client; what the arguments have wrong is reported like a refusal."""
     from nnz import Client, ConnectError
 
-    port = os.environ.get("NNZ_PORT", "8000")
-    where = url or os.environ.get("NNZ_URL") or f"http://127.0.0.1:{port}"
     try:
-        with Client(where, api_key=api_key) as client:
+        with Client(address(url), api_key=api_key, **options) as client:
             yield client
     except ConnectError as exc:
         raise UnavailableError(

@@ -138,3 +138,13 @@ class TestExitCodes:
             1,
             "http://127.0.0.1:9 is not ready\n",
         )
+
+    def test_health_of_no_address(self) -> None:
+        """
+        What is no URL is refused in a line, with one that is.
+        """
+        done = run("health", "--url", "here")
+
+        assert done.returncode == 1
+        assert "'here' is not a URL; try http://127.0.0.1:8000" in done.stderr
+        assert "Traceback" not in done.stderr
