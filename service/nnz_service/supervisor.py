@@ -234,8 +234,15 @@ def _announce(url: str, home: Path, settings: Settings) -> None:
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[IO[str]]:
     """Hold the home; a second server on it would corrupt what is in flight."""
-    (home / "run").mkdir(parents=True, exist_ok=True)
-    with (home / "run" / "lock").open("w") as file:
+    try:
+        (home / "run").mkdir(parents=True, exist_ok=True)
+        lock = (home / "run" / "lock").open("w")
+    except OSError as error:
+        raise ServiceError(
+            f"cannot write to {home}: {error.strerror}; choose another folder with "
+            "--home or NNZ_HOME"
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -73,6 +73,18 @@ class TestRefusals:
         assert "refusing to listen on 0.0.0.0 without a key" in capsys.readouterr().err
         assert not (tmp_path / "home").exists()
 
+    def test_home_cannot_be_written(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "file"
+        file.touch()
+
+        assert supervisor.serve(Settings(home=file, port=0)) == 1
+
+        told = capsys.readouterr().err
+        assert told.startswith(f"nnz: cannot write to {file}: Not a directory")
+        assert "--home" in told
+
     def test_port_is_taken(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
