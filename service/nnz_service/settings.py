@@ -1,4 +1,4 @@
-"""Every setting of the server; the only file that reads the environment (NNZ_*)."""
+"""Every setting of the server, each from the environment as NNZ_<NAME>."""
 
 from __future__ import annotations
 
