@@ -15,7 +15,7 @@ from nnz_kernels.api.conv import (
 )
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu.few import FewPixels, is_few
+from nnz_kernels.cpu.few import FewPixels, bind_few, is_few
 from nnz_kernels.cpu.pack import Packed, pack
 from nnz_kernels.cpu.panels import _product, _product_threads
 from nnz_kernels.cpu.stage import Source, find_source
@@ -55,7 +55,7 @@ class CpuConv:
         kernel = (self.shape[2], self.shape[3])
         check_bind(x, y, kernel, self.spec)
         if self.kernel == "dense" and is_few(y, kernel, self.spec):
-            return FewPixels(self.packed, self.spec, self.shape, x, y)
+            return bind_few(self.packed, self.spec, self.shape, x, y)
         channels = self.shape[1] * self.spec.groups
         source = find_source(x, y, kernel, self.spec, channels)
         return CpuBoundConv(

@@ -7,7 +7,7 @@ the place of the weights' rows. The micro-kernel of ``panels`` is the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -42,32 +42,11 @@ class FewPixels:
     shape: tuple[int, ...]
     x: Grid
     y: Grid
-    height: int = field(init=False)
-    width: int = field(init=False)
-    offsets: HostArray = field(init=False)
-    tasks: HostArray = field(init=False)
-    masks: HostArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Work out panels over the output channels."""
-        outputs, inputs = self.shape[:2]
-        width = round_up(outputs, LINE)
-        if inputs * width >= 2**31:
-            raise ShapeError(f"weights of {outputs}x{inputs} pass int32 offsets")
-        height = 1 << (self.y.pixels - 1).bit_length()
-        parts = panels(width // LANES, WIDTHS[height])
-        tasks = [
-            (0, 1, at * LANES, at * LANES, vectors, at, 0, width)
-            for at, vectors in parts
-        ]
-        for name, value in (
-            ("height", height),
-            ("width", width),
-            ("offsets", (np.arange(inputs) * width).astype(np.int32)),
-            ("tasks", np.array(tasks, np.int64)),
-            ("masks", np.full(width // LANES, (1 << LANES) - 1, np.uint16)),
-        ):
-            object.__setattr__(self, name, value)
+    height: int
+    width: int
+    offsets: HostArray
+    tasks: HostArray
+    masks: HostArray
 
     @property
     def scratch(self) -> int:
@@ -118,6 +97,33 @@ class FewPixels:
         places = _places(self.y)
         _spread(sums, self.width, bias, added, lo, hi, y, self.y.ld, places, outputs)
         y[outputs * self.y.ld :] = 0
+
+
+def bind_few(
+    packed: Packed, spec: ConvSpec, shape: tuple[int, ...], x: Grid, y: Grid
+) -> FewPixels:
+    """Work out panels over the output channels."""
+    outputs, inputs = shape[:2]
+    width = round_up(outputs, LINE)
+    if inputs * width >= 2**31:
+        raise ShapeError(f"weights of {outputs}x{inputs} pass int32 offsets")
+    height = 1 << (y.pixels - 1).bit_length()
+    tasks = [
+        (0, 1, at * LANES, at * LANES, vectors, at, 0, width)
+        for at, vectors in panels(width // LANES, WIDTHS[height])
+    ]
+    return FewPixels(
+        packed,
+        spec,
+        shape,
+        x,
+        y,
+        height,
+        width,
+        offsets=(np.arange(inputs) * width).astype(np.int32),
+        tasks=np.array(tasks, np.int64),
+        masks=np.full(width // LANES, (1 << LANES) - 1, np.uint16),
+    )
 
 
 def _places(grid: Grid) -> HostArray:
