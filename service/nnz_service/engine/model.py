@@ -248,7 +248,7 @@ class Model:
         for name, info in wanted.items():
             array = np.asarray(feeds[name])
             self._check_one(info, array, sizes)
-            found[name] = np.ascontiguousarray(array)
+            found[name] = np.asarray(array, order="C")  # a scalar stays one
         return found
 
     def _check_one(self, info: TensorInfo, array: Array, sizes: dict[str, int]) -> None:

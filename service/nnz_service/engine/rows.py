@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnz_service.engine.graph import Array, Node
-from nnz_service.engine.moves import MOVES, SettingError, axis_in, need, setting
+from nnz_service.engine.moves import (
+    MOVES,
+    SettingError,
+    axes_in,
+    axis_in,
+    need,
+    setting,
+)
 
 if TYPE_CHECKING:
     from nnz_kernels.api import Kernels
@@ -115,9 +122,9 @@ def reduce_axes(node: Node, rank: int, axes: Array | None) -> tuple[int, ...]:
     """Return the axes of a reduction, counted from the front."""
     found = setting([axes], 0)
     if not found:
-        empty = node.attrs.get("noop_with_empty_axes", 0)
-        return () if empty else tuple(range(rank))
-    return tuple(axis_in(a, rank) for a in found)
+        nothing = node.attrs.get("noop_with_empty_axes", 0) == 1
+        return () if nothing else tuple(range(rank))
+    return axes_in(found, rank)
 
 
 def _unary(
@@ -240,10 +247,10 @@ def _reduce(
 ) -> Array:
     x = need(inputs, 0, "data")
     axes = reduce_axes(node, x.ndim, inputs[1] if len(inputs) > 1 else None)
-    keep = bool(node.attrs.get("keepdims", 1))
+    keep = node.attrs.get("keepdims", 1) == 1
     kind: Any = REDUCE[node.op]
     if is_float(x):
-        return kernels.reduce(kind, x, axes, keep) if axes else x
+        return kernels.reduce(kind, x, axes, keep)
     plain: Any = getattr(np, kind)
     return np.asarray(plain(x, axis=axes, keepdims=keep)).astype(x.dtype)
 

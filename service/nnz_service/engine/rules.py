@@ -52,7 +52,14 @@ class Spec:
 
 
 #: What a rule or an operation raises when a node does not fit its inputs.
-FAULTS = (ValueError, KeyError, TypeError, IndexError, ArithmeticError)
+FAULTS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    ArithmeticError,
+    RuntimeError,
+)
 
 Rule = Callable[[Node, Sequence[Spec | None], Sequence[Array | None]], list[Spec]]
 
@@ -282,7 +289,7 @@ def _reduce(
         raise SettingError(f"FP32 is needed, got {dtype_name(x.dtype)}")
     if 0 in x.shape and node.op in ("ReduceMax", "ReduceMin", "ReduceLogSumExp"):
         raise SettingError(f"{list(x.shape)} is empty")
-    if node.attrs.get("keepdims", 1):
+    if node.attrs.get("keepdims", 1) == 1:
         shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape))
     else:
         shape = tuple(d for i, d in enumerate(x.shape) if i not in axes)
@@ -292,7 +299,7 @@ def _reduce(
 def _global(
     node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
 ) -> list[Spec]:
-    x = _spec(specs, 0)
+    [x] = _float(node, specs, values)
     if len(x.shape) < 3:
         raise SettingError(f"an image is needed, got {list(x.shape)}")
     return [Spec(x.dtype, (*x.shape[:2], *(1,) * (len(x.shape) - 2)))]

@@ -285,6 +285,11 @@ TYPES = [
     Case("doubles at load", [node("Div", "p q", "r"), node("Cast", "r", "s", to=1), node("Mul", "x s")], ROWS, {"p": np.array(1.0), "q": np.array(3.0)}),
     Case("integers toward zero", [node("Sub", "x four", "a"), node("Div", "a three")], {"x": (I64, ("n", 8))}, {"four": _ints(4), "three": _ints(3)}, result=I64),
     Case("a negative power of integers", [node("Sub", "x one", "a"), node("Pow", "two a")], {"x": (I64, ("n", 8))}, {"one": _ints(1), "two": _ints(2)}, result=I64),
+    Case("a scalar", [node("Relu", "x")], {"x": (F, ())}),
+    Case("a scalar index made at load", [node("Add", "one one", "i"), node("Gather", "x i", axis=1)], ROWS, {"one": np.array(1)}),
+    Case("L1 of a scalar", [node("ReduceL1", "x")], {"x": (F, ())}),
+    Case("ReduceL2 over no axes", [node("ReduceL2", "x", noop_with_empty_axes=1)], ROWS, opset=18),
+    Case("keepdims is neither 0 nor 1", [node("ReduceMax", "x", axes=[1], keepdims=2)], ROWS, opset=13),
     Case("Gemm without features", [node("Gemm", "x z")], {"x": (F, ("n", 8))}, {"z": _floats(8, 0)}),
 ]  # fmt: skip
 

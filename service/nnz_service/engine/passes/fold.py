@@ -46,7 +46,7 @@ def fold(graph: Graph, kernels: Kernels[Array]) -> None:
         except FAULTS as exc:
             raise InvalidModelError(f"{node.label()}: {exc}") from exc
         for name, value in zip(node.outputs, made, strict=False):
-            graph.constants[name] = np.ascontiguousarray(value)
+            graph.constants[name] = np.asarray(value, order="C")
     graph.nodes = kept
     skip_identities(graph)
     graph.sweep()

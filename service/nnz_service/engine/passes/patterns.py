@@ -240,7 +240,7 @@ def _match_variance(
 
 
 def _is_mean(graph: Graph, node: Node, specs: Mapping[str, Spec]) -> bool:
-    if node.op != "ReduceMean" or not node.attrs.get("keepdims", 1):
+    if node.op != "ReduceMean" or node.attrs.get("keepdims", 1) != 1:
         return False
     axes = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     rank = len(specs[node.inputs[0]].shape)
