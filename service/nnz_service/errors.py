@@ -17,6 +17,7 @@
     - NotLoadedError
     - WorkerLostError
   - DeadlineError 504
+  - StorageFullError 507
 """
 
 from __future__ import annotations
@@ -144,6 +145,12 @@ class DeadlineError(ServiceError):
     """The deadline of the request passed before its answer was ready."""
 
     status = 504
+
+
+class StorageFullError(ServiceError):
+    """The disk of the server has no room for what is to be kept."""
+
+    status = 507
 
 
 def _leaves(kind: type[ServiceError]) -> dict[str, type[ServiceError]]:

@@ -7,6 +7,7 @@ object on standard output, `{"info": ...}` or `{"error": ...}`.
 from __future__ import annotations
 
 import ctypes
+import errno
 import resource
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from nnz_service.errors import ServiceError, TooLargeError
+from nnz_service.errors import ServiceError, StorageFullError, TooLargeError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +32,9 @@ def main() -> None:
         limit = request["memory"]
         error = TooLargeError(f"reading it takes more than {limit} bytes of memory")
         answer = {"error": error.to_dict()}
+    except OSError as error:
+        lost = StorageFullError if error.errno == errno.ENOSPC else ServiceError
+        answer = {"error": lost(f"{type(error).__name__}: {error}").to_dict()}
     except ServiceError as error:
         answer = {"error": error.to_dict()}
     except Exception as error:

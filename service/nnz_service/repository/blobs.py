@@ -104,9 +104,9 @@ class BlobWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with contextlib.suppress(OSError):  # no room for what was still to be written
+            self._file.close()
+        self.path.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:

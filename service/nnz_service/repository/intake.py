@@ -18,7 +18,7 @@ from nnz_service.errors import (
     InvalidMatrixError,
     InvalidModelError,
     ServiceError,
-    TooLargeError,
+    StorageFullError,
 )
 
 SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
@@ -106,12 +106,13 @@ def _answer(kind: str, code: int, output: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         logs.logger().warning("intake crashed", kind=kind, code=code)
         how = f"signal {-code}" if code < 0 else f"code {code}"
-        raise _FAULTS[kind](f"reading it crashed ({how}); it is damaged") from None
+        why = "it takes too much memory or time" if code == -9 else "it is damaged"
+        raise _FAULTS[kind](f"reading it crashed ({how}); {why}") from None
     if "error" not in answer:
         info: dict[str, Any] = answer["info"]
         return info
     error = ServiceError.from_dict(answer["error"])
-    if not isinstance(error, TooLargeError) and error.status >= 500:
+    if not isinstance(error, StorageFullError) and error.status >= 500:
         raise _FAULTS[kind](f"it cannot be read: {error}")
     raise error
 

@@ -165,11 +165,19 @@ class JobRunner:
             self._blobs.delete(job.checkpoint)
 
     def _fail(self, job: Job, reason: str) -> None:
-        try:
-            now = self._store.get(job.id)  # with its checkpoint, but under our token
-            self._finish(replace(now, token=job.token), Status.FAILED, error=reason)
-        except ServiceError as error:
-            logs.logger().warning("job not recorded", job=job.id, reason=str(error))
+        """Write the failure down, if need be as soon as the store can be written."""
+        while not self._closing:
+            try:
+                now = self._store.get(job.id)  # with its checkpoint, under our token
+                self._finish(replace(now, token=job.token), Status.FAILED, error=reason)
+            except ServiceError as error:
+                logs.logger().warning("job not recorded", job=job.id, reason=str(error))
+            except Exception:  # its disk may be full: the job must not stay running
+                logs.logger().exception("job not recorded yet", job=job.id)
+                with self._changed:
+                    self._changed.wait(POLL)
+                continue
+            return
 
     def _load(self, sha: str | None) -> dict[str, NDArray[Any]]:
         return {} if sha is None else bundles.load(self._blobs.path(sha))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,19 @@ class TestWriter:
                 writer.commit()
 
         assert len(files(blobs)) == 1
+
+    def test_nothing_stays_when_there_is_no_room(self, blobs: BlobStore) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        try:
+            with blobs.writer() as writer:
+                writer.write(b"more than ten bytes")
+                with pytest.raises(OSError, match="too large"):
+                    writer.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        assert not writer.path.exists()
 
     def test_nothing_stays_without_commit(self, blobs: BlobStore) -> None:
         with blobs.writer() as writer:

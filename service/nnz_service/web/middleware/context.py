@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nnz_service import logs
 from nnz_service.errors import ServiceError
 from nnz_service.metrics import Metrics
-from nnz_service.web.handlers import error_answer
+from nnz_service.web.handlers import error_answer, fault_of
 from nnz_service.web.stages import Stages
 
 _USABLE_ID = re.compile(r"[!-~]{1,128}")
@@ -49,12 +49,12 @@ class Context:
         except ServiceError as exc:
             if not answer.started:
                 await error_answer(exc)(scope, receive, answer)
-        except Exception:
+        except Exception as exc:
             logs.logger().exception("request failed", request=answer.request_id)
             if answer.started:
                 raise
-            text = f"internal error; the server's log has request {answer.request_id}"
-            await error_answer(ServiceError(text))(scope, receive, answer)
+            fault = fault_of(exc, answer.request_id)
+            await error_answer(fault)(scope, receive, answer)
 
     def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
