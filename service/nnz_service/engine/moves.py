@@ -125,7 +125,7 @@ def _squeeze(node: Node, inputs: Sequence[Array | None]) -> list[Array]:
     axes = setting(inputs, 1)
     found = (
         tuple(i for i, d in enumerate(x.shape) if d == 1)
-        if axes is None
+        if not axes
         else axes_in(axes, x.ndim)
     )
     wrong = [i for i in found if x.shape[i] != 1]

@@ -61,6 +61,9 @@ FAULTS = (
     RuntimeError,
 )
 
+#: Reductions of which nothing has no result.
+_NEED_ONE = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceLogSumExp")
+
 Rule = Callable[[Node, Sequence[Spec | None], Sequence[Array | None]], list[Spec]]
 
 
@@ -214,7 +217,10 @@ def _pad(
     shape = tuple(d + a + b for d, (a, b) in zip(x.shape, widths, strict=True))
     if 0 in x.shape and node.attrs.get("mode", "constant") != "constant":
         raise SettingError(f"{list(x.shape)} has nothing to repeat")
-    if min(shape) < 0:
+    left = [
+        d + min(a, 0) + min(b, 0) for d, (a, b) in zip(x.shape, widths, strict=True)
+    ]
+    if min(left, default=0) < 0:
         raise SettingError(f"pads {widths} leave nothing of {list(x.shape)}")
     return [Spec(x.dtype, shape)]
 
@@ -287,7 +293,7 @@ def _reduce(
     axes = reduce_axes(node, len(x.shape), values[1] if len(values) > 1 else None)
     if x.dtype != np.float32 and (x.dtype.kind not in "if" or node.op not in WHOLE):
         raise SettingError(f"FP32 is needed, got {dtype_name(x.dtype)}")
-    if 0 in x.shape and node.op in ("ReduceMax", "ReduceMin", "ReduceLogSumExp"):
+    if 0 in x.shape and node.op in _NEED_ONE:
         raise SettingError(f"{list(x.shape)} is empty")
     if node.attrs.get("keepdims", 1) == 1:
         shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape))

@@ -78,6 +78,7 @@ def test_the_last_node_first() -> None:
         ([node("ReduceL1", "i", "t"), node("Cast", "t", to=1)], WHOLE, {}, "FP32 is needed, got INT64"),
         ([node("Gemm", "i j", "t"), node("Cast", "t", to=1)], WHOLE, {}, "FP32 is needed, got INT64"),
         ([node("GlobalAveragePool", "k", "t"), node("Cast", "t", to=1)], {"k": (np.int64, (1, 2, 3))}, {}, "FP32 is needed, got INT64"),
+        ([node("Pad", "x p")], ROWS, {"p": _ints(0, 9, 0, -5)}, "leave nothing of"),
         ([node("ReduceMax", "x", axes=[1, -1])], ROWS, {}, "name one axis twice"),
         ([node("Expand", "x s")], ROWS, {"s": _ints(*[1] * 40, 4)}, "dimension"),
         ([node("Neg", "b", "t"), node("Cast", "t", to=1)], TRUTH, {}, "FP32 is needed, got BOOL"),

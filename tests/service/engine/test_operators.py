@@ -237,6 +237,7 @@ MOVES = [
     Case("Transpose", [node("Transpose", "x", perm=[0, 2, 3, 1])]),
     Case("Transpose back", [node("Transpose", "x")], ROWS),
     Case("Squeeze", [node("Unsqueeze", "x", "u", axes=[1]), node("Squeeze", "u", axes=[1])], ROWS, opset=11),
+    Case("Squeeze of no axes", [node("Squeeze", "x a")], {"x": (F, (1, 5, 1))}, {"a": _ints()}),
     Case("Unsqueeze", [node("Unsqueeze", "x a")], ROWS, {"a": _ints(0, -1)}),
     Case("Concat of rows", [node("Concat", "x x", axis=2)], ROWS),
     Case("Concat of planes", [node("Conv", "x w", "a"), node("Conv", "x v", "b", pads=[1] * 4), node("Concat", "a b a", axis=1)], constants={"w": _floats(3, 6, 1, 1), "v": _floats(5, 6, 3, 3)}),
