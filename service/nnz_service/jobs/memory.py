@@ -60,14 +60,19 @@ class MemoryStore:
         with self._lock:
             return self._keep(changes.cancel(self.get(job_id), self._clock()))
 
-    def delete(self, job_id: str) -> tuple[str, ...]:
+    def delete(
+        self, job_id: str, drop: Callable[[str], object] = str
+    ) -> tuple[str, ...]:
         """See `JobStore`."""
         with self._lock:
             job = changes.check_ended(self.get(job_id))
             del self._jobs[job_id]
             self._keys = {k: v for k, v in self._keys.items() if v[0] != job_id}
             kept = self.blobs()
-            return tuple(sha for sha in job.blobs if sha not in kept)
+            gone = tuple(sha for sha in job.blobs if sha not in kept)
+            for sha in gone:
+                drop(sha)
+            return gone
 
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """See `JobStore`."""

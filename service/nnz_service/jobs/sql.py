@@ -114,12 +114,17 @@ class SqlStore:
         now = self._clock()
         return self._change(job_id, lambda job: changes.cancel(job, now))
 
-    def delete(self, job_id: str) -> tuple[str, ...]:
+    def delete(
+        self, job_id: str, drop: Callable[[str], object] = str
+    ) -> tuple[str, ...]:
         """See `JobStore`."""
         with writing(self._engine) as connection:
             job = changes.check_ended(_find(connection, job_id))
             connection.execute(sql_delete(JOBS).where(JOBS.c.id == job_id))
-            return tuple(sha for sha in job.blobs if not _needed(connection, sha))
+            gone = tuple(sha for sha in job.blobs if not _needed(connection, sha))
+            for sha in gone:
+                drop(sha)
+            return gone
 
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """See `JobStore`."""

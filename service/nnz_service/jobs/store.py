@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from nnz_service.jobs.job import Job, Status
@@ -44,8 +44,13 @@ class JobStore(Protocol):
         """Cancel at once when queued, ask the worker when running, else do nothing."""
         ...
 
-    def delete(self, job_id: str) -> tuple[str, ...]:
+    def delete(
+        self, job_id: str, drop: Callable[[str], object] = str
+    ) -> tuple[str, ...]:
         """Forget an ended job; returns the blobs that no other job needs.
+
+        `drop` gets each of them before anybody else can change the store: who stores a
+        blob, records a job with it and then still finds the blob will keep it.
 
         Raises:
             ConflictError: while it has not ended.

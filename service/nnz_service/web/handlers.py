@@ -38,7 +38,9 @@ def fault_of(exc: Exception, request_id: str) -> ServiceError:
     else:
         full = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
     if full:
-        return StorageFullError("the disk of the server is full; somebody must make room there")
+        return StorageFullError(
+            "the disk of the server is full; somebody must make room there"
+        )
     return ServiceError(f"internal error; the server's log has request {request_id}")
 
 

@@ -145,8 +145,10 @@ class JobRunner:
             reported, saved = now, now if save else saved
         self._report(job, solver, save=False)
         result, arrays = solver.result()
-        sha = bundles.save(self._blobs, arrays).sha256
-        self._finish(job, Status.SUCCEEDED, result=result, result_sha=sha)
+        blob = bundles.save(self._blobs, arrays)
+        self._finish(job, Status.SUCCEEDED, result=result, result_sha=blob.sha256)
+        if not blob.path.is_file():  # an equal job was forgotten just before
+            bundles.save(self._blobs, arrays)
 
     def _report(self, job: Job, solver: Solver, *, save: bool) -> Job:
         """Write progress down, behind the checkpoint that it speaks of."""

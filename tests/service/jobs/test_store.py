@@ -243,8 +243,11 @@ class TestDelete:
         store.request_cancel(one.id)
         store.request_cancel(two.id)
 
-        assert store.delete(one.id) == ()
-        assert store.delete(two.id) == ("shared",)
+        dropped: list[str] = []
+        assert store.delete(one.id, dropped.append) == ()
+        assert dropped == []
+        assert store.delete(two.id, dropped.append) == ("shared",)
+        assert dropped == ["shared"]
         assert store.list() == []
 
     def test_not_before_the_end(self, store: JobStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from typing import Any
 
@@ -154,3 +155,25 @@ class TestJobs:
 
         assert answer.status_code == 400
         assert "wait" in answer.json()["error"]
+
+
+def test_equal_jobs_in_and_out(real_server: str, small: str) -> None:
+    """Equal jobs share the blob of their inputs; forgetting one spares the others."""
+    ended: list[tuple[str, int]] = []
+
+    def work() -> None:
+        with httpx2.Client(base_url=f"http://{real_server}", timeout=60) as http:
+            for _ in range(8):
+                b = {"b": np.ones(20)}
+                asked = send(http, "/v1/jobs", b, {"matrix": small}, kind="cg")
+                path = f"/v1/jobs/{asked.json()['id']}"
+                status = http.get(f"{path}?wait=30").json()["status"]
+                ended.append((status, http.delete(path).status_code))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert ended == [("succeeded", 204)] * 32

@@ -131,6 +131,27 @@ class TestRun:
         kept = {path.name for path in tmp_path.iterdir() if path.is_file()}
         assert kept == {end.result_sha}
 
+    def test_equal_job_forgotten_meanwhile(self, bench: Bench) -> None:
+        """Its result is the same blob, which must not go with it."""
+
+        class Forgetful(MemoryStore):
+            def finish(self, *given: Any, **named: Any) -> Job:
+                if first.status.ended and len(self.list()) == 2:
+                    self.delete(first.id, bench.blobs.delete)
+                return super().finish(*given, **named)
+
+        bench.store = Forgetful()
+        bench.runner = bench.another()
+        bench.runner.start()
+        first = bench.submit(steps=3)
+        first = bench.ended(first)
+        second = bench.ended(bench.submit(steps=3))
+
+        assert [job.id for job in bench.store.list()] == [second.id]
+        assert first.result_sha == second.result_sha is not None
+        path = bench.blobs._folder / second.result_sha
+        bench.until(second, lambda _: path.is_file())
+
     def test_several_at_once(self, bench: Bench) -> None:
         bench.runner.start()
         waiting = bench.submit(steps=3, wait_at=1)

@@ -153,7 +153,10 @@ def _write_down(
     key: str | None,
 ) -> Job:
     inputs = bundles.save(parts.repository.blobs, asked.tensors)
-    return parts.jobs.submit(kind, params, inputs.sha256, key)
+    job = parts.jobs.submit(kind, params, inputs.sha256, key)
+    if not inputs.path.is_file():  # an equal job was forgotten just before
+        bundles.save(parts.repository.blobs, asked.tensors)
+    return job
 
 
 def _arrays(parts: Parts, sha256: str | None) -> dict[str, Any]:
@@ -164,9 +167,12 @@ def _arrays(parts: Parts, sha256: str | None) -> dict[str, Any]:
 
 def _forget(parts: Parts, job_id: str) -> None:
     kept = parts.repository.used_blobs()
-    for sha256 in parts.jobs.delete(job_id):
+
+    def drop(sha256: str) -> None:
         if sha256 not in kept:
             parts.repository.blobs.delete(sha256)
+
+    parts.jobs.delete(job_id, drop)
 
 
 def _state(job: Job) -> str:
