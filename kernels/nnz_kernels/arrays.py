@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,25 +42,33 @@ def _aligned(
     return out
 
 
+def blank_stamps(rows: int, cells: int) -> npt.NDArray[np.int64]:
+    """Return *rows* rows of stamps that each begin at an epoch nobody can guess."""
+    stamps = np.zeros((rows, cells + 1), np.int64)
+    for row in stamps:
+        row[0] = 2 * secrets.randbelow(2**29)
+    return stamps
+
+
 class Workspace:
     """Scratch that remembers positions of indices; never cleared between calls.
 
-    ``stamps[0]`` is the current epoch. Every other cell holds ``epoch << 32 |
-    position``, so one cache line tells whether an index was met in this call and
-    where. A call takes a fresh epoch before it writes anything: what an interrupted
-    call left behind has an older stamp and is not seen. One call at a time may use
-    a workspace.
+    ``stamps[0]`` is the current epoch, at first a random one. Every other cell holds
+    ``epoch << 32 | position``, so one cache line tells whether an index was met in this
+    call and where. A call takes a fresh epoch before it writes anything: what an
+    interrupted call left behind has an older stamp and is not seen. One call at a time
+    may use a workspace.
     """
 
     __slots__ = ("stamps",)
 
     def __init__(self) -> None:
-        self.stamps: npt.NDArray[np.int64] = np.zeros(1, np.int64)
+        self.stamps: npt.NDArray[np.int64] = blank_stamps(1, 0)[0]
 
     def reserve(self, cells: int) -> npt.NDArray[np.int64]:
         """Return stamps with room for *cells* cells; growing forgets the old ones."""
         if self.stamps.size < cells + 1:
-            self.stamps = np.zeros(cells + 1, np.int64)
+            self.stamps = blank_stamps(1, cells)[0]
         return self.stamps
 
     @property

@@ -133,3 +133,25 @@ class TestWorkspace:
 
         for k, w in enumerate(got):
             assert pairs(w) == pairs(wanted[k % 40])
+
+
+class TestHash:
+    @pytest.mark.parametrize("shift", [0, 8, 20, 36])
+    def test_regular_indices_spread(self, shift: int) -> None:
+        """Indices that are multiples of a power of two do not share a few cells."""
+        free, mask = Workspace().reserve(4096), 4095
+        epoch = int(free[0]) + 2
+        free = np.zeros_like(free)
+
+        cells = {
+            stamps._cell(free, mask, epoch, np.int64(i << shift), np.empty(0, np.int64))
+            for i in range(1024)
+        }
+
+        assert len(cells) > 400
+
+    def test_cells_cannot_be_foreseen(self) -> None:
+        """Else indices could be chosen that all meet in one cell."""
+        epochs = {int(Workspace().reserve(100)[0]) for _ in range(20)}
+
+        assert len(epochs) > 10

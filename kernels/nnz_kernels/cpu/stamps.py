@@ -55,7 +55,11 @@ def _cell(stamps, mask, epoch, index, keys):  # type: ignore[no-untyped-def]
     """Return the cell that holds *index*, or the free one where it belongs."""
     if mask == 0:
         return np.int64(index) + 1
-    place = (np.int64(index) * np.int64(0x9E3779B97F4A7C1)) >> 20 & mask
+    # A multiplier that nobody can know: indices that all meet in one cell cannot be
+    # chosen (multiply-shift, Dietzfelbinger et al., 1997).
+    factor = (epoch * np.int64(0x1E3779B97F4A7C15)) | np.int64(1)
+    mixed = np.int64(index) * factor
+    place = (mixed >> 40 ^ mixed >> 20) & mask
     while True:
         stamp = stamps[place + 1]
         if stamp >> 32 < epoch or keys[stamp & LOW] == index:

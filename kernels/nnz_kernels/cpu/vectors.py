@@ -18,7 +18,7 @@ from nnz_kernels.api.vectors import (
     check_vectors,
     duplicate_error,
 )
-from nnz_kernels.arrays import HostArray, Workspace
+from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
 from nnz_kernels.cpu import stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.formats import Ragged, SparseVector
@@ -49,8 +49,7 @@ class _Scratch(threading.local):
         """Return stamps (chunks, 1 + cells or more)."""
         rows, columns = self.batch.shape
         if rows < chunks or columns < cells + 1:
-            shape = max(rows, chunks), max(columns, cells + 1)
-            self.batch = np.zeros(shape, np.int64)
+            self.batch = blank_stamps(max(rows, chunks), max(columns - 1, cells))
         return self.batch
 
 
