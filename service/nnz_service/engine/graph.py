@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,24 +110,3 @@ class Graph:
                 wanted.update(name for name in node.inputs if name)
         self.nodes = kept[::-1]
         self.constants = {k: v for k, v in self.constants.items() if k in wanted}
-
-    def replace(self, old: Iterable[Node], new: Iterable[Node], at: Node) -> None:
-        """Put `new` where `at` stood and remove `old`."""
-        gone = {id(node) for node in old}
-        out: list[Node] = []
-        for node in self.nodes:
-            if node is at:
-                out.extend(new)
-            elif id(node) not in gone:
-                out.append(node)
-        self.nodes = out
-
-    def copy(self) -> Graph:
-        """A graph that may be changed without changing this one; arrays are shared."""
-        nodes = [
-            Node(n.op, n.name, list(n.inputs), list(n.outputs), dict(n.attrs))
-            for n in self.nodes
-        ]
-        return Graph(
-            self.inputs, self.outputs, nodes, dict(self.constants), dict(self.free_axes)
-        )
