@@ -47,18 +47,23 @@ class TestDemo:
         with Client(url[1], retries=0) as client:
             assert not client.server.ready()
 
-    def test_told_to_stop(self) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_told_to_stop(self, number: signal.Signals) -> None:
         """
         A demo that is stopped in the middle stops its server.
         """
         process = subprocess.Popen(
-            [sys.executable, "-u", str(DEMO)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-u", str(DEMO)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert process.stdout is not None
         with process.stdout as lines:
             ready = next(line for line in lines if "server ready at" in line)
-            process.terminate()
-            assert process.wait(timeout=60) == 128 + signal.SIGTERM
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 128 + number
+            assert "Traceback" not in lines.read()
 
         with Client(ready.split()[-1], retries=0) as client:
             assert not client.server.ready()
