@@ -6,6 +6,7 @@ object on standard output, `{"info": ...}` or `{"error": ...}`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import resource
@@ -55,6 +56,9 @@ def _confine(memory: int, seconds: int) -> None:
         _, hard = resource.getrlimit(what)
         bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(what, (bound, bound))
+    # Where memory is short for all, this process goes before the worker does.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _read_model(request: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -26,7 +28,7 @@ from nnz_service.errors import (
     UnsupportedMediaError,
     UnsupportedModelError,
 )
-from nnz_service.repository import Repository
+from nnz_service.repository import Repository, intake
 from nnz_service.repository.directory import scan
 from nnz_service.repository.intake import inspect
 
@@ -117,6 +119,23 @@ class TestLimits:
     async def test_memory(self, tmp_path: Path) -> None:
         with pytest.raises((InvalidMatrixError, TooLargeError)):
             await read("matrix", tmp_path / "a", media_type=NPZ, memory=64 << 20)
+
+    def test_all_at_once_fit_into_memory(self) -> None:
+        """A file of a few bytes may ask for as much as is allowed."""
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+        assert intake._default_memory() * intake.AT_ONCE < whole
+
+    def test_ends_before_the_worker_when_memory_is_short(self) -> None:
+        program = (
+            "from nnz_service.intake_main import _confine; _confine(1 << 34, 100); "
+            "print(open('/proc/self/oom_score_adj').read())"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
+        )
+
+        assert int(found.stdout) == 1000
 
     async def test_cancelled_caller_leaves_no_process(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "m.onnx")

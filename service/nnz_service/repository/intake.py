@@ -23,7 +23,7 @@ from nnz_service.errors import (
 
 SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
 AT_ONCE = 2  # processes; each may take much memory
-_MEMORY_SHARE = 0.75  # of the machine's memory, for one process
+_MEMORY_SHARE = 0.75  # of the machine's memory, for all of them together
 _FAULTS: dict[str, type[ImpossibleError]] = {
     "model": InvalidModelError,
     "matrix": InvalidMatrixError,
@@ -119,7 +119,7 @@ def _answer(kind: str, code: int, output: bytes) -> dict[str, Any]:
 
 def _default_memory() -> int:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(pages * _MEMORY_SHARE)
+    return int(pages * _MEMORY_SHARE / AT_ONCE)
 
 
 def _environment() -> dict[str, str]:
