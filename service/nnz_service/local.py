@@ -41,7 +41,9 @@ def open_local(
 ) -> LocalApp:
     """Build an ASGI application with a worker inside; its lifespan starts and ends it.
 
-    Kernels are compiled when they are first used rather than at the start.
+    Kernels are compiled when they are first used rather than at the start. The threads
+    of numpy's BLAS stay as the program has them; where jobs are to run beside it, start
+    Python with OPENBLAS_NUM_THREADS=1, as `nnz serve` does for its worker.
 
     Args:
         home: Where models, matrices and jobs stay; a temporary folder by default, which
