@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from nnz_kernels.backends import Backend, load
 from nnz_kernels.formats import Csr
 from nnz_service.algebra.files import read_resident
 from nnz_service.errors import InvalidInputError
+
+#: Bytes of one result: a small matrix of many columns, transposed, asks for any number.
+MAX_RESULT = 4 << 30
 
 
 class MatrixOperator:
@@ -119,4 +123,10 @@ class MatrixOperator:
             raise InvalidInputError(
                 f"x has type {x.dtype}, but must be float32, float64 or integer"
             )
-        return np.ascontiguousarray(x, self.matrix.data.dtype)
+        rows, dtype = self.shape[1 if transpose else 0], self.matrix.data.dtype
+        size = rows * math.prod(x.shape[1:]) * dtype.itemsize
+        if size > MAX_RESULT:
+            raise InvalidInputError(
+                f"the result would take {size} bytes; the limit is {MAX_RESULT}"
+            )
+        return np.ascontiguousarray(x, dtype)

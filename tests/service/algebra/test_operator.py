@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nnz_kernels.convert import csr_from_dense
+from nnz_kernels.formats import Csr
 from nnz_service.algebra.files import write_resident
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.errors import InvalidInputError
@@ -51,6 +52,18 @@ class TestProducts:
         """Shapes and types that do not fit are told."""
         with pytest.raises(InvalidInputError, match=message):
             operator.spmv(x)
+
+    def test_results_that_no_memory_holds(self) -> None:
+        """A few bytes may not ask for terabytes."""
+        wide = MatrixOperator(
+            Csr(np.array([0, 1]), np.array([1 << 40]), np.ones(1), (1, 1 << 41))
+        )
+        narrow = MatrixOperator(csr_from_dense(np.zeros((1000, 0))))
+
+        with pytest.raises(InvalidInputError, match="result would take"):
+            wide.spmv(np.ones(1), transpose=True)
+        with pytest.raises(InvalidInputError, match="result would take"):
+            narrow.infer({"x": np.ones((10**9, 0))})
 
 
 class TestInfer:
