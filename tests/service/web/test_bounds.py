@@ -227,6 +227,14 @@ class TestHeaders:
         for answer in (made, replaced):
             assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
+    @pytest.mark.parametrize(
+        "path", ["health/live", "health/ready", "models/double/ready"]
+    )
+    def test_probes_by_head(self, server: str, path: str) -> None:
+        """Some load balancers ask without wanting a body."""
+        with client(server) as http:
+            assert http.head(f"/v2/{path}").status_code == 200
+
     def test_server_timing(self, server: str) -> None:
         """Every stage of a request is in Server-Timing, in milliseconds."""
         with client(server) as http:

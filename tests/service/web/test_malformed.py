@@ -365,13 +365,6 @@ class TestRouting:
         assert allow in error(answer)
 
     @pytest.mark.parametrize(
-        "path", ["health/live", "health/ready", "models/double/ready"]
-    )
-    def test_probes_by_head(self, http: httpx2.Client, path: str) -> None:
-        """Some load balancers ask without wanting a body."""
-        assert http.head(f"/v2/{path}").status_code == 200
-
-    @pytest.mark.parametrize(
         "path",
         ["/", "/v3", "/v2/", "/v2/models", "/v2/models/a/b/c", "/v2/models//infer",
          "/v2/models/double/versions/x", "/v2/models/double/versions/9" + "9" * 30,
