@@ -222,17 +222,15 @@ class Model:
             time, None before `measure`. Steps without weights have None there.
         """
         rows = []
+        made = {node.name: node.output for node in self._graph.nodes}
         for step in self._shown.plan.steps:
             layer = self._layers.get(step.name)
             layer = layer if step.op in ("Conv", "Linear") else None
             times = self._times.get(f"{step.name}:{step.kernel}")
-            rows.append(_row(step, layer, self._shape_of(step), times))
+            # A step that brings a value into another form has the name of the value.
+            shape = list(self._main.shape(made.get(step.name, step.name)))
+            rows.append(_row(step, layer, shape, times))
         return rows
-
-    def _shape_of(self, step: Step) -> list[int]:
-        maker = next((n for n in self._graph.nodes if n.name == step.name), None)
-        name = maker.output if maker is not None else step.name
-        return list(self._main.shape(name))
 
     # -- inputs ---------------------------------------------------------------------
 
