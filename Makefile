@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
-# Data sets beside the checkout, when there are any; tests that need them skip otherwise.
+# A sparse layer that differs from the dense one is an error, not a warning.
 export NNZ_STRICT ?= 1
 
 .PHONY: install demo test test-slow check lint type layers size format bench warm clean
@@ -46,7 +46,7 @@ format: install  ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: install  ## compare with ONNX Runtime, print ratios
+bench: install  ## measure what constants in the kernels were chosen by
 	$(PY) -m pytest -m benchmark -s tests/benchmarks
 
 warm: install  ## compile every CPU kernel now rather than at first use
