@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from nnz_service.engine.dependence import Wiring, misplaced
 from nnz_service.engine.graph import DTYPES, Array, Graph, Node, TensorInfo, dtype_name
 from nnz_service.engine.onnx_ops import RawNode, RefusedError, convert
 from nnz_service.errors import InvalidModelError, UnsupportedModelError
@@ -79,7 +80,9 @@ def import_model(source: str | Path | bytes) -> Graph:
     outputs, _ = _signature(proto.output, "output")
     names = [info.name for info in inputs]
     ordered = _ordered(list(proto.node), {*names, *constants})
-    nodes = _convert_all(ordered, opset, constants, {o.name for o in proto.output})
+    late = misplaced((Wiring(p.op_type, p.input, p.output) for p in ordered), names)
+    results = {o.name for o in proto.output}
+    nodes = _convert_all(ordered, opset, constants, results, late)
     made = {*names, *constants, *(o for n in nodes for o in n.outputs)}
     for info in outputs:
         if info.name not in made:
@@ -223,7 +226,9 @@ def _convert_all(
     opset: int,
     constants: dict[str, Array],
     results: set[str],
+    late: Mapping[int, str],
 ) -> list[Node]:
+    """Convert nodes to their newest form; *late* says which wait for data, and why."""
     read = {name for p in protos for name in p.input} | results
     nodes: list[Node] = []
     refused: list[str] = []
@@ -235,6 +240,8 @@ def _convert_all(
         taken.add(name)
         try:
             nodes += convert(_raw(proto, name, opset, read), constants)
+            if index in late:
+                raise RefusedError(late[index])
         except (ValueError, TypeError, KeyError) as exc:
             raise InvalidModelError(f"{_label(proto)}: {exc}") from exc
         except RefusedError as exc:

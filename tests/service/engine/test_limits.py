@@ -124,6 +124,6 @@ def test_all_settings_that_depend_on_data_are_named() -> None:
         load(graph(nodes, inputs), backend="reference")
 
     assert [name.split(":")[0] for name in refused.value.nodes] == [
-        "node 'Reshape_0' (Reshape)",
-        "node 'Expand_1' (Expand)",
+        "Reshape_0 (Reshape, ai.onnx 17)",
+        "Expand_1 (Expand, ai.onnx 17)",
     ]

@@ -186,6 +186,28 @@ def test_weights_that_are_not_constant_are_named() -> None:
         load(graph([node("Conv", "x w")], inputs), backend="reference")
 
 
+def test_all_kinds_of_refusal_are_named_at_once() -> None:
+    nodes = [
+        node("Relu", "w", "v", name="kernel"),
+        node("Conv", "x v", "c", name="filter"),
+        node("Det", "x", "d", name="odd"),
+        node("Shape", "x", "s"),
+        node("Reshape", "c s", "r"),
+        node("Cast", "d", "t", to=TensorProto.INT64),
+        node("Reshape", "r t", name="late"),
+    ]
+    inputs = {**IMAGE, "w": (F, (4, 2, 3, 3))}
+
+    with pytest.raises(UnsupportedModelError) as refused:
+        load(graph(nodes, inputs), backend="reference")
+
+    assert refused.value.nodes == (
+        "filter (Conv, ai.onnx 17): its weights are not constant",
+        "odd (Det, ai.onnx 17): no such operator in this engine",
+        "late (Reshape, ai.onnx 17): its input 1 (t) depends on data",
+    )
+
+
 @pytest.mark.parametrize("opset", [6, 23])
 def test_unknown_opsets(opset: int) -> None:
     file = graph([node("Relu", "x")], ROWS, opset=opset)
