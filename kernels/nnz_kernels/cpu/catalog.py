@@ -13,9 +13,9 @@ from typing import Any
 
 from nnz_kernels.cpu import (
     elementwise,
-    few,
+    few_pixels,
     gemm,
-    panels,
+    microkernel,
     pool,
     products,
     stage,
@@ -30,9 +30,9 @@ Progress = Callable[[int, int, str], None]
 FILES: tuple[Any, ...] = (
     stamps,
     products,
-    panels,
+    microkernel,
     stage,
-    few,
+    few_pixels,
     pool,
     gemm,
     elementwise,

@@ -15,9 +15,9 @@ from nnz_kernels.api.conv import (
 )
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu.few import FewPixels, bind_few, is_few
+from nnz_kernels.cpu.few_pixels import FewPixels, bind_few, is_few
+from nnz_kernels.cpu.microkernel import _product, _product_threads
 from nnz_kernels.cpu.pack import Packed, pack
-from nnz_kernels.cpu.panels import _product, _product_threads
 from nnz_kernels.cpu.stage import Source, find_source
 from nnz_kernels.cpu.tasks import pixel_masks, plan_tasks
 from nnz_kernels.planes import Grid

@@ -1,4 +1,4 @@
-"""Products of two dense arrays by the micro-kernel of ``panels``, on one thread.
+"""Products of two dense arrays by the micro-kernel of ``microkernel``, on one thread.
 
 NumPy's BLAS would use threads of its own, as many as there are cores, whatever the
 caller asked for; several callers at once then slow each other down many times.
@@ -18,7 +18,7 @@ from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL, readable
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
-from nnz_kernels.cpu.panels import _product
+from nnz_kernels.cpu.microkernel import _product
 from nnz_kernels.cpu.tasks import panels
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import LINE, round_up

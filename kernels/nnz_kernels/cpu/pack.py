@@ -9,7 +9,7 @@ import numpy as np
 from nnz_kernels.api.conv import ConvSpec, kept_weights
 from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._simd import TALLEST
-from nnz_kernels.cpu.panels import COUNT, OFFSET, ROW, ROWS
+from nnz_kernels.cpu.microkernel import COUNT, OFFSET, ROW, ROWS
 from nnz_kernels.planes import LINE, round_up
 
 
@@ -19,7 +19,8 @@ class Packed:
 
     Attributes:
         height: Rows of the micro-kernel; the last run of a group may have fewer.
-        table: One row a run: columns ROW, ROWS, OFFSET, COUNT, WEIGHT of ``panels``.
+        table: One row a run: columns ROW, ROWS, OFFSET, COUNT, WEIGHT of
+            ``microkernel``.
         columns: Input columns ``(channel, ky, kx)`` of every kept block, int64 numbers.
         weights: ``height`` weights a column, zero in rows beyond the last.
         bias: ``height`` values a run.

@@ -44,7 +44,7 @@ def panels(total: int, widest: int) -> list[tuple[int, int]]:
 
 
 def plan_tasks(packed: Packed, source: Source, y: Grid, depthwise: bool) -> HostArray:
-    """Return the work as rows of the columns that ``panels`` names.
+    """Return the work as rows of the columns that ``microkernel`` names.
 
     Weights that fit the cache pass by each panel of pixels in turn; of larger ones a
     piece is held while all panels pass by.

@@ -2,7 +2,7 @@
 
 A vector of pixels would be nearly empty there, so the operands change places: vectors
 run over output channels, the transposed weights are read as planes, and the pixels take
-the place of the weights' rows. The micro-kernel of ``panels`` is the same.
+the place of the weights' rows. The micro-kernel of ``microkernel`` is the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
+from nnz_kernels.cpu.microkernel import _product, _product_threads
 from nnz_kernels.cpu.pack import Packed
-from nnz_kernels.cpu.panels import _product, _product_threads
 from nnz_kernels.cpu.tasks import panels
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import LINE, Grid, round_up
