@@ -61,6 +61,7 @@ def load(backend: Backend) -> Kernels[Any]:
         module: Any = importlib.import_module(f"nnz_kernels.{backend}")
     except ImportError as exc:
         raise BackendUnavailableError(f"{backend}: {exc}") from exc
+    # An imported module has no type here; the lines at the head compare it.
     return module  # type: ignore[no-any-return]
 
 

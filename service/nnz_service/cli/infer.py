@@ -76,6 +76,7 @@ def infer(
             version=version,
         )
     if save is not None:
+        # the stubs take a keyword of savez to be meant by **
         np.savez(save, **answer)  # type: ignore[arg-type]
     if as_json:
         print_json({"outputs": [_document(*item) for item in answer.items()]})

@@ -290,6 +290,7 @@ class Lowering:
             if name:
                 slot = self.build.view(
                     source,
+                    # mypy cannot type a lambda with a default
                     lambda a, i=index: VIEWS[node.op](node, [a, *known])[i],  # type: ignore[misc]
                 )
                 self.set_rows(name, slot)

@@ -136,6 +136,7 @@ def _unary(
     kind, alpha, beta = unary_settings(node)
     out = np.empty(x.shape, np.float32)
     x = np.ascontiguousarray(x)
+    # kind is one of the table's names, but typed as text
     kernels.unary(kind, x, out, alpha=alpha, beta=beta)  # type: ignore[arg-type]
     return out
 

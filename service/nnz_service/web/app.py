@@ -82,6 +82,7 @@ def create_app(
     app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
     app.add_middleware(Auth, key=key)
     app.add_middleware(Context, metrics=metrics)
+    # FastAPI documents this assignment
     app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
     return app
 

@@ -26,6 +26,7 @@ class Connection(HttpToolsProtocol):
         self._moved = False
         self._patience: asyncio.TimerHandle | None = None
 
+    # uvicorn narrows the transport of asyncio's protocol
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)

@@ -18,22 +18,34 @@ class Waiting(Protocol):
     """What the batcher looks at; see `tickets.Ticket`."""
 
     @property
-    def key(self) -> Hashable | None: ...  # noqa: D102
+    def key(self) -> Hashable | None:
+        """What requests must share to join; None runs alone."""
+        ...
 
     @property
-    def rows(self) -> int: ...  # noqa: D102
+    def rows(self) -> int:
+        """Rows along the batch axis."""
+        ...
 
     @property
-    def max_rows(self) -> int: ...  # noqa: D102
+    def max_rows(self) -> int:
+        """Rows that one run may have."""
+        ...
 
     @property
-    def plans(self) -> bool: ...  # noqa: D102
+    def plans(self) -> bool:
+        """Whether each number of rows needs a plan of its own."""
+        ...
 
     @property
-    def cost(self) -> int: ...  # noqa: D102
+    def cost(self) -> int:
+        """Predicted nanoseconds on the device."""
+        ...
 
     @property
-    def nbytes(self) -> int: ...  # noqa: D102
+    def nbytes(self) -> int:
+        """Bytes of its inputs."""
+        ...
 
 
 W = TypeVar("W", bound=Waiting)
