@@ -84,10 +84,11 @@ class Grid:
     def ld(self) -> int:
         """Floats from one channel to the next.
 
-        An odd multiple of a cache line, so that the planes of a tensor spread over all
-        sets of the first-level cache instead of competing for one.
+        The zeros behind a channel's last row are the lead of the next channel. An odd
+        multiple of a cache line, so that the planes of a tensor spread over all sets of
+        the first-level cache instead of competing for one.
         """
-        lines = (2 * self.lead + self.span + LINE) // LINE
+        lines = (self.lead + self.span) // LINE
         return (lines | 1) * LINE
 
     def offset(self, n: int, y: int, x: int) -> int:
@@ -96,7 +97,7 @@ class Grid:
 
     def size(self, channels: int) -> int:
         """Return the floats of a buffer of ``channels`` planes."""
-        return channels * self.ld + LINE
+        return channels * self.ld + self.lead + LINE
 
     def view(self, buffer: HostArray, channels: int) -> HostArray:
         """Return the valid pixels of a flat buffer as a view ``[c, n, h, w]``.

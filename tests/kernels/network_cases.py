@@ -60,6 +60,7 @@ def convolve(
     spec: ConvSpec = PLAIN,
     *,
     block: int | None = None,
+    tiling: Tiling = "direct",
     borders: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
     residual: HostArray | None = None,
     threads: int = 1,
@@ -68,14 +69,17 @@ def convolve(
     n, _, h, w = x.shape
     size = spec.output_size(h, w, weights.shape[2:])
     xg, yg = Grid(n, h, w, *borders[0]), Grid(n, *size, *borders[1])
-    conv = kernels.prepare_conv(weights, bias, spec, block=block).bind(xg, yg)
+    prepared = kernels.prepare_conv(
+        weights, bias, spec, block=block, tiling=tiling
+    )
+    conv = prepared.bind(xg, yg, threads=threads)
     scratch = np.full(conv.scratch, np.nan, np.float32)
     added = None if residual is None else planes(residual, yg)
     laid = planes(x, xg)
     return written(
         yg,
         weights.shape[0],
-        lambda y: conv.run(laid, y, added, scratch, threads=threads),
+        lambda y: conv.run(laid, y, added, scratch),
     )
 
 

@@ -117,7 +117,7 @@ class TestByHand:
         conv = kernels.prepare_conv(weights, None, PLAIN, block=1).bind(grid, grid)
 
         scratch = np.full(conv.scratch, np.nan, np.float32)
-        y = written(grid, 3, lambda y: conv.run(x, y, None, scratch, threads=1))
+        y = written(grid, 3, lambda y: conv.run(x, y, None, scratch))
 
         assert y.ravel().tolist() == [5, 7, 12]
 

@@ -57,7 +57,7 @@ class TestFewPixels:
         conv = kernels.prepare_conv(weights, bias, PLAIN, block=None).bind(grid, grid)
         y, scratch = planes(x, grid), np.empty(conv.scratch, np.float32)
 
-        conv.run(planes(x, grid), y, y, scratch, threads=1)
+        conv.run(planes(x, grid), y, y, scratch)
 
         expected = run(reference, x, weights, bias, residual=x)
         close(grid.view(y, 5).transpose(1, 0, 2, 3), expected)
@@ -130,7 +130,7 @@ class TestSpecialValues:
         conv = kernels.prepare_conv(weights, bias, spec, block=None).bind(grid, grid)
         y, scratch = planes(x, grid), np.empty(conv.scratch, np.float32)
 
-        conv.run(planes(x, grid), y, y, scratch, threads=1)
+        conv.run(planes(x, grid), y, y, scratch)
 
         expected = run(reference, x, weights, bias, spec, residual=x)
         close(grid.view(y, 4).transpose(1, 0, 2, 3), expected)
@@ -143,7 +143,7 @@ class TestSpecialValues:
         laid.flags.writeable = False
 
         nothing = np.empty(conv.scratch, np.float32)
-        y = written(grid, 2, lambda y: conv.run(laid, y, None, nothing, threads=1))
+        y = written(grid, 2, lambda y: conv.run(laid, y, None, nothing))
 
         close(y, run(reference, x, weights, bias))
 
@@ -156,12 +156,14 @@ def test_one_bound_convolution_serves_many_threads(
     spec = replace(PADDED, strides=(2, 2))
     x, weights, bias = random_case(17, (1, 16, 40, 40), (24, 16, 3, 3), 0.5)
     xg, yg = Grid(1, 40, 40, 1, 1), Grid(1, 20, 20, 1, 1)
-    conv = kernels.prepare_conv(weights, bias, spec, block=block).bind(xg, yg)
+    conv = kernels.prepare_conv(weights, bias, spec, block=block).bind(
+        xg, yg, threads=2
+    )
     laid = planes(x, xg)
 
     def once(_: int) -> bytes:
         y, scratch = np.empty(yg.size(24), "f4"), np.empty(conv.scratch, "f4")
-        conv.run(laid, y, None, scratch, threads=2)
+        conv.run(laid, y, None, scratch)
         return y.tobytes()
 
     with ThreadPoolExecutor(4) as pool:
@@ -241,13 +243,13 @@ class TestRefuses:
         good, short = np.zeros(grid.size(2), np.float32), np.zeros(9, np.float32)
 
         with pytest.raises(ShapeError, match="x must be a flat buffer"):
-            conv.run(short, good, None, short, threads=1)
+            conv.run(short, good, None, short)
         with pytest.raises(ShapeError, match="y must be a flat buffer"):
-            conv.run(good, short, None, short, threads=1)
+            conv.run(good, short, None, short)
         with pytest.raises(ShapeError, match="residual must be a flat buffer"):
-            conv.run(good, good.copy(), short, short, threads=1)
+            conv.run(good, good.copy(), short, short)
         with pytest.raises(DTypeError, match="float64"):
-            conv.run(good.astype(np.float64), good, None, short, threads=1)
+            conv.run(good.astype(np.float64), good, None, short)
 
     @pytest.mark.parametrize(
         "wrong", [{"strides": (0, 1)}, {"dilations": (1, 0)}, {"groups": 0}]

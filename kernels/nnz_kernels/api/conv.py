@@ -1,15 +1,16 @@
 """Convolutions and products with constant weights: packed once, bound, then run.
 
 ``prepare`` packs the weights, ``bind`` works out the offsets of one pair of grids, and
-``run`` computes. A fully connected layer or a product with a constant matrix is a 1x1
+``attach`` takes the buffers and gives a call that computes. A fully connected layer or a product with a constant matrix is a 1x1
 convolution whose pixels are tokens (``planes.token_grid``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from nnz_kernels.planes import Grid
 
 #: Output channels that may share a column index; None stands for dense.
 BLOCKS = (1, 2, 4, 8, 16)
+
+#: Ways to walk over pixels and columns, see ``prepare_conv``.
+Tiling = Literal["direct", "panel", "chunk"]
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
 
@@ -67,21 +71,20 @@ class BoundConv(Protocol[Array_contra]):
         """Floats of scratch that a run needs; 0 when it reads its input in place."""
         ...
 
-    def run(
+    def attach(
         self,
         x: Array_contra,
         y: Array_contra,
         residual: Array_contra | None,
         scratch: Array_contra,
         /,
-        *,
-        threads: int,
-    ) -> None:
-        """Write ``y = clamp(conv(x) + bias + residual)``.
+    ) -> Callable[[], None]:
+        """Check buffers once and return a call without arguments that computes.
 
-        All buffers are flat float32, at best 64-byte aligned. All of ``y`` is written:
-        pixels, and zeros everywhere else. Calls with different ``y`` and ``scratch``
-        may run at the same time.
+        The call writes ``y = clamp(conv(x) + bias + residual)`` from what the buffers
+        hold then. All buffers are flat float32, at best 64-byte aligned. All of ``y``
+        is written: pixels, and zeros everywhere else. Calls with different ``y`` and
+        ``scratch`` may run at the same time.
 
         Args:
             x: Planes of the input channels on the grid ``x`` of ``bind``, zero wherever
@@ -89,11 +92,21 @@ class BoundConv(Protocol[Array_contra]):
             y: Planes of the output channels on the grid ``y``; must not overlap ``x``.
             residual: Planes on the grid ``y``, added before the clamp; may be ``y``.
             scratch: At least ``self.scratch`` floats of any content, not read later.
-            threads: Threads to compute with.
 
         Raises:
             ShapeError: A buffer is too short.
         """
+        ...
+
+    def run(
+        self,
+        x: Array_contra,
+        y: Array_contra,
+        residual: Array_contra | None,
+        scratch: Array_contra,
+        /,
+    ) -> None:
+        """Attach and compute once."""
         ...
 
 
@@ -125,8 +138,10 @@ class PreparedConv(Protocol[Array_contra]):
         """``nnz`` over the weights of the dense layer."""
         ...
 
-    def bind(self, x: Grid, y: Grid, /) -> BoundConv[Array_contra]:
-        """Work out offsets for one pair of grids.
+    def bind(
+        self, x: Grid, y: Grid, /, *, threads: int = 1
+    ) -> BoundConv[Array_contra]:
+        """Work out offsets for one pair of grids, and the shares of threads.
 
         Any pair is right. It is fastest, with nothing staged in scratch, when strides
         are 1, ``x.pitch == y.pitch``, also ``x.rows == y.rows`` if ``x.n > 1``, and the
@@ -149,6 +164,7 @@ class ConvOps(Protocol[Array_contra]):
         /,
         *,
         block: int | None,
+        tiling: Tiling = "direct",
     ) -> PreparedConv[Array_contra]:
         """Pack the weights of a layer.
 
@@ -160,6 +176,11 @@ class ConvOps(Protocol[Array_contra]):
                 multiplies only blocks of so many output channels (of one group) in
                 which any weight is not zero. A depthwise layer (one input and one
                 output channel a group) has one kernel, whatever the block.
+            tiling: How a back-end may go about it; no result depends on it but by the
+                order of sums. ``direct`` reads the pixels in their planes. ``panel``
+                first copies each panel of pixels, all columns one after the other, which
+                saves cache misses in each of many output channels. ``chunk`` also cuts
+                the columns into chunks whose pixels stay in the first-level cache.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.

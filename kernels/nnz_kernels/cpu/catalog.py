@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnz_kernels.cpu import (
+    depthwise,
     elementwise,
     few_pixels,
     gemm,
@@ -33,6 +34,7 @@ FILES: tuple[Any, ...] = (
     microkernel,
     stage,
     few_pixels,
+    depthwise,
     pool,
     gemm,
     elementwise,

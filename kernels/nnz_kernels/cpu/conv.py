@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnz_kernels.api.conv import (
     ConvSpec,
+    Tiling,
     check_bind,
     check_buffer,
     check_weights,
@@ -15,12 +17,13 @@ from nnz_kernels.api.conv import (
 )
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._runtime import readable, thread_count
+from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
 from nnz_kernels.cpu.few_pixels import FewPixels, bind_few, is_few
 from nnz_kernels.cpu.microkernel import _product, _product_threads
-from nnz_kernels.cpu.pack import Packed, pack
+from nnz_kernels.cpu.pack import REACH, Packed, pack
 from nnz_kernels.cpu.stage import Source, find_source
-from nnz_kernels.cpu.tasks import pixel_masks, plan_tasks
-from nnz_kernels.planes import Grid
+from nnz_kernels.cpu.tasks import Tasks, chunk_columns, pixel_masks, plan_tasks
+from nnz_kernels.planes import LINE, Grid, round_up
 
 _NOTHING = np.empty(0, np.float32)
 
@@ -34,6 +37,7 @@ class CpuConv:
     shape: tuple[int, ...]
     kernel: str
     block: int | None
+    panelled: bool
 
     @property
     def nnz(self) -> int:
@@ -50,23 +54,64 @@ class CpuConv:
         """Share of the weights that is multiplied."""
         return self.nnz / int(np.prod(self.shape))
 
-    def bind(self, x: Grid, y: Grid, /) -> CpuBoundConv | FewPixels:
+    def bind(
+        self, x: Grid, y: Grid, /, *, threads: int = 1
+    ) -> CpuBoundConv | FewPixels:
         """Work out offsets, panels and tasks."""
         kernel = (self.shape[2], self.shape[3])
         check_bind(x, y, kernel, self.spec)
-        if self.kernel == "dense" and is_few(y, kernel, self.spec):
-            return bind_few(self.packed, self.spec, self.shape, x, y)
+        if is_few(y, kernel, self.spec):
+            return bind_few(self.packed, self.spec, self.shape, (x, y), threads)
         channels = self.shape[1] * self.spec.groups
         source = find_source(x, y, kernel, self.spec, channels)
+        threads = thread_count(threads, self.nnz * y.pixels)
+        columns = channels * kernel[0] * kernel[1]
+        named = columns if self.panelled else columns // self.spec.groups
+        tasks = plan_tasks(self.packed, source.start, y, named, self.panelled, threads)
         return CpuBoundConv(
             self,
             x,
             y,
             source,
-            source.offsets(self.packed.columns),
-            plan_tasks(self.packed, source, y, self.kernel == "depthwise"),
+            source.offsets(np.arange(columns)),
+            tasks,
             pixel_masks(y),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CpuDepthwise:
+    """Weights of a depthwise layer, and packed ones for grids that need staging."""
+
+    weights: HostArray
+    bias: HostArray
+    spec: ConvSpec
+    kernel: str = "depthwise"
+    block: int | None = None
+    density: float = 1.0
+
+    @property
+    def nnz(self) -> int:
+        """Weights that are multiplied: all of them."""
+        return self.weights.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and bias."""
+        return self.weights.nbytes + self.bias.nbytes
+
+    def bind(
+        self, x: Grid, y: Grid, /, *, threads: int = 1
+    ) -> BoundDepthwise | CpuBoundConv | FewPixels:
+        """Read the planes in place, or pack and stage as for any other layer."""
+        kernel = (self.weights.shape[2], self.weights.shape[3])
+        check_bind(x, y, kernel, self.spec)
+        if is_direct(x, y, kernel, self.spec):
+            grids = (x, y)
+            return bind_depthwise(self.weights, self.bias, self.spec, grids, threads)
+        packed = pack(self.weights, self.bias, self.spec, None)
+        conv = CpuConv(packed, self.spec, self.weights.shape, self.kernel, None, False)
+        return conv.bind(x, y, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +122,60 @@ class CpuBoundConv:
     x: Grid
     y: Grid
     source: Source
-    offsets: HostArray
-    tasks: HostArray
+    table: HostArray
+    tasks: Tasks
     masks: HostArray
 
     @property
     def scratch(self) -> int:
-        """Floats of scratch that a run needs."""
-        return 0 if self.source.stage is None else self.source.stage.floats
+        """Floats of scratch: staged planes, then packed panels of each thread."""
+        return self._staged + self._threads * self.tasks.share
+
+    @property
+    def _staged(self) -> int:
+        stage = self.source.stage
+        return 0 if stage is None else round_up(stage.floats, LINE)
+
+    @property
+    def _threads(self) -> int:
+        return len(self.tasks.bounds) - 1
+
+    def attach(
+        self,
+        x: HostArray,
+        y: HostArray,
+        residual: HostArray | None,
+        scratch: HostArray,
+        /,
+    ) -> Callable[[], None]:
+        """Return a call that stages if need be, then runs the tasks."""
+        self._check(x, y, residual, scratch)
+        packed, spec, tasks = self.conv.packed, self.conv.spec, self.tasks
+        stage, threads = self.source.stage, self._threads
+        planes, panels = scratch[: self._staged], scratch[self._staged :]
+        source = readable(x) if stage is None else planes
+        head = (packed.height, self.conv.panelled, tasks.tasks)
+        middle = (
+            packed.runs, packed.columns, self.table, packed.weights, packed.bias, source,
+            y, self.y.ld, _NOTHING if residual is None else readable(residual),
+            self.masks, panels,
+        )  # fmt: skip
+        ends = (np.float32(spec.clamp[0]), np.float32(spec.clamp[1]))
+        behind = y[self.conv.shape[0] * self.y.ld :]
+        given = readable(x)
+        alone = (*head, 0, len(tasks.tasks), *middle, 0, *ends)
+        shared = (tasks.bounds, tasks.share, *head, *middle, *ends)
+
+        def run() -> None:
+            if stage is not None:
+                stage.run(given, planes, threads)
+            if threads == 1:
+                _product(*alone)
+            else:
+                _product_threads(*shared)
+            behind.fill(0)
+
+        return run
 
     def run(
         self,
@@ -93,28 +184,9 @@ class CpuBoundConv:
         residual: HostArray | None,
         scratch: HostArray,
         /,
-        *,
-        threads: int,
     ) -> None:
-        """Stage if need be, then run the tasks."""
-        self._check(x, y, residual, scratch)
-        packed, spec, tasks = self.conv.packed, self.conv.spec, self.tasks
-        work = packed.nnz * self.y.pixels
-        threads = min(thread_count(threads, work), len(tasks))
-        x = readable(x)
-        if self.source.stage is not None:
-            self.source.stage.run(x, scratch, threads)
-            x = scratch
-        arguments = (
-            packed.table, self.offsets, packed.weights, packed.bias, x, y, self.y.ld,
-            _NOTHING if residual is None else readable(residual), self.masks,
-            np.float32(spec.clamp[0]), np.float32(spec.clamp[1]),
-        )  # fmt: skip
-        if threads == 1:
-            _product(packed.height, tasks, 0, len(tasks), *arguments)
-        else:
-            _product_threads(threads, packed.height, tasks, *arguments)
-        y[self.conv.shape[0] * self.y.ld :] = 0
+        """Attach and run once."""
+        self.attach(x, y, residual, scratch)()
 
     def _check(
         self,
@@ -138,11 +210,15 @@ def prepare_conv(
     /,
     *,
     block: int | None,
-) -> CpuConv:
+    tiling: Tiling = "direct",
+) -> CpuConv | CpuDepthwise:
     check_weights(weights, bias, spec, block)
-    kernel = "dense" if block is None else f"spmm_b{block}"
-    packed_block = block
     if is_depthwise(weights, spec):
-        kernel, block, packed_block = "depthwise", None, None
-    packed = pack(weights, bias, spec, packed_block)
-    return CpuConv(packed, spec, weights.shape, kernel, block)
+        biases = np.zeros(weights.shape[0], np.float32) if bias is None else bias
+        return CpuDepthwise(readable(weights), readable(biases), spec)
+    kernel = "dense" if block is None else f"spmm_b{block}"
+    if tiling != "direct":
+        kernel += f"_{tiling}"
+    reach = REACH if tiling != "chunk" else chunk_columns(block)
+    packed = pack(weights, bias, spec, block, reach)
+    return CpuConv(packed, spec, weights.shape, kernel, block, tiling != "direct")

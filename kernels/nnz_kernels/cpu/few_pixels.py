@@ -1,12 +1,14 @@
-"""Dense products with few pixels, such as a fully connected layer at batch 1.
+"""Products with few pixels, such as a fully connected layer at batch 1.
 
-A vector of pixels would be nearly empty there, so the operands change places: vectors
-run over output channels, the transposed weights are read as planes, and the pixels take
-the place of the weights' rows. The micro-kernel of ``microkernel`` is the same.
+A vector of pixels would be nearly empty there, so vectors run over the rows of a run:
+every kept block is one load of its weights, one broadcast pixel and one multiply-add.
+The packed weights are those of ``microkernel``. They are read once, for all pixels.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
@@ -16,42 +18,98 @@ from numba import types
 from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._runtime import SERIAL, readable, thread_count
-from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
-from nnz_kernels.cpu.microkernel import _product, _product_threads
+from nnz_kernels.cpu._micro import (
+    BASE,
+    CHAINS,
+    CONTINUED,
+    COUNT,
+    PART,
+    ROW,
+    TAP,
+    WEIGHT,
+    address,
+    column_sums,
+    forward,
+)
+from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu.pack import Packed
-from nnz_kernels.cpu.tasks import panels
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.cpu.tasks import cut_runs
 from nnz_kernels.planes import LINE, Grid, round_up
 
 _NOTHING = np.empty(0, np.float32)
 
+#: Pixels up to which a vector of rows beats a vector of pixels.
+FEW = 4
+
 
 def is_few(y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> bool:
-    """Return whether a dense 1x1 convolution is better off with places changed."""
+    """Return whether a 1x1 convolution is better off with vectors of rows."""
     plain = kernel == (1, 1) and spec.strides == (1, 1) and not any(spec.pads)
-    return plain and spec.groups == 1 and y.pixels <= min(TALLEST, LANES // 2)
+    return plain and spec.groups == 1 and y.pixels <= FEW
 
 
 @dataclass(frozen=True, slots=True)
 class FewPixels:
-    """A dense 1x1 convolution of few pixels, bound to grids."""
+    """A 1x1 convolution of few pixels, bound to grids."""
 
     packed: Packed
     spec: ConvSpec
     shape: tuple[int, ...]
     x: Grid
     y: Grid
-    height: int
-    width: int
-    offsets: HostArray
-    tasks: HostArray
-    masks: HostArray
+    bounds: HostArray
 
     @property
     def scratch(self) -> int:
-        """Floats for the pixels, tap by tap, and for the sums, pixel by pixel."""
-        return round_up(self.shape[1] * self.height, LINE) + self.height * self.width
+        """Floats for the pixels one after the other, and for their sums."""
+        return self.y.pixels * (round_up(self.shape[1], LINE) + self._width)
+
+    @property
+    def _width(self) -> int:
+        # Runs write whole tiles: rows beyond the last need a place.
+        return round_up(self.shape[0] + self.packed.height, LINE)
+
+    def attach(
+        self,
+        x: HostArray,
+        y: HostArray,
+        residual: HostArray | None,
+        scratch: HostArray,
+        /,
+    ) -> Callable[[], None]:
+        """Return a call that collects the pixels, multiplies and spreads the sums."""
+        outputs, inputs = self.shape[:2]
+        check_buffer("x", x, self.x.size(inputs))
+        check_buffer("y", y, self.y.size(outputs))
+        check_buffer("scratch", scratch, self.scratch)
+        if residual is not None:
+            check_buffer("residual", residual, self.y.size(outputs))
+        packed, count = self.packed, self.y.pixels
+        length = round_up(inputs, LINE)
+        edge = count * length
+        pixels, sums = scratch[:edge], scratch[edge : self.scratch]
+        collect = (readable(x), _places(self.x), self.x.ld, inputs, length, pixels)
+        multiply = (
+            packed.height, packed.runs, packed.columns, packed.weights, packed.bias,
+            pixels, length, count, sums, self._width,
+        )  # fmt: skip
+        spread = (
+            sums, self._width, _NOTHING if residual is None else readable(residual),
+            np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]), y,
+            self.y.ld, _places(self.y), outputs,
+        )  # fmt: skip
+        bounds, threads = self.bounds, len(self.bounds) - 1
+        alone = (0, len(packed.runs), *multiply)
+
+        def run() -> None:
+            _collect(*collect)
+            if threads == 1:
+                _sums(*alone)
+            else:
+                _sums_threads(bounds, *multiply)
+            _spread(*spread)
+
+        return run
 
     def run(
         self,
@@ -60,72 +118,29 @@ class FewPixels:
         residual: HostArray | None,
         scratch: HostArray,
         /,
-        *,
-        threads: int,
     ) -> None:
-        """Collect the pixels, multiply, and spread the sums over planes."""
-        outputs, inputs = self.shape[:2]
-        check_buffer("x", x, self.x.size(inputs))
-        check_buffer("y", y, self.y.size(outputs))
-        check_buffer("scratch", scratch, self.scratch)
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(outputs))
-        edge = round_up(inputs * self.height, LINE)
-        pixels, sums = scratch[:edge], scratch[edge : self.scratch]
-        _collect(readable(x), _places(self.x), self.x.ld, inputs, self.height, pixels)
-        run = np.array([(0, self.y.pixels, 0, inputs, 0)], np.int64)
-        arguments = (
-            run, self.offsets, pixels, np.zeros(self.height, np.float32),
-            self.packed.transposed(self.shape), sums, self.width, _NOTHING, self.masks,
-            np.float32(-np.inf), np.float32(np.inf),
-        )  # fmt: skip
-        work = outputs * inputs * self.y.pixels
-        chunks = min(thread_count(threads, work), len(self.tasks))
-        if chunks == 1:
-            _product(self.height, self.tasks, 0, len(self.tasks), *arguments)
-        else:
-            _product_threads(chunks, self.height, self.tasks, *arguments)
-        self._spread(sums, y, residual)
-
-    def _spread(
-        self, sums: HostArray, y: HostArray, residual: HostArray | None
-    ) -> None:
-        outputs = self.shape[0]
-        bias = self.packed.biases(outputs)
-        added = _NOTHING if residual is None else readable(residual)
-        lo, hi = (np.float32(bound) for bound in self.spec.clamp)
-        places = _places(self.y)
-        _spread(sums, self.width, bias, added, lo, hi, y, self.y.ld, places, outputs)
-        y[outputs * self.y.ld :] = 0
+        """Attach and run once."""
+        self.attach(x, y, residual, scratch)()
 
 
 def bind_few(
-    packed: Packed, spec: ConvSpec, shape: tuple[int, ...], x: Grid, y: Grid
+    packed: Packed,
+    spec: ConvSpec,
+    shape: tuple[int, ...],
+    grids: tuple[Grid, Grid],
+    threads: int,
 ) -> FewPixels:
-    """Work out panels over the output channels."""
-    outputs, inputs = shape[:2]
-    width = round_up(outputs, LINE)
-    if inputs * width >= 2**31:
-        raise ShapeError(f"weights of {outputs}x{inputs} pass int32 offsets")
-    height = 1 << (y.pixels - 1).bit_length()
-    tasks = [
-        (0, 1, at * LANES, at * LANES, vectors, at, 0, width)
-        for at, vectors in panels(width // LANES, WIDTHS[height])
-    ]
-    return FewPixels(
-        packed,
-        spec,
-        shape,
-        x,
-        y,
-        height,
-        width,
-        offsets=(np.arange(inputs) * width).astype(np.int32),
-        tasks=np.array(tasks, np.int64),
-        masks=np.full(width // LANES, (1 << LANES) - 1, np.uint16),
-    )
+    """Share the runs out over threads, where no sum is cut into parts."""
+    x, y = grids
+    whole = packed.chunks == 1
+    threads = thread_count(threads, packed.nnz * y.pixels) if whole else 1
+    cuts = cut_runs(packed, threads)
+    bounds = np.array([0, *(stop for _, stop in cuts)], np.int64)
+    bounds[-1] = len(packed.runs)
+    return FewPixels(packed, spec, shape, x, y, bounds)
 
 
+@functools.lru_cache(maxsize=64)
 def _places(grid: Grid) -> HostArray:
     """Return where each pixel lies in its channel's row."""
     return np.array(
@@ -134,25 +149,98 @@ def _places(grid: Grid) -> HostArray:
 
 
 @numba.njit(**SERIAL)
-def _collect(x, places, ld, channels, height, out):  # type: ignore[no-untyped-def]
-    """Write ``out[c, i]``, the pixels of each channel side by side."""
-    for c in range(channels):
-        for i in range(places.size):
-            out[c * height + i] = x[c * ld + places[i]]
-        for i in range(places.size, height):
-            out[c * height + i] = np.float32(0)
+def _collect(x, places, ld, channels, length, out):  # type: ignore[no-untyped-def]
+    """Write ``out[i * length + c]``, the channels of each pixel side by side."""
+    for i in range(places.size):
+        for c in range(channels):
+            out[i * length + c] = x[c * ld + places[i]]
+
+
+@numba.njit(inline="always", **SERIAL)
+def _place(runs, r, start):  # type: ignore[no-untyped-def]
+    """Return where a run has its columns, its weights and its sums."""
+    return (
+        np.int64(runs[r, TAP]), np.int64(runs[r, WEIGHT]), start + np.int64(runs[r, ROW])
+    )  # fmt: skip
+
+
+@numba.njit(inline="always", **SERIAL)
+def _taps(runs, r):  # type: ignore[no-untyped-def]
+    """Return how many columns a run has."""
+    return np.int64(runs[r, COUNT])
+
+
+@numba.njit(**SERIAL)
+def _sums(  # type: ignore[no-untyped-def]
+    first, last, height, runs, columns, weights, bias, pixels, length, count, sums, width
+):  # fmt: skip
+    """Write ``sums[i * width + row]`` of the runs first..last-1."""
+    r = first
+    while r < last:
+        step = 1
+        # Side by side may go what starts from the same column.
+        if r + CHAINS <= last and runs[r, BASE] == runs[r + CHAINS - 1, BASE]:
+            step = CHAINS
+        for i in range(count):
+            start = i * width
+            for run in range(r, r + step):
+                if not runs[run, PART] & CONTINUED:
+                    for row in range(height):
+                        sums[start + runs[run, ROW] + row] = bias[run * height + row]
+            here = forward(address(pixels), i * length + np.int64(runs[r, BASE]))
+            pointers = (address(columns), address(weights), here, address(sums))
+            if step == CHAINS:
+                places = (
+                    _place(runs, r, start), _place(runs, r + 1, start),
+                    _place(runs, r + 2, start), _place(runs, r + 3, start),
+                )  # fmt: skip
+                taps = (
+                    _taps(runs, r), _taps(runs, r + 1), _taps(runs, r + 2),
+                    _taps(runs, r + 3),
+                )  # fmt: skip
+                if height == 4:
+                    column_sums(4, CHAINS, taps, places, pointers)
+                elif height == 1:
+                    column_sums(1, CHAINS, taps, places, pointers)
+                elif height == 2:
+                    column_sums(2, CHAINS, taps, places, pointers)
+                else:
+                    column_sums(8, CHAINS, taps, places, pointers)
+            else:
+                place, tap = (_place(runs, r, start),), (_taps(runs, r),)
+                if height == 4:
+                    column_sums(4, 1, tap, place, pointers)
+                elif height == 1:
+                    column_sums(1, 1, tap, place, pointers)
+                elif height == 2:
+                    column_sums(2, 1, tap, place, pointers)
+                else:
+                    column_sums(8, 1, tap, place, pointers)
+        r += step
+
+
+@numba.njit(**PARALLEL)
+def _sums_threads(  # type: ignore[no-untyped-def]
+    bounds, height, runs, columns, weights, bias, pixels, length, count, sums, width
+):  # fmt: skip
+    """Give each thread the runs between two bounds."""
+    for c in numba.prange(bounds.size - 1):
+        _sums(
+            bounds[c], bounds[c + 1], height, runs, columns, weights, bias, pixels,
+            length, count, sums, width,
+        )  # fmt: skip
 
 
 @numba.njit(**SERIAL)
 def _spread(  # type: ignore[no-untyped-def]
-    sums, width, bias, residual, lo, hi, y, ld, places, channels
+    sums, width, residual, lo, hi, y, ld, places, channels
 ):  # fmt: skip
     """Finish sums ``[pixel, channel]`` and write them as planes, zeros around them."""
     for c in range(channels):
         after = 0  # zeros up to each pixel: a residual may be y itself
         for i in range(places.size):
             at = c * ld + places[i]
-            value = sums[i * width + c] + bias[c]
+            value = sums[i * width + c]
             if residual.size:
                 value += residual[at]
             value = lo if value < lo else value
@@ -163,11 +251,16 @@ def _spread(  # type: ignore[no-untyped-def]
             after = places[i] + 1
         for p in range(c * ld + after, (c + 1) * ld):
             y[p] = np.float32(0)
+    for p in range(channels * ld, y.size):
+        y[p] = np.float32(0)
 
 
 _F, _I, _T, _V = types.float32[::1], types.int64, types.int64[::1], types.float32
+_SUMS = (types.int32[:, ::1], types.uint16[::1], _F, _F, _F, _I, _I, _F, _I)
 
 ENTRIES = (
     Entry(_collect, ((_F, _T, _I, _I, _I, _F),)),
-    Entry(_spread, ((_F, _I, _F, _F, _V, _V, _F, _I, _T, _I),)),
+    Entry(_sums, ((_I, _I, _I, *_SUMS),)),
+    Entry(_sums_threads, ((_T, _I, *_SUMS),)),
+    Entry(_spread, ((_F, _I, _F, _V, _V, _F, _I, _T, _I),)),
 )

@@ -16,10 +16,12 @@ from numba import types
 
 from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._micro import CONTINUED, UNFINISHED
 from nnz_kernels.cpu._runtime import SERIAL, readable
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 from nnz_kernels.cpu.microkernel import _product
-from nnz_kernels.cpu.tasks import panels
+from nnz_kernels.cpu.pack import REACH
+from nnz_kernels.cpu.tasks import groups
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import LINE, round_up
 
@@ -35,11 +37,11 @@ class _Plan:
     """Tables of a batch of products ``(m, k) @ (k, n)``."""
 
     height: int
-    runs: int
     width: int
+    runs: HostArray
+    columns: HostArray
     table: HostArray
     tasks: HostArray
-    offsets: HostArray
     masks: HostArray
 
 
@@ -67,7 +69,8 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
         with np.errstate(invalid="ignore", over="ignore"):
             return np.ascontiguousarray(np.matmul(a, b))
     plan = _plan(batch, m, k, n)
-    packed = aligned_empty(batch * plan.runs * k * plan.height, np.float32)
+    tall = -(-m // plan.height)
+    packed = aligned_empty(batch * tall * k * plan.height, np.float32)
     _pack_rows(readable(a), plan.height, packed)
     right = readable(b)
     if n != plan.width:
@@ -75,11 +78,11 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
         right[:, :, :n] = b
         right[:, :, n:] = 0
     out = aligned_empty((batch, m, plan.width), np.float32)
+    bias = np.zeros(len(plan.runs) * plan.height, np.float32)
     _product(
-        plan.height, plan.tasks, 0, len(plan.tasks), plan.table, plan.offsets, packed,
-        np.zeros(batch * plan.runs * plan.height, np.float32), right.reshape(-1),
-        out.reshape(-1), plan.width, _NOTHING, plan.masks, np.float32(-np.inf),
-        np.float32(np.inf),
+        plan.height, False, plan.tasks, 0, len(plan.tasks), plan.runs, plan.columns,
+        plan.table, packed, bias, right.reshape(-1), out.reshape(-1), plan.width,
+        _NOTHING, plan.masks, _NOTHING, 0, np.float32(-np.inf), np.float32(np.inf),
     )  # fmt: skip
     return out if n == plan.width else np.ascontiguousarray(out[:, :, :n])
 
@@ -87,27 +90,40 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
 @functools.lru_cache(maxsize=64)
 def _plan(batch: int, m: int, k: int, n: int) -> _Plan:
     height = min(TALLEST, 1 << (m - 1).bit_length())
-    runs, width = -(-m // height), round_up(n, LINE)
-    if k * width >= 2**31:
-        raise ShapeError(f"a right-hand side of {k}x{n} passes int32 offsets")
-    which, run = np.divmod(np.arange(batch * runs), runs)
-    table = np.zeros((batch * runs, 5), np.int64)  # ROW, ROWS, OFFSET, COUNT, WEIGHT
-    table[:, 0] = which * m + run * height
-    table[:, 1] = np.minimum(height, m - run * height)
-    table[:, 3] = k
-    table[:, 4] = np.arange(batch * runs) * k * height
+    tall, width = -(-m // height), round_up(n, LINE)
+    if batch * k * width >= 2**31:
+        raise ShapeError(f"{batch} right-hand sides of {k}x{n} pass int32 offsets")
+    parts = [(start, min(REACH, k - start)) for start in range(0, k, REACH)]
+    runs = [
+        (
+            item * m + run * height, min(height, m - run * height), start, taps,
+            ((item * tall + run) * k + start) * height, start,
+            UNFINISHED * (start + taps < k) + CONTINUED * (start > 0),
+        )
+        for item in range(batch)
+        for run in range(tall)
+        for start, taps in parts
+    ]  # fmt: skip
     # The last vectors of a row may be past n, within the width; none is masked.
+    cut = groups(width // LANES, WIDTHS[height], width, 1)
+    each = tall * len(parts)
     tasks = [
         (
-            i * runs, (i + 1) * runs, i * k * width + at * LANES, at * LANES, vectors,
-            at, 0, width,
+            item * each, (item + 1) * each, item * k * width + at * LANES, at * LANES,
+            at * LANES, vectors, number, 0, width,
         )
-        for i in range(batch)
-        for at, vectors in panels(width // LANES, WIDTHS[height])
+        for item in range(batch)
+        for at, vectors, number in cut
     ]  # fmt: skip
-    masks = np.full(width // LANES, (1 << LANES) - 1, np.uint16)
-    offsets = (np.arange(k) * width).astype(np.int32)
-    return _Plan(height, runs, width, table, np.array(tasks, np.int64), offsets, masks)
+    return _Plan(
+        height,
+        width,
+        np.array(runs, np.int32),
+        (np.arange(k) % REACH).astype(np.uint16),
+        (np.arange(k) * width).astype(np.int32),
+        np.array(tasks, np.int32),
+        np.full(width, -1, np.int32),
+    )
 
 
 @numba.njit(**SERIAL)

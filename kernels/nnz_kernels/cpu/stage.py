@@ -149,12 +149,13 @@ def reads_in_place(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) ->
     """Return whether every tap of every output pixel is a constant distance away."""
     if spec.strides != (1, 1) or x.pitch != y.pitch or (x.n > 1 and x.rows != y.rows):
         return False
-    return _border_holds_padding(x, y, kernel, spec)
+    return border_holds_padding(x, y, kernel, spec)
 
 
-def _border_holds_padding(
+def border_holds_padding(
     x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec
 ) -> bool:
+    """Return whether the zeros around an image are all that its taps read there."""
     (top, left), (sh, sw), (dh, dw) = spec.pads[:2], spec.strides, spec.dilations
     bottom = (y.h - 1) * sh + (kernel[0] - 1) * dh - top - (x.h - 1)
     right = (y.w - 1) * sw + (kernel[1] - 1) * dw - left - (x.w - 1)
@@ -177,7 +178,7 @@ def _staged(
         taps[ky, kx] = plane * ld + shift
     # Where the border holds the padding it is copied too; what lies further out is then
     # read by no pixel. Elsewhere only pixels are copied, and zeros written around them.
-    held = _border_holds_padding(x, y, kernel, spec)
+    held = border_holds_padding(x, y, kernel, spec)
     margins = (x.bh, x.bw) if held else (0, 0)
     table = np.array(
         [

@@ -1,22 +1,38 @@
-"""How a product is cut: panels of pixels, pieces of weights, and their order."""
+"""How a product is cut: panels of pixels, groups of panels, and shares of threads."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.cpu._simd import LANES, WIDTHS
-from nnz_kernels.cpu.pack import Packed, cut
-from nnz_kernels.cpu.stage import Source
+from nnz_kernels.cpu._micro import COUNT
+from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
+from nnz_kernels.cpu.pack import Packed
 from nnz_kernels.planes import Grid
 
-#: Packed weights that stay in the second-level cache while panels pass by.
-_RESIDENT = 128 * 1024
+#: Floats of the input that one group of panels may take, so that they stay in a cache
+#: while all runs of weights pass by: packed ones in the first level, where they fill
+#: whole lines, others in the second.
+_PACKED_GROUP, _SPREAD_GROUP = 12 * 1024, 64 * 1024
 
-#: Packed weights of the smallest piece of work, in floats.
-_PIECE = 8 * 1024
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The work of one product.
+
+    Attributes:
+        tasks: One int32 row a task, with the columns that ``microkernel`` names.
+        bounds: Task at which each thread starts, and the end, int64.
+        share: Floats of scratch of each thread, for packed panels.
+    """
+
+    tasks: HostArray
+    bounds: HostArray
+    share: int
 
 
 def extent(y: Grid) -> int:
@@ -24,49 +40,102 @@ def extent(y: Grid) -> int:
     return -(-(((y.n - 1) * y.rows + y.h - 1) * y.pitch + y.w) // LANES)
 
 
+@functools.lru_cache(maxsize=256)
 def pixel_masks(y: Grid) -> HostArray:
-    """Return for each vector of the span which lanes are pixels, as bits."""
+    """Return int32 masks of the span: all bits where there is a pixel, else 0."""
     whole = np.zeros((y.n, y.rows, y.pitch), np.bool_)
     whole[:, : y.h, : y.w] = True
     places = whole.reshape(-1)[: extent(y) * LANES]
-    flat = np.zeros(extent(y) * LANES, np.bool_)
-    flat[: places.size] = places
-    bits = np.zeros((extent(y), 16), np.bool_)
-    bits[:, :LANES] = flat.reshape(-1, LANES)
-    return np.packbits(bits, axis=1, bitorder="little").view("<u2").reshape(-1)
+    masks = np.zeros(extent(y) * LANES, np.int32)
+    masks[: places.size] = -places.astype(np.int32)
+    return masks
 
 
 def panels(total: int, widest: int) -> list[tuple[int, int]]:
-    """Return (first vector, vectors) of panels, as even as can be."""
+    """Return (vectors of a panel, panels) of panels as even as can be, wide ones first."""
     count = -(-total // widest)
-    edges = [total * panel // count for panel in range(count + 1)]
-    return [(a, b - a) for a, b in itertools.pairwise(edges)]
+    width, wide = divmod(total, count)
+    found = [(width + 1, wide), (width, count - wide)]
+    return [(vectors, number) for vectors, number in found if number]
 
 
-def plan_tasks(packed: Packed, source: Source, y: Grid, depthwise: bool) -> HostArray:
-    """Return the work as rows of the columns that ``microkernel`` names.
+def groups(total: int, widest: int, most: int, parts: int) -> list[tuple[int, int, int]]:
+    """Return (first vector, vectors of a panel, panels) of groups of panels.
 
-    Weights that fit the cache pass by each panel of pixels in turn; of larger ones a
-    piece is held while all panels pass by.
+    Args:
+        total: Vectors to cover.
+        widest: Vectors of the widest panel.
+        most: Panels in a group, at most.
+        parts: Groups that there should be at least, if there are panels enough.
     """
-    panes = panels(extent(y), WIDTHS[packed.height])
-    if depthwise:
-        pieces = [(run, run + 1) for run in range(len(packed.table))]
-        order = [(piece, panel) for piece in pieces for panel in panes]
-    elif packed.weights.size <= _RESIDENT:
-        pieces = cut(packed, _PIECE)
-        order = [(piece, panel) for panel in panes for piece in pieces]
-    else:
-        pieces = cut(packed, _RESIDENT)
-        order = [(piece, panel) for piece in pieces for panel in panes]
-    end = sum(panes[-1]) * LANES
-    lead, ld = y.lead, y.ld
+    found, at = [], 0
+    goal = max(1, -(-total // widest) // parts)
+    for vectors, number in panels(total, widest):
+        cuts = -(-number // min(most, goal))
+        for a, b in itertools.pairwise(number * cut // cuts for cut in range(cuts + 1)):
+            found.append((at, vectors, b - a))
+            at += vectors * (b - a)
+    return found
+
+
+def plan_tasks(
+    packed: Packed, x_start: int, y: Grid, columns: int, copied: bool, threads: int
+) -> Tasks:
+    """Cut a product into tasks.
+
+    Where there are enough groups of panels threads share these, each with all runs;
+    else they share the runs.
+
+    Args:
+        packed: The weights.
+        x_start: Float at which the first pixel finds its tap of offset 0.
+        y: Grid of the result.
+        columns: Columns of the input that a run may name.
+        copied: Whether panels are packed.
+        threads: How many threads to cut for.
+    """
+    widest = WIDTHS[packed.height]
+    size = columns * widest * LANES
+    most = max(1, (_PACKED_GROUP if copied else _SPREAD_GROUP) // size)
+    cut = groups(extent(y), widest, most, threads)
+    work = np.array([vectors * number for _, vectors, number in cut])
+    bounds = _even(np.cumsum(work), threads)
+    shares = [work[a:b].sum() for a, b in itertools.pairwise(bounds)]
+    a_part = len(packed.runs) // packed.chunks
+    pieces = [(0, a_part)]
+    if max(shares) * threads > 1.1 * work.sum():
+        pieces = cut_runs(packed, threads)
+        bounds = [len(cut) * piece for piece in range(len(pieces) + 1)]
+    end = extent(y) * LANES
     tasks = [
         (
-            *piece, source.start + at * LANES, lead + at * LANES, vectors, at,
-            lead if at == 0 else 0,
-            lead + end if (at + vectors) * LANES == end else ld,
+            part + start, part + stop, x_start + at * LANES, y.lead + at * LANES, at * LANES, vectors,
+            number, y.lead if at == 0 else 0,
+            y.lead + end if (at + vectors * number) * LANES == end else y.ld,
         )
-        for piece, (at, vectors) in order
+        for start, stop in pieces
+        for at, vectors, number in cut
+        for part in range(0, len(packed.runs), a_part)
     ]  # fmt: skip
-    return np.array(tasks, np.int64)
+    share = max(number for *_, number in cut) * size if copied else 0
+    return Tasks(np.array(tasks, np.int32), packed.chunks * np.array(bounds, np.int64), share)
+
+
+def chunk_columns(block: int | None) -> int:
+    """Return the columns of which one packed panel leaves room in the first cache."""
+    height = min(TALLEST if block is None else block, TALLEST)
+    return 2 * _PACKED_GROUP // 4 // (WIDTHS[height] * LANES)
+
+
+def _even(done: HostArray, parts: int) -> list[int]:
+    """Return where to cut a list of works, given their running sum, into even parts."""
+    goals = done[-1] * np.arange(1, parts) / parts
+    cuts = [int(np.abs(done - goal).argmin()) + 1 for goal in goals]
+    return sorted({0, *cuts, len(done)})
+
+
+def cut_runs(packed: Packed, pieces: int) -> list[tuple[int, int]]:
+    """Return (from, to) of pieces of about equal work, of the runs of one part."""
+    # Starting a run costs about as much as ten of its columns.
+    work = packed.runs[:, COUNT].reshape(packed.chunks, -1).sum(axis=0) + 10
+    return list(itertools.pairwise(_even(np.cumsum(work), pieces)))

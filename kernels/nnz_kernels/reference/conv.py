@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnz_kernels.api.conv import (
     ConvSpec,
+    Tiling,
     check_bind,
     check_buffer,
     check_weights,
@@ -44,7 +47,9 @@ class ReferenceConv:
         """Share of the weights that is multiplied."""
         return self.nnz / self.weights.size
 
-    def bind(self, x: Grid, y: Grid, /) -> ReferenceBoundConv:
+    def bind(
+        self, x: Grid, y: Grid, /, *, threads: int = 1
+    ) -> ReferenceBoundConv:
         """Check the grids and keep them."""
         kh, kw = self.weights.shape[2:]
         check_bind(x, y, (kh, kw), self.spec)
@@ -60,6 +65,22 @@ class ReferenceBoundConv:
     y: Grid
     scratch: int = 0
 
+    def attach(
+        self,
+        x: HostArray,
+        y: HostArray,
+        residual: HostArray | None,
+        scratch: HostArray,
+        /,
+    ) -> Callable[[], None]:
+        """Check the buffers and keep them for a call."""
+        oc, a_group = self.conv.weights.shape[:2]
+        check_buffer("x", x, self.x.size(a_group * self.conv.spec.groups))
+        check_buffer("y", y, self.y.size(oc))
+        if residual is not None:
+            check_buffer("residual", residual, self.y.size(oc))
+        return functools.partial(self._compute, x, y, residual)
+
     def run(
         self,
         x: HostArray,
@@ -67,14 +88,14 @@ class ReferenceBoundConv:
         residual: HostArray | None,
         scratch: HostArray,
         /,
-        *,
-        threads: int,
     ) -> None:
+        """Attach and compute once."""
+        self.attach(x, y, residual, scratch)()
+
+    def _compute(self, x: HostArray, y: HostArray, residual: HostArray | None) -> None:
         """Add the taps up one by one."""
         weights, groups = self.conv.weights, self.conv.spec.groups
         oc, ic = weights.shape[0], weights.shape[1] * groups
-        check_buffer("x", x, self.x.size(ic))
-        check_buffer("y", y, self.y.size(oc))
         image = self._padded(self.x.view(x, ic).astype(np.float64))
         total = np.empty((oc, self.y.n, self.y.h, self.y.w))
         for channel in range(oc):
@@ -82,7 +103,6 @@ class ReferenceBoundConv:
             seen = image[first : first + weights.shape[1]]
             total[channel] = self._channel(channel, seen)
         if residual is not None:
-            check_buffer("residual", residual, self.y.size(oc))
             total += self.y.view(residual, oc)
         y[...] = 0
         self.y.view(y, oc)[...] = total.clip(*self.conv.spec.clamp)
@@ -116,6 +136,7 @@ def prepare_conv(
     /,
     *,
     block: int | None,
+    tiling: Tiling = "direct",
 ) -> ReferenceConv:
     """Keep the weights and the mask of those that count."""
     check_weights(weights, bias, spec, block)

@@ -18,7 +18,7 @@ IDLE_ARENAS, IDLE_BYTES = 4, 256 << 20
 
 
 class Arena:
-    """Memory for one run at a time, with every call's arrays made once."""
+    """Memory for one run at a time, with every step attached to it once."""
 
     def __init__(self, plan: Plan, fill: int = 0) -> None:
         self.memory = aligned_empty(plan.arena_bytes, np.uint8)
@@ -27,7 +27,7 @@ class Arena:
         self._plan = plan
         self.loads = [self._array(slot) for _, _, slot in plan.loads]
         self.calls = [
-            (step.call, tuple(self._array(slot) for slot in step.slots))
+            step.attach(*(self._array(slot) for slot in step.slots))
             for step in plan.steps
         ]
         self.results = [self._array(slot) for _, _, slot in plan.results]
@@ -59,8 +59,8 @@ class Executor:
             # Overflow gives infinity and 0/0 gives NaN, as in any other runtime.
             with np.errstate(all="ignore"):
                 self._load(arena, feeds)
-                for call, arrays in arena.calls:
-                    call(*arrays)
+                for call in arena.calls:
+                    call()
             return self._results(arena)
         finally:
             self._give(arena)
@@ -71,9 +71,9 @@ class Executor:
         took = []
         try:
             self._load(arena, feeds)
-            for call, arrays in arena.calls:
+            for call in arena.calls:
                 start = time.perf_counter_ns()
-                call(*arrays)
+                call()
                 took.append((time.perf_counter_ns() - start) / 1e6)
         finally:
             self._give(arena)

@@ -15,7 +15,7 @@ from nnz_service.engine.lowering import Lowering, Planes
 from nnz_service.engine.passes.fuse import per_channel
 from nnz_service.engine.passes.layout import image_size
 from nnz_service.engine.passes.sparsify import Layer
-from nnz_service.engine.plan import Plan
+from nnz_service.engine.plan import Call, Plan
 from nnz_service.engine.rows import BINARY, UNARY, reduce_axes, unary_settings
 from nnz_service.engine.shapes import Facts
 from nnz_service.engine.windows import window
@@ -56,23 +56,14 @@ def _layer(state: Lowering, node: Node) -> bool:
         x = state.tokens(node.inputs[0])
         y = state.new_planes(x.grid, layer.shape[0])
         residual = state.tokens(node.inputs[1]) if len(node.inputs) > 1 else None
-    bound = layer.prepared.bind(x.grid, y.grid)
+    bound = layer.prepared.bind(x.grid, y.grid, threads=state.threads)
     scratch = state.build.flat(bound.scratch)
-    threads = state.threads
 
-    def run(x: Array, y: Array, scratch: Array) -> None:
-        bound.run(x, y, None, scratch, threads=threads)
+    def attach(x: Array, y: Array, scratch: Array, *residual: Array) -> Call:
+        return bound.attach(x, y, residual[0] if residual else None, scratch)
 
-    def run_residual(x: Array, y: Array, scratch: Array, residual: Array) -> None:
-        bound.run(x, y, residual, scratch, threads=threads)
-
-    slots = [x.slot, y.slot, scratch]
-    if residual is None:
-        call: Callable[..., None] = run
-    else:
-        call = run_residual
-        slots.append(residual.slot)
-    state.build.step(node.name, node.op, layer.prepared.kernel, call, *slots)
+    slots = [x.slot, y.slot, scratch, *([residual.slot] if residual else [])]
+    state.build.attached(node.name, node.op, layer.prepared.kernel, attach, *slots)
     (state.set_image if node.op == "Conv" else state.set_tokens)(node.output, y)
     return True
 

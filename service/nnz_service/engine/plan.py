@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,10 @@ from nnz_service.engine.graph import Array, Shape
 
 #: Bytes between places where buffers may start: a cache line, and a wide vector.
 ALIGNMENT = 64
+
+
+#: A step whose arrays are in place.
+Call = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -57,12 +62,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a plan: `call(*arrays)` with the arrays of `slots`."""
+    """One call of a plan.
+
+    `attach(*arrays)`, with the arrays of `slots`, checks them once for an arena and
+    returns the call without arguments that every run makes.
+    """
 
     name: str
     op: str
     kernel: str
-    call: Callable[..., None]
+    attach: Callable[..., Call]
     slots: tuple[Slot, ...]
 
 
@@ -143,9 +152,19 @@ class PlanBuilder:
         self, name: str, op: str, kernel: str, call: Callable[..., None], *slots: Slot
     ) -> None:
         """Add a call that reads and writes the arrays of `slots`."""
+
+        def attach(*arrays: Array) -> Call:
+            return functools.partial(call, *arrays)
+
+        self.attached(name, op, kernel, attach, *slots)
+
+    def attached(
+        self, name: str, op: str, kernel: str, attach: Callable[..., Call], *slots: Slot
+    ) -> None:
+        """Add a step that looks at the arrays of `slots` once, before the first run."""
         for slot in slots:
             self._touch(slot)
-        self.steps.append(Step(name, op, kernel, call, slots))
+        self.steps.append(Step(name, op, kernel, attach, slots))
 
     def result(self, name: str, call: Callable[[Array], Array], slot: Slot) -> None:
         """Give `call(array)` to the caller after the last step."""

@@ -207,7 +207,7 @@ def agrees(
 
 def _run_once(bound: Any, source: Array, grid: Grid, channels: int) -> Array:
     out = np.empty(grid.size(channels), np.float32)
-    bound.run(source, out, None, np.empty(bound.scratch, np.float32), threads=1)
+    bound.run(source, out, None, np.empty(bound.scratch, np.float32))
     return np.array(grid.view(out, channels))
 
 

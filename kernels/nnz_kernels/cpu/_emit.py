@@ -1,0 +1,170 @@
+"""Writes LLVM IR for micro-kernels: vectors of the machine's width, masks and clamps.
+
+No loop that numba vectorises by itself keeps a tile of sums in registers, so the inner
+loops of products and convolutions are written as IR and called from jitted loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from nnz_kernels.cpu._simd import LANES
+
+F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(F32, LANES)
+_BITS = ir.VectorType(I32, LANES)
+
+
+class Emitter:
+    """Operations on vectors of ``lanes`` floats at the place of a builder."""
+
+    def __init__(self, builder: Any, lanes: int = LANES) -> None:
+        self.builder = builder
+        self.lanes = lanes
+        self.vector = ir.VectorType(F32, lanes)
+
+    def load(self, pointer: Any, index: Any) -> Any:
+        """Load one element."""
+        return self.builder.load(self.builder.gep(pointer, [index]))
+
+    def wide(self, pointer: Any, index: Any) -> Any:
+        """Load a vector that starts at an element."""
+        place = self.builder.gep(pointer, [index])
+        place = self.builder.bitcast(place, self.vector.as_pointer())
+        return self.builder.load(place, align=4)
+
+    def store(self, value: Any, pointer: Any, index: Any) -> None:
+        """Store a vector from an element on."""
+        place = self.builder.gep(pointer, [index])
+        place = self.builder.bitcast(place, self.vector.as_pointer())
+        self.builder.store(value, place, align=4)
+
+    def splat(self, value: Any) -> Any:
+        """Return a vector with one value in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, I32(0))
+        lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, undefined, lanes)
+
+    def zero(self) -> Any:
+        """Return a vector of zeros."""
+        return ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """Return ``a * b + c``, fused where the machine can."""
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(module, kind, name)
+        return self.builder.call(function, [a, b, c])
+
+    def clamp(self, value: Any, lo: Any, hi: Any) -> Any:
+        """Bound a vector; NaN is neither below nor above, so it stays."""
+        builder = self.builder
+        for bound, test in ((lo, "<"), (hi, ">")):
+            beyond = builder.fcmp_ordered(test, value, bound)
+            value = builder.select(beyond, bound, value)
+        return value
+
+    def keep(self, value: Any, masks: Any, index: Any) -> Any:
+        """Zero the lanes whose mask, an int32 of no or all bits, is 0."""
+        builder = self.builder
+        place = builder.gep(masks, [index])
+        bits = builder.load(builder.bitcast(place, _BITS.as_pointer()), align=4)
+        kept = builder.and_(builder.bitcast(value, _BITS), bits)
+        return builder.bitcast(kept, VECTOR)
+
+    def pick(self, low: Any, high: Any, first: int, step: int) -> Any:
+        """Return every ``step``-th lane of two joined vectors from ``first`` on."""
+        lanes = list(range(first, first + step * self.lanes, step))
+        which = ir.Constant(ir.VectorType(I32, self.lanes), lanes)
+        return self.builder.shuffle_vector(low, high, which)
+
+
+def loop(builder: Any, count: Any, carried: Sequence[Any], body: Any) -> list[Any]:
+    """Write a loop and return what it carried out.
+
+    Args:
+        builder: Stands where the loop goes; after it, behind the loop.
+        count: How often, int64; may be 0.
+        carried: Values that go from round to round.
+        body: ``(number of the round, values) -> new values``; writes one round.
+    """
+    before = builder.block
+    inside = builder.append_basic_block("round")
+    after = builder.append_basic_block("behind")
+    builder.cbranch(builder.icmp_signed(">", count, I64(0)), inside, after)
+    builder.position_at_end(inside)
+    number = builder.phi(I64)
+    number.add_incoming(I64(0), before)
+    values = [builder.phi(value.type) for value in carried]
+    made = body(number, values)
+    step = builder.add(number, I64(1))
+    last = builder.block
+    number.add_incoming(step, last)
+    for phi, first, new in zip(values, carried, made, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(new, last)
+    again = builder.cbranch(builder.icmp_signed("<", step, count), inside, after)
+    again.set_metadata("llvm.loop", _as_it_is(builder.module))
+    builder.position_at_end(after)
+    results = []
+    for first, new in zip(carried, made, strict=True):
+        result = builder.phi(first.type)
+        result.add_incoming(first, before)
+        result.add_incoming(new, last)
+        results.append(result)
+    return results
+
+
+def _as_it_is(module: Any) -> Any:
+    """Return the mark of a loop that LLVM must not unroll.
+
+    The loops are wide enough; a second one for what is left over would only add a
+    branch that is guessed wrong. A loop's mark names itself first.
+    """
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    mark = module.add_metadata([disable, ir.MetaDataString(module, f"loop {len(module.metadata)}")])
+    mark.operands = (mark, disable)
+    return mark
+
+
+def function(builder: Any, name: str, kinds: Sequence[Any], write: Any) -> Any:
+    """Return a function of its own in the builder's module, written at first use.
+
+    Registers are then given out for one inner loop at a time.
+
+    Args:
+        builder: Says the module.
+        name: Of the function; one name, one code.
+        kinds: Types of its arguments; it returns nothing.
+        write: ``(builder, arguments) -> None`` writes its body.
+    """
+    module = builder.module
+    found = module.globals.get(name)
+    if found is not None:
+        return found
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    made.linkage = "internal"
+    made.attributes.add("noinline")
+    made.attributes.add("nounwind")
+    body = ir.IRBuilder(made.append_basic_block("entry"))
+    write(body, made.args)
+    body.ret_void()
+    return made
+
+
+def switch(builder: Any, choice: Any, widest: int, body: Any) -> None:
+    """Write ``body(width)`` for each width from 1 to ``widest`` and run one of them."""
+    done = builder.append_basic_block("done")
+    table = builder.switch(choice, done)
+    for width in range(1, widest + 1):
+        block = builder.append_basic_block(f"width{width}")
+        table.add_case(I64(width), block)
+        builder.position_at_end(block)
+        body(width)
+        builder.branch(done)
+    builder.position_at_end(done)

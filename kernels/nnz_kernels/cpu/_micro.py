@@ -1,0 +1,328 @@
+"""Intrinsics of the product: one tile of rows x vectors, and copying a panel.
+
+A *tap* of a tile is one column of its weights. Its pixels lie ``table[column]`` floats
+away, in the planes themselves, or ``column * pitch`` away, in a packed panel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from nnz_kernels.cpu._emit import F32, I64, Emitter, function, loop, switch
+from nnz_kernels.cpu._simd import LANES, WIDTHS
+
+#: Columns of the table of runs: first output row, rows (at most the tile's height),
+#: first of its columns, their number, first weight, what to add to its columns, and
+#: which part of a sum it is.
+ROW, ROWS, TAP, COUNT, WEIGHT, BASE, PART = range(7)
+_FIELDS = 7
+
+#: Bits of a part: others follow it, others came before it.
+UNFINISHED, CONTINUED = 1, 2
+
+#: Order of the pointers and of the numbers that ``group`` takes.
+POINTERS = (
+    "runs", "columns", "table", "weights", "bias", "x", "y", "residual", "masks",
+)  # fmt: skip
+NUMBERS = ("first", "last", "panels", "x_step", "ldy", "added")
+
+
+class _Group:
+    """Writes the tiles of some runs and of some panels of ``width`` vectors."""
+
+    def __init__(
+        self, builder: Any, shape: tuple[int, int], packed: bool, arg: dict[str, Any]
+    ):
+        self.emit = Emitter(builder)
+        self.builder, self.arg = builder, arg
+        self.height, self.width = shape
+        self.pitch = WIDTHS[self.height] * LANES if packed else 0
+        self.places = [(r, v) for r in range(self.height) for v in range(self.width)]
+        self.at: dict[str, Any] = {}
+
+    def write(self) -> None:
+        """Write the loop over runs."""
+        arg = self.arg
+        arg["added"] = self.builder.icmp_signed("!=", arg["added"], I64(0))
+        count = self.builder.sub(arg["last"], arg["first"])
+        loop(self.builder, count, [], self._run)
+
+    def _run(self, number: Any, _: list[Any]) -> list[Any]:
+        """Read one run and write the loop over panels."""
+        builder, arg, emit, at = self.builder, self.arg, self.emit, self.at
+        number = builder.add(arg["first"], number)
+        run = builder.gep(arg["runs"], [builder.mul(number, I64(_FIELDS))])
+        row, at["rows"], tap, at["count"], weight, base, part = (
+            builder.sext(emit.load(run, I64(field)), I64) for field in range(_FIELDS)
+        )
+        at["columns"] = builder.gep(arg["columns"], [tap])
+        at["weights"] = builder.gep(arg["weights"], [weight])
+        at["bias"] = builder.gep(arg["bias"], [builder.mul(number, I64(self.height))])
+        start = builder.mul(row, arg["ldy"])
+        at["y"] = builder.gep(arg["y"], [start])
+        at["table"] = builder.gep(arg["table"], [base])
+        at["x"] = builder.gep(arg["x"], [builder.mul(base, I64(self.pitch))])
+        # A sum in several parts goes on from what the part before has stored; the last
+        # part clamps.
+        later = self._has(part, CONTINUED)
+        residual = builder.gep(arg["residual"], [start])
+        at["residual"] = builder.select(later, at["y"], residual)
+        at["added"] = builder.or_(later, arg["added"])
+        unfinished = self._has(part, UNFINISHED)
+        for name, none in (("lo", float("-inf")), ("hi", float("inf"))):
+            at[name] = builder.select(unfinished, ir.Constant(F32, none), arg[name])
+        loop(builder, arg["panels"], [], self._panel)
+        return []
+
+    def _has(self, part: Any, bit: int) -> Any:
+        return self.builder.trunc(self.builder.lshr(part, I64(bit - 1)), ir.IntType(1))
+
+    def _panel(self, number: Any, _: list[Any]) -> list[Any]:
+        """Write one tile: bias and residual, the loop over taps, and the store."""
+        builder, arg, at = self.builder, self.arg, self.at
+        shift = builder.mul(number, I64(self.width * LANES))
+        x = builder.gep(at["x"], [builder.mul(number, arg["x_step"])])
+        sums = self._start(shift)
+        sums = loop(
+            builder, at["count"], sums, lambda tap, totals: self._tap(x, tap, totals)
+        )
+        self._finish(shift, sums)
+        return []
+
+    def _start(self, shift: Any) -> list[Any]:
+        builder, at, emit = self.builder, self.at, self.emit
+        biases = [
+            emit.splat(emit.load(at["bias"], I64(row))) for row in range(self.height)
+        ]
+        before = builder.block
+        add = builder.append_basic_block("residual")
+        after = builder.append_basic_block("taps")
+        builder.cbranch(at["added"], add, after)
+        builder.position_at_end(add)
+        residual = builder.gep(at["residual"], [shift])
+        added = []
+        last = builder.sub(at["rows"], I64(1))
+        for row, vector in self.places:
+            # Rows beyond the last are read from it: there may be nothing behind it.
+            below = builder.icmp_signed("<", I64(row), last)
+            place = builder.mul(builder.select(below, I64(row), last), self.arg["ldy"])
+            value = emit.wide(residual, builder.add(place, I64(vector * LANES)))
+            added.append(builder.fadd(biases[row], value))
+        builder.branch(after)
+        builder.position_at_end(after)
+        sums = []
+        for (row, _), total in zip(self.places, added, strict=True):
+            phi = builder.phi(emit.vector)
+            phi.add_incoming(biases[row], before)
+            phi.add_incoming(total, add)
+            sums.append(phi)
+        return sums
+
+    def _tap(self, x: Any, tap: Any, sums: list[Any]) -> list[Any]:
+        """Load the pixels of one tap once, use them for every row."""
+        builder, at, emit = self.builder, self.at, self.emit
+        column = builder.zext(emit.load(at["columns"], tap), I64)
+        if self.pitch:
+            offset = builder.mul(column, I64(self.pitch))
+        else:
+            offset = builder.sext(emit.load(at["table"], column), I64)
+        pixels = [
+            emit.wide(x, builder.add(offset, I64(vector * LANES)))
+            for vector in range(self.width)
+        ]
+        first = builder.mul(tap, I64(self.height))
+        weights = []
+        for row in range(self.height):
+            weight = emit.load(at["weights"], builder.add(first, I64(row)))
+            weights.append(emit.splat(weight))
+        return [
+            emit.fma(weights[row], pixels[vector], total)
+            for (row, vector), total in zip(self.places, sums, strict=True)
+        ]
+
+    def _finish(self, shift: Any, sums: list[Any]) -> None:
+        """Clamp, mask and store, row by row; rows beyond the last are not stored."""
+        builder, at, emit = self.builder, self.at, self.emit
+        y = builder.gep(at["y"], [shift])
+        masks = builder.gep(self.arg["masks"], [shift])
+        lo, hi = emit.splat(at["lo"]), emit.splat(at["hi"])
+        end = builder.append_basic_block("end")
+        for row in range(self.height):
+            if row:
+                stored = builder.append_basic_block(f"row{row}")
+                there = builder.icmp_signed(">", at["rows"], I64(row))
+                builder.cbranch(there, stored, end)
+                builder.position_at_end(stored)
+            start = builder.mul(self.arg["ldy"], I64(row))
+            for vector in range(self.width):
+                value = emit.clamp(sums[row * self.width + vector], lo, hi)
+                value = emit.keep(value, masks, I64(vector * LANES))
+                emit.store(value, y, builder.add(start, I64(vector * LANES)))
+        builder.branch(end)
+        builder.position_at_end(end)
+
+
+def _type_group(
+    typingctx: Any, height: Any, packed: Any, width: Any, clamp: Any, numbers: Any,
+    pointers: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Type a call of ``group``; the writer of its code comes with the types."""
+    return types.void(height, packed, width, clamp, numbers, pointers), _write_group
+
+
+def _write_group(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Write a switch over the width of the panels, with a call for each."""
+    height, packed = sig.args[0].literal_value, bool(sig.args[1].literal_value)
+    if height not in WIDTHS:
+        return context.get_dummy_value()
+    names = (("lo", "hi"), NUMBERS, POINTERS)
+    values = {
+        name: builder.extract_value(given, i)
+        for given, group_of in zip(args[3:], names, strict=True)
+        for i, name in enumerate(group_of)
+    }
+
+    def body(width: int) -> None:
+        made = function(
+            builder,
+            f"nnz_group_{height}x{width}_{'packed' if packed else 'spread'}",
+            [value.type for value in values.values()],
+            lambda inner, given: _Group(
+                inner, (height, width), packed, dict(zip(values, given, strict=True))
+            ).write(),
+        )
+        builder.call(made, list(values.values()))
+
+    switch(builder, args[2], WIDTHS[height], body)
+    return context.get_dummy_value()
+
+
+#: ``group(height, packed, width, clamp, numbers, pointers)`` computes the tiles of some
+#: runs and of some panels next to each other: ``height`` and ``packed`` are literal,
+#: ``width`` is the vectors of each panel, ``clamp`` is (lo, hi); numbers and pointers
+#: are those of ``NUMBERS`` and ``POINTERS``. A height that this machine has no tile for
+#: makes no code.
+group: Any = intrinsic(prefer_literal=True)(_type_group)
+
+
+def _type_copy(
+    typingctx: Any, widest: Any, vectors: Any, x: Any, table: Any, count: Any, out: Any
+) -> tuple[Any, Any]:
+    """Type a call of ``copy_panel``."""
+    return types.void(widest, vectors, x, table, count, out), _write_copy
+
+
+def _write_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    _, vectors, x, table, count, out = args
+    widest, emit = sig.args[0].literal_value, Emitter(builder)
+
+    def body(width: int) -> None:
+        def one(number: Any, _: list[Any]) -> list[Any]:
+            start = builder.sext(emit.load(table, number), I64)
+            to = builder.mul(number, I64(widest * LANES))
+            for vector in range(width):
+                shift = I64(vector * LANES)
+                value = emit.wide(x, builder.add(start, shift))
+                emit.store(value, out, builder.add(to, shift))
+            return []
+
+        loop(builder, count, [], one)
+
+    switch(builder, vectors, widest, body)
+    return context.get_dummy_value()
+
+
+#: ``copy_panel(widest, vectors, x, table, count, out)`` copies ``vectors`` vectors from
+#: each of ``count`` places of ``table`` into rows of ``widest`` (literal) vectors.
+copy_panel: Any = intrinsic(prefer_literal=True)(_type_copy)
+
+
+#: Runs that ``column_sums`` adds up side by side, so that multiply-adds need not wait
+#: for each other though every sum keeps its order.
+CHAINS = 4
+
+
+def _type_column_sums(
+    typingctx: Any, height: Any, chains: Any, taps: Any, places: Any, pointers: Any
+) -> tuple[Any, Any]:
+    """Type a call of ``column_sums``."""
+    return types.void(height, chains, taps, places, pointers), _write_column_sums
+
+
+def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    height, chains = (sig.args[i].literal_value for i in (0, 1))
+    emit = Emitter(builder, height)
+    columns, weights, pixels, sums = (
+        builder.extract_value(args[4], i) for i in range(4)
+    )
+    counts = [builder.extract_value(args[2], chain) for chain in range(chains)]
+    starts = [
+        [builder.extract_value(builder.extract_value(args[3], chain), i) for i in range(3)]
+        for chain in range(chains)
+    ]
+
+    def add(chain: int, tap: Any, total: Any) -> Any:
+        column_at, weight_at, _ = starts[chain]
+        column = builder.zext(emit.load(columns, builder.add(column_at, tap)), I64)
+        pixel = emit.splat(emit.load(pixels, column))
+        place = builder.add(weight_at, builder.mul(tap, I64(height)))
+        return emit.fma(emit.wide(weights, place), pixel, total)
+
+    least = counts[0]
+    for count in counts[1:]:
+        least = builder.select(builder.icmp_signed("<", count, least), count, least)
+    totals = loop(
+        builder,
+        least,
+        [emit.wide(sums, start[2]) for start in starts],
+        lambda tap, held: [add(i, tap, total) for i, total in enumerate(held)],
+    )
+    for chain, total in enumerate(totals):
+        rest = builder.sub(counts[chain], least)
+        (whole,) = loop(
+            builder,
+            rest,
+            [total],
+            lambda tap, held, i=chain: [add(i, builder.add(least, tap), held[0])],
+        )
+        emit.store(whole, sums, starts[chain][2])
+    return context.get_dummy_value()
+
+
+#: ``column_sums(height, chains, taps, places, pointers)`` adds ``height`` (literal)
+#: weights of each tap times one pixel to the sums of ``chains`` (literal) runs: ``taps``
+#: are the taps of each, ``places`` of each the first in the columns, in the weights and
+#: in the sums; pointers are columns, weights, pixels and sums.
+column_sums: Any = intrinsic(prefer_literal=True)(_type_column_sums)
+
+
+def _type_address(typingctx: Any, array: Any) -> tuple[Any, Any]:
+    """Type a call of ``address``."""
+    pointer: Any = types.CPointer
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return pointer(array.dtype)(array), write
+
+
+#: Returns the address of an array's data. Handing on an array itself makes numba count
+#: references, atomically, which costs more than a short row of the product.
+address: Any = intrinsic(_type_address)
+
+
+def _type_forward(typingctx: Any, pointer: Any, places: Any) -> tuple[Any, Any]:
+    """Type a call of ``forward``."""
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, places), write
+
+
+#: ``forward(pointer, places)`` moves a pointer on by so many elements.
+forward: Any = intrinsic(_type_forward)

@@ -1,0 +1,190 @@
+"""Intrinsic of a depthwise convolution: all rows of one plane.
+
+Vectors run along a row; the last one ends at the row's last pixel, so that nothing
+beyond it is written. Two rows at once share what they read: for a 3x3 kernel of stride
+1 twelve loads then serve eighteen multiply-adds. With stride 2 the even and the odd
+pixels are picked out of two vectors side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from nnz_kernels.cpu._emit import I64, Emitter, function, loop
+
+#: Order of the pointers and of the numbers that ``depthwise_plane`` takes.
+POINTERS = ("x", "y", "residual", "weights", "table")
+NUMBERS = ("x_pitch", "y_pitch", "rows", "width", "taps", "added")
+CLAMP = ("bias", "lo", "hi")
+
+
+class _Plane:
+    """Writes the loops over rows and vectors; ``square`` for a 3x3 kernel."""
+
+    def __init__(
+        self, builder: Any, lanes: int, stride: int, square: bool, arg: dict[str, Any]
+    ):
+        self.emit = Emitter(builder, lanes)
+        self.builder, self.arg = builder, arg
+        self.lanes, self.stride, self.square = lanes, stride, square
+        self.weights: list[Any] = []
+
+    def write(self) -> None:
+        """Write pairs of rows, then the row that may be left."""
+        builder, arg, emit = self.builder, self.arg, self.emit
+        arg["added"] = builder.icmp_signed("!=", arg["added"], I64(0))
+        for name in CLAMP:
+            arg[name] = emit.splat(arg[name])
+        together = 1
+        if self.square:
+            together = 2
+            self.weights = [
+                emit.splat(emit.load(arg["weights"], I64(tap))) for tap in range(9)
+            ]
+        pairs = builder.sdiv(arg["rows"], I64(together))
+        self._rows(I64(0), pairs, together)
+        done = builder.mul(pairs, I64(together))
+        self._rows(done, builder.sub(arg["rows"], done), 1)
+
+    def _rows(self, first: Any, count: Any, together: int) -> None:
+        builder, arg = self.builder, self.arg
+        vectors = builder.sdiv(
+            builder.add(arg["width"], I64(self.lanes - 1)), I64(self.lanes)
+        )
+        last = builder.sub(arg["width"], I64(self.lanes))
+
+        def one(number: Any, _: list[Any]) -> list[Any]:
+            row = builder.add(first, builder.mul(number, I64(together)))
+
+            def vector(at: Any, _: list[Any]) -> list[Any]:
+                column = builder.mul(at, I64(self.lanes))
+                inside = builder.icmp_signed("<", column, last)
+                self._vector(row, builder.select(inside, column, last), together)
+                return []
+
+            loop(builder, vectors, [], vector)
+            return []
+
+        loop(builder, count, [], one)
+
+    def _vector(self, row: Any, column: Any, together: int) -> None:
+        """Write one vector of each of the rows that are done together."""
+        builder, arg, emit = self.builder, self.arg, self.emit
+        step = builder.mul(arg["y_pitch"], row)
+        places = [
+            builder.add(builder.add(step, column), builder.mul(arg["y_pitch"], I64(r)))
+            for r in range(together)
+        ]
+        top = builder.mul(builder.mul(row, I64(self.stride)), arg["x_pitch"])
+        start = builder.add(top, builder.mul(column, I64(self.stride)))
+        sums = self._residual(places)
+        sums = self._square(start, sums) if self.square else self._taps(start, sums)
+        for place, total in zip(places, sums, strict=True):
+            emit.store(emit.clamp(total, arg["lo"], arg["hi"]), arg["y"], place)
+
+    def _residual(self, places: list[Any]) -> list[Any]:
+        """Start with the bias, and the residual where there is one."""
+        builder, arg, emit = self.builder, self.arg, self.emit
+        before = builder.block
+        add = builder.append_basic_block("residual")
+        after = builder.append_basic_block("taps")
+        builder.cbranch(arg["added"], add, after)
+        builder.position_at_end(add)
+        values = [emit.wide(arg["residual"], place) for place in places]
+        sums = [builder.fadd(arg["bias"], value) for value in values]
+        builder.branch(after)
+        builder.position_at_end(after)
+        found = []
+        for total in sums:
+            phi = builder.phi(emit.vector)
+            phi.add_incoming(arg["bias"], before)
+            phi.add_incoming(total, add)
+            found.append(phi)
+        return found
+
+    def _square(self, start: Any, sums: list[Any]) -> list[Any]:
+        """Write nine taps; every row of pixels is read once for all sums."""
+        builder = self.builder
+        lines = (len(sums) - 1) * self.stride + 3
+        for line in range(lines):
+            at = builder.add(start, builder.mul(self.arg["x_pitch"], I64(line)))
+            pixels = self._line(at)
+            for row in range(len(sums)):
+                ky = line - row * self.stride
+                if 0 <= ky < 3:
+                    for kx in range(3):
+                        weight = self.weights[3 * ky + kx]
+                        sums[row] = self.emit.fma(weight, pixels[kx], sums[row])
+        return sums
+
+    def _line(self, at: Any) -> list[Any]:
+        """Return the pixels of three taps side by side."""
+        builder, emit = self.builder, self.emit
+        if self.stride == 1:
+            return [
+                emit.wide(self.arg["x"], builder.add(at, I64(kx))) for kx in range(3)
+            ]
+        low, high, third, fourth = (
+            emit.wide(self.arg["x"], builder.add(at, I64(shift)))
+            for shift in (0, self.lanes, 2, 2 + self.lanes)
+        )
+        return [
+            emit.pick(low, high, 0, 2),
+            emit.pick(low, high, 1, 2),
+            emit.pick(third, fourth, 0, 2),
+        ]
+
+    def _taps(self, start: Any, sums: list[Any]) -> list[Any]:
+        """Write a loop over the taps of any kernel."""
+        builder, arg, emit = self.builder, self.arg, self.emit
+
+        def one(tap: Any, totals: list[Any]) -> list[Any]:
+            offset = builder.sext(emit.load(arg["table"], tap), I64)
+            at = builder.add(start, offset)
+            pixels = emit.wide(arg["x"], at)
+            if self.stride == 2:
+                high = emit.wide(arg["x"], builder.add(at, I64(self.lanes)))
+                pixels = emit.pick(pixels, high, 0, 2)
+            weight = emit.splat(emit.load(arg["weights"], tap))
+            return [emit.fma(weight, pixels, totals[0])]
+
+        return loop(builder, arg["taps"], sums, one)
+
+
+def _type_plane(
+    typingctx: Any, lanes: Any, stride: Any, square: Any, clamp: Any, numbers: Any,
+    pointers: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Type a call of ``depthwise_plane``."""
+    return types.void(lanes, stride, square, clamp, numbers, pointers), _write_plane
+
+
+def _write_plane(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    lanes, stride, square = (sig.args[i].literal_value for i in range(3))
+    values = {
+        name: builder.extract_value(given, i)
+        for given, names in zip(args[3:], (CLAMP, NUMBERS, POINTERS), strict=True)
+        for i, name in enumerate(names)
+    }
+    made = function(
+        builder,
+        f"nnz_depthwise_{lanes}_{stride}_{'square' if square else 'any'}",
+        [value.type for value in values.values()],
+        lambda inner, given: _Plane(
+            inner, lanes, stride, bool(square), dict(zip(values, given, strict=True))
+        ).write(),
+    )
+    builder.call(made, list(values.values()))
+    return context.get_dummy_value()
+
+
+#: ``depthwise_plane(lanes, stride, square, clamp, numbers, pointers)`` convolves one
+#: plane: lanes of a vector, stride of rows and columns and whether the kernel is 3x3
+#: without dilation are literal; ``clamp`` is (bias, lo, hi), numbers and pointers are
+#: those of ``NUMBERS`` and ``POINTERS``. ``x`` points to the first tap of the first
+#: pixel, ``table`` to the offsets of all taps from it. A row has at least ``lanes``
+#: pixels.
+depthwise_plane: Any = intrinsic(prefer_literal=True)(_type_plane)

@@ -1,0 +1,223 @@
+"""Depthwise convolutions: one plane of input for each plane of output, row by row.
+
+All of the jitted code is in this file: numba's cache does not see changes elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numba import types
+
+from nnz_kernels.api.conv import ConvSpec, check_buffer
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._micro import address, forward
+from nnz_kernels.cpu._planes import depthwise_plane
+from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
+from nnz_kernels.cpu._simd import LANES
+from nnz_kernels.cpu.stage import border_holds_padding
+from nnz_kernels.planes import Grid
+
+_NOTHING = np.empty(0, np.float32)
+_HALF = max(4, LANES // 2)
+
+#: Pixels of the shortest row that the kernel takes: one vector of four.
+SHORTEST = 4
+
+#: Columns of the table of the two grids: of each floats from channel to channel, to the
+#: first pixel (for x: to its first tap), from image to image, from row to row; then
+#: images, rows and pixels of a row; floats after the last row to zero; and outputs of
+#: one input channel.
+(
+    X_LD, X_AT, X_IMAGE, X_PITCH, Y_LD, Y_AT, Y_IMAGE, Y_PITCH, IMAGES, ROWS, WIDTH,
+    MULTIPLE,
+) = range(12)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BoundDepthwise:
+    """A depthwise convolution of two grids, read in place."""
+
+    weights: HostArray
+    bias: HostArray
+    spec: ConvSpec
+    x: Grid
+    y: Grid
+    table: HostArray
+    taps: HostArray
+    square: bool
+    threads: int
+    scratch: int = 0
+
+    def attach(
+        self,
+        x: HostArray,
+        y: HostArray,
+        residual: HostArray | None,
+        scratch: HostArray,
+        /,
+    ) -> Callable[[], None]:
+        """Return a call that computes all channels."""
+        channels, threads = self.bias.size, self.threads
+        check_buffer("x", x, self.x.size(channels // int(self.table[MULTIPLE])))
+        check_buffer("y", y, self.y.size(channels))
+        if residual is not None:
+            check_buffer("residual", residual, self.y.size(channels))
+        added = _NOTHING if residual is None else readable(residual)
+        # The last vector of a row takes in pixels of the one before: what is added must
+        # still be there.
+        shared = residual is not None and np.may_share_memory(added, y)
+        kept = added.copy() if shared else added
+        arguments = (
+            self.spec.strides[0], self.square, self.weights, self.taps, self.bias,
+            readable(x), y, kept, self.table, np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]),
+        )  # fmt: skip
+
+        def run() -> None:
+            if shared:
+                np.copyto(kept, added)
+            if threads == 1:
+                _depthwise(0, channels, *arguments)
+            else:
+                _depthwise_threads(threads, channels, *arguments)
+
+        return run
+
+    def run(
+        self,
+        x: HostArray,
+        y: HostArray,
+        residual: HostArray | None,
+        scratch: HostArray,
+        /,
+    ) -> None:
+        """Attach and run once."""
+        self.attach(x, y, residual, scratch)()
+
+
+def is_direct(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> bool:
+    """Return whether the kernel can read these planes in place."""
+    return (
+        spec.strides in ((1, 1), (2, 2))
+        and y.w >= SHORTEST
+        and border_holds_padding(x, y, kernel, spec)
+    )
+
+
+def bind_depthwise(
+    weights: HostArray,
+    bias: HostArray,
+    spec: ConvSpec,
+    grids: tuple[Grid, Grid],
+    threads: int,
+) -> BoundDepthwise:
+    """Work out places.
+
+    Args:
+        weights: ``(oc, 1, kh, kw)``.
+        bias: ``(oc,)``.
+        spec: As ``is_direct`` wants it.
+        grids: Of x and y.
+        threads: Threads to share the channels out over.
+    """
+    x, y = grids
+    outputs, _, kh, kw = weights.shape
+    first = x.lead - spec.pads[0] * x.pitch - spec.pads[1]
+    table = (
+        x.ld, first, x.rows * x.pitch, x.pitch, y.ld, y.lead, y.rows * y.pitch, y.pitch,
+        y.n, y.h, y.w, outputs // spec.groups,
+    )  # fmt: skip
+    rows = np.arange(kh)[:, None] * spec.dilations[0] * x.pitch
+    taps = (rows + np.arange(kw) * spec.dilations[1]).reshape(-1)
+    return BoundDepthwise(
+        weights.reshape(-1),
+        bias,
+        spec,
+        x,
+        y,
+        np.array(table, np.int64),
+        taps.astype(np.int32),
+        (kh, kw) == (3, 3) and spec.dilations == (1, 1),
+        min(thread_count(threads, weights.size * y.pixels), outputs),
+    )
+
+
+@numba.njit(**SERIAL)
+def _depthwise(  # type: ignore[no-untyped-def]
+    first, last, stride, square, weights, taps, bias, x, y, residual, table, lo, hi
+):  # fmt: skip
+    """Convolve the output channels first..last-1, zeros around their pixels."""
+    height, width, pitch = table[ROWS], table[WIDTH], table[Y_PITCH]
+    numbers = (
+        table[X_PITCH], pitch, height, width, taps.size, np.int64(residual.size > 0),
+    )  # fmt: skip
+    for c in range(first, last):
+        clamp = (bias[c], lo, hi)
+        start = c * table[Y_LD]
+        done = start
+        for image in range(table[IMAGES]):
+            source = c // table[MULTIPLE] * table[X_LD] + table[X_AT]
+            to = start + table[Y_AT] + image * table[Y_IMAGE]
+            y[done:to] = np.float32(0)
+            pointers = (
+                forward(address(x), source + image * table[X_IMAGE]),
+                forward(address(y), to), forward(address(residual), to),
+                forward(address(weights), c * taps.size), address(taps),
+            )  # fmt: skip
+            if width >= LANES:
+                if square and stride == 1:
+                    depthwise_plane(LANES, 1, 1, clamp, numbers, pointers)
+                elif square:
+                    depthwise_plane(LANES, 2, 1, clamp, numbers, pointers)
+                elif stride == 1:
+                    depthwise_plane(LANES, 1, 0, clamp, numbers, pointers)
+                else:
+                    depthwise_plane(LANES, 2, 0, clamp, numbers, pointers)
+            elif width >= _HALF:
+                if square and stride == 1:
+                    depthwise_plane(_HALF, 1, 1, clamp, numbers, pointers)
+                elif square:
+                    depthwise_plane(_HALF, 2, 1, clamp, numbers, pointers)
+                elif stride == 1:
+                    depthwise_plane(_HALF, 1, 0, clamp, numbers, pointers)
+                else:
+                    depthwise_plane(_HALF, 2, 0, clamp, numbers, pointers)
+            elif stride == 1:
+                depthwise_plane(SHORTEST, 1, 0, clamp, numbers, pointers)
+            else:
+                depthwise_plane(SHORTEST, 2, 0, clamp, numbers, pointers)
+            for row in range(height - 1):
+                end = to + row * pitch + width
+                for p in range(end, end + pitch - width):
+                    y[p] = np.float32(0)
+            done = to + (height - 1) * pitch + width
+        y[done : start + table[Y_LD]] = np.float32(0)
+    if last == bias.size:
+        y[last * table[Y_LD] :] = np.float32(0)
+
+
+@numba.njit(**PARALLEL)
+def _depthwise_threads(  # type: ignore[no-untyped-def]
+    chunks, channels, stride, square, weights, taps, bias, x, y, residual, table, lo, hi
+):  # fmt: skip
+    """Share the channels out over threads."""
+    for c in numba.prange(chunks):
+        _depthwise(
+            channels * c // chunks, channels * (c + 1) // chunks, stride, square,
+            weights, taps, bias, x, y, residual, table, lo, hi,
+        )  # fmt: skip
+
+
+_F, _I, _V = types.float32[::1], types.int64, types.float32
+_ALL = (
+    _I, types.boolean, _F, types.int32[::1], _F, _F, _F, _F, types.int64[::1], _V, _V,
+)  # fmt: skip
+
+ENTRIES = (
+    Entry(_depthwise, ((_I, _I, *_ALL),)),
+    Entry(_depthwise_threads, ((_I, _I, *_ALL),)),
+)
