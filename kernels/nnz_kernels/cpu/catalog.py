@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnz_kernels.cpu import (
+    attention,
     elementwise,
     few_pixels,
     gemm,
@@ -36,6 +37,7 @@ FILES: tuple[Any, ...] = (
     pool,
     gemm,
     elementwise,
+    attention,
 )
 
 
