@@ -116,7 +116,9 @@ class TestAttention:
         mask[mask > 1] = -np.inf
 
         close(
-            attend(kernels, spec, parts, mask), attend(reference, spec, parts, mask), 2e-6
+            attend(kernels, spec, parts, mask),
+            attend(reference, spec, parts, mask),
+            2e-6,
         )
 
     @pytest.mark.parametrize("part", [0, 1, 2])
@@ -179,10 +181,10 @@ class TestAttention:
         def run(*buffers: Any, mask: Any = None) -> None:
             kernels.attention_planes(*buffers[:3], mask, buffers[3], spec, threads=1)
 
-        for place in range(4):
+        for place, name in enumerate(("q", "k", "v", "out")):
             short = [q, k, v, y]
             short[place] = short[place][:-1]
-            with pytest.raises(ShapeError, match=f"{'q k v out'.split()[place]} must"):
+            with pytest.raises(ShapeError, match=f"{name} must"):
                 run(*short)
         with pytest.raises(DTypeError, match="mask"):
             run(q, k, v, y, mask=np.zeros((1, 1, 1, 7)))
@@ -262,7 +264,9 @@ class TestLayerNorm:
         with pytest.raises(ShapeError, match="flat buffer"):
             kernels.layer_norm_planes(x, gamma, beta, 1e-5, y, grid, 3, threads=1)
 
-    @pytest.mark.parametrize("grid", [Grid(2, 1, 3), Grid(1, 2, 3), Grid(1, 1, 3, 0, 1)])
+    @pytest.mark.parametrize(
+        "grid", [Grid(2, 1, 3), Grid(1, 2, 3), Grid(1, 1, 3, 0, 1)]
+    )
     def test_refuses_images(self, kernels: Kernels[Any], grid: Grid) -> None:
         x, ones = np.zeros(grid.size(3), np.float32), np.ones(3, np.float32)
 

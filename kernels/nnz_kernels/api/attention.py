@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -64,12 +65,9 @@ def check_attention(
         ShapeError: A buffer is too short, or the mask does not broadcast to the scores.
         DTypeError: One is not float32.
     """
-    asked = token_grid(spec.batch * spec.queries)
-    seen = token_grid(spec.batch * spec.keys)
-    check_buffer("q", q, asked.size(spec.heads * spec.head_dim))
-    check_buffer("k", k, seen.size(spec.heads * spec.head_dim))
-    check_buffer("v", v, seen.size(spec.heads * spec.value_dim))
-    check_buffer("out", out, asked.size(spec.heads * spec.value_dim))
+    parts = zip(("q", "k", "v", "out"), (q, k, v, out), _floats(spec), strict=True)
+    for name, buffer, floats in parts:
+        check_buffer(name, buffer, floats)
     if mask is None:
         return
     if mask.dtype != np.float32:
@@ -84,8 +82,27 @@ def check_attention(
         )
 
 
+@functools.lru_cache(maxsize=256)
+def _floats(spec: AttentionSpec) -> tuple[int, int, int, int]:
+    """Return the floats of q, k, v and the result."""
+    asked = token_grid(spec.batch * spec.queries)
+    seen = token_grid(spec.batch * spec.keys)
+    wide, narrow = spec.heads * spec.head_dim, spec.heads * spec.value_dim
+    return asked.size(wide), seen.size(wide), seen.size(narrow), asked.size(narrow)
+
+
+@functools.lru_cache(maxsize=256)
+def _planes(grid: Grid, channels: int) -> int:
+    return grid.size(channels)
+
+
 def check_layer_norm_planes(
-    x: HostArray, gamma: HostArray, beta: HostArray, y: HostArray, grid: Grid, count: int
+    x: HostArray,
+    gamma: HostArray,
+    beta: HostArray,
+    y: HostArray,
+    grid: Grid,
+    count: int,
 ) -> None:
     """Check what ``layer_norm_planes`` is given.
 
@@ -94,15 +111,13 @@ def check_layer_norm_planes(
             or rows.
         DTypeError: One is not float32.
     """
-    if grid != token_grid(grid.w) or count < 1:
+    if (grid.n, grid.h, grid.bh, grid.bw) != (1, 1, 0, 0) or count < 1:
         raise ShapeError(f"planes of tokens are needed, got {count} channels of {grid}")
-    for name, buffer, floats in (
-        ("x", x, grid.size(count)),
-        ("gamma", gamma, count),
-        ("beta", beta, count),
-        ("y", y, grid.size(count)),
-    ):
-        check_buffer(name, buffer, floats)
+    floats = _planes(grid, count)
+    check_buffer("x", x, floats)
+    check_buffer("gamma", gamma, count)
+    check_buffer("beta", beta, count)
+    check_buffer("y", y, floats)
 
 
 class AttentionOps(Protocol[Array_contra]):

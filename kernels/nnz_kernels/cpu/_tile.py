@@ -23,17 +23,11 @@ _intrinsic: Any = intrinsic(prefer_literal=True)
 def tile(typingctx, height, widest, vectors, steps, places, addresses):  # type: ignore[no-untyped-def]
     """Write ``out[row, p] = factor[p] * sum over taps of w[tap, row] * x[tap, p]``.
 
-    The ``height`` (literal) rows times ``vectors`` sums stay in registers. Values of w
-    are at ``tap * w_tap + row * w_row``, vectors of x at ``tap * x_ld``, those of out
-    at ``row * out_ld``.
-
-    Args:
-        height: Rows, a literal.
-        widest: Largest number of vectors, a literal.
-        vectors: How many there are.
-        steps: taps (at least one), w_row, w_tap, x_ld, out_ld.
-        places: Where w, x and out start.
-        addresses: Of w, x, out and factor.
+    The *height* (literal) rows times *vectors* (at most the literal *widest*) sums stay
+    in registers. Values of w are at ``tap * w_tap + row * w_row``, vectors of x at
+    ``tap * x_ld``, those of out at ``row * out_ld``. *steps* is (taps, w_row, w_tap,
+    x_ld, out_ld), with at least one tap; *places* is where w, x and out start, and
+    *addresses* are those of w, x, out and factor.
     """
     given = (height, widest, vectors, steps, places, addresses)
     return types.void(*given), _write_tile
@@ -54,7 +48,7 @@ def _write_tile(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             source = emit.place(x, (tap, x_ld))
             pixels = [emit.load(source, v) for v in vectors]
             weights = emit.place(w, (tap, w_tap))
-            new = []
+            new: list[Any] = []
             for row in rows:
                 place = emit.place(weights, (I64(row), w_row))
                 weight = emit.splat(builder.load(place))
@@ -78,13 +72,9 @@ def _write_tile(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def shift_columns(typingctx, widest, vectors, rows, matrix):  # type: ignore[no-untyped-def]
     """Subtract from every column of a matrix its largest value.
 
-    A NaN is not larger than anything; what is subtracted from it is no matter.
-
-    Args:
-        widest: Largest number of vectors, a literal.
-        vectors: Vectors in a row of the matrix; rows follow each other.
-        rows: At least one.
-        matrix: Its address.
+    A row holds *vectors* (at most the literal *widest*), the next follows it, and there
+    is at least one; *matrix* is an address. A NaN is not larger than anything; what is
+    subtracted from it is no matter.
     """
     return types.void(widest, vectors, rows, matrix), _write_shift
 
@@ -147,12 +137,9 @@ def _write_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def normalise_columns(typingctx, widest, vectors, sizes, eps, addresses):  # type: ignore[no-untyped-def]
     """Write ``y = (x - mean) / sqrt(variance + eps) * gamma + beta`` for some columns.
 
-    Args:
-        widest: Largest number of vectors, a literal.
-        vectors: How many there are.
-        sizes: Channels, floats from one to the next, the first column.
-        eps: Added to the variance.
-        addresses: Of x, y, gamma and beta; x and y may be the same.
+    These are *vectors* (at most the literal *widest*) of columns; *sizes* is (channels,
+    floats from one to the next, first column), and *addresses* are those of x, y, gamma
+    and beta. The first two may be the same.
     """
     given = (widest, vectors, sizes, eps, addresses)
     return types.void(*given), _write_normalise
@@ -179,7 +166,9 @@ def _write_normalise(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         means = [builder.fdiv(s, total) for s in emit.repeat(channels, zeros, add)]
 
         def square(channel: Any, sums: Values) -> Values:
-            apart = [builder.fsub(p, m) for p, m in zip(at(channel), means, strict=True)]
+            apart = [
+                builder.fsub(p, m) for p, m in zip(at(channel), means, strict=True)
+            ]
             return [emit.fma(a, a, s) for a, s in zip(apart, sums, strict=True)]
 
         scales = []

@@ -56,15 +56,16 @@ def layer_norm_planes(
     threads: int,
 ) -> None:
     check_layer_norm_planes(x, gamma, beta, y, grid, channels)
+    ld = _ld(grid)
     arrays = (readable(x), readable(gamma), readable(beta), np.float32(eps), y)
-    sizes = (grid.w, grid.ld, channels)
+    sizes = (grid.w, ld, channels)
     strips = -(-grid.w // (LANES * _STRIP))
     chunks = min(thread_count(threads, 4 * grid.w * channels), strips)
     if chunks == 1:
         _normalise(*arrays, *sizes, 0, strips)
     else:
         _normalise_threads(chunks, *arrays, *sizes, strips)
-    y[channels * grid.ld :] = 0
+    y[channels * ld :] = 0
 
 
 def attention_planes(
@@ -93,17 +94,20 @@ def attention_planes(
 
 
 @functools.lru_cache(maxsize=256)
-def _table(
-    spec: AttentionSpec, mask: tuple[int, ...] | None
-) -> tuple[HostArray, int]:
+def _ld(grid: Grid) -> int:
+    return grid.ld
+
+
+@functools.lru_cache(maxsize=256)
+def _table(spec: AttentionSpec, mask: tuple[int, ...] | None) -> tuple[HostArray, int]:
     """Return the sizes and strides that the loops need, and the end of the planes."""
     asked = token_grid(spec.batch * spec.queries).ld
     seen = token_grid(spec.batch * spec.keys).ld
-    sizes = (*spec.scores[:1], spec.queries, spec.keys, spec.heads)
-    steps, step = [0] * 4, 1
-    for axis in (3, 2, 1, 0) if mask is not None else ():
-        steps[axis] = step if mask[axis] > 1 else 0
-        step *= mask[axis]
+    sizes = (spec.batch, spec.queries, spec.keys, spec.heads)
+    steps, step = [0, 0, 0, 0], 1
+    for axis, size in reversed(list(enumerate(mask or ()))):
+        steps[axis] = step if size > 1 else 0
+        step *= size
     places = (*sizes, spec.head_dim, spec.value_dim, asked, seen, *steps)
     return np.array(places, np.int64), spec.heads * spec.value_dim * asked
 
