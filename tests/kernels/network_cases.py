@@ -69,9 +69,7 @@ def convolve(
     n, _, h, w = x.shape
     size = spec.output_size(h, w, weights.shape[2:])
     xg, yg = Grid(n, h, w, *borders[0]), Grid(n, *size, *borders[1])
-    prepared = kernels.prepare_conv(
-        weights, bias, spec, block=block, tiling=tiling
-    )
+    prepared = kernels.prepare_conv(weights, bias, spec, block=block, tiling=tiling)
     conv = prepared.bind(xg, yg, threads=threads)
     scratch = np.full(conv.scratch, np.nan, np.float32)
     added = None if residual is None else planes(residual, yg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from nnz_kernels.api.attention import AttentionOps, AttentionSpec
 from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv
 from nnz_kernels.api.pointwise import PointwiseOps
 from nnz_kernels.api.pool import PoolOps, PoolSpec
@@ -12,6 +13,8 @@ from nnz_kernels.api.tensor import TensorOps
 from nnz_kernels.api.vectors import VectorOps
 
 __all__ = [
+    "AttentionOps",
+    "AttentionSpec",
     "BoundConv",
     "ConvOps",
     "ConvSpec",
@@ -35,6 +38,7 @@ class Kernels(
     PoolOps[A],
     PointwiseOps[A],
     TensorOps[A],
+    AttentionOps[A],
     Protocol[A],
 ):
     """One back-end.

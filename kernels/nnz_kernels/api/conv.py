@@ -138,9 +138,7 @@ class PreparedConv(Protocol[Array_contra]):
         """``nnz`` over the weights of the dense layer."""
         ...
 
-    def bind(
-        self, x: Grid, y: Grid, /, *, threads: int = 1
-    ) -> BoundConv[Array_contra]:
+    def bind(self, x: Grid, y: Grid, /, *, threads: int = 1) -> BoundConv[Array_contra]:
         """Work out offsets for one pair of grids, and the shares of threads.
 
         Any pair is right. It is fastest, with nothing staged in scratch, when strides

@@ -4,6 +4,7 @@ Importing it imports numba. Compiled code is kept in NUMBA_CACHE_DIR, or else in
 user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
+from nnz_kernels.cpu.attention import attention_planes, layer_norm_planes
 from nnz_kernels.cpu.conv import prepare_conv
 from nnz_kernels.cpu.pointwise import (
     add_planes,
@@ -43,11 +44,13 @@ FAMILIES: tuple[str, ...] = (
     "pointwise",
     "pool",
     "tensor",
+    "attention",
 )
 
 __all__ = [
     "FAMILIES",
     "add_planes",
+    "attention_planes",
     "average_pool",
     "axpy",
     "axpy_many",
@@ -61,6 +64,7 @@ __all__ = [
     "gather",
     "global_average_pool",
     "layer_norm",
+    "layer_norm_planes",
     "log_softmax",
     "matmul",
     "max_pool",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from nnz_kernels.cpu._simd import LANES
 
@@ -42,6 +44,12 @@ class Emitter:
         place = self.builder.bitcast(place, self.vector.as_pointer())
         self.builder.store(value, place, align=4)
 
+    def place(self, start: Any, *terms: tuple[Any, Any]) -> Any:
+        """Return a pointer moved by the sum of products, counted in elements."""
+        for index, step in terms:
+            start = self.builder.gep(start, [self.builder.mul(index, step)])
+        return start
+
     def splat(self, value: Any) -> Any:
         """Return a vector with one value in every lane."""
         undefined = ir.Constant(self.vector, ir.Undefined)
@@ -49,17 +57,24 @@ class Emitter:
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(one, undefined, lanes)
 
-    def zero(self) -> Any:
-        """Return a vector of zeros."""
-        return ir.Constant(self.vector, [0.0] * self.lanes)
+    def number(self, value: float) -> Any:
+        """Return a vector with one constant in every lane."""
+        return ir.Constant(self.vector, [value] * self.lanes)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return ``a * b + c``, fused where the machine can."""
-        name = f"llvm.fmuladd.v{self.lanes}f32"
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        return self._call("llvm.fmuladd", [a, b, c])
+
+    def sqrt(self, a: Any) -> Any:
+        """Return the square root."""
+        return self._call("llvm.sqrt", [a])
+
+    def _call(self, name: str, arguments: list[Any]) -> Any:
+        name = f"{name}.v{self.lanes}f32"
         module = self.builder.module
-        function = module.globals.get(name) or ir.Function(module, kind, name)
-        return self.builder.call(function, [a, b, c])
+        kind = ir.FunctionType(self.vector, [self.vector] * len(arguments))
+        called = module.globals.get(name) or ir.Function(module, kind, name)
+        return self.builder.call(called, arguments)
 
     def clamp(self, value: Any, lo: Any, hi: Any) -> Any:
         """Bound a vector; NaN is neither below nor above, so it stays."""
@@ -126,8 +141,12 @@ def _as_it_is(module: Any) -> Any:
     The loops are wide enough; a second one for what is left over would only add a
     branch that is guessed wrong. A loop's mark names itself first.
     """
-    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    mark = module.add_metadata([disable, ir.MetaDataString(module, f"loop {len(module.metadata)}")])
+    disable = module.add_metadata(
+        [ir.MetaDataString(module, "llvm.loop.unroll.disable")]
+    )
+    mark = module.add_metadata(
+        [disable, ir.MetaDataString(module, f"loop {len(module.metadata)}")]
+    )
     mark.operands = (mark, disable)
     return mark
 
@@ -168,3 +187,31 @@ def switch(builder: Any, choice: Any, widest: int, body: Any) -> None:
         body(width)
         builder.branch(done)
     builder.position_at_end(done)
+
+
+def _type_address(typingctx: Any, array: Any) -> tuple[Any, Any]:
+    """Type a call of ``address``."""
+    pointer: Any = types.CPointer
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return pointer(array.dtype)(array), write
+
+
+#: Returns the address of an array's data. Handing on an array itself makes numba count
+#: references, atomically, which costs more than a short row of the product.
+address: Any = intrinsic(_type_address)
+
+
+def _type_forward(typingctx: Any, pointer: Any, places: Any) -> tuple[Any, Any]:
+    """Type a call of ``forward``."""
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, places), write
+
+
+#: ``forward(pointer, places)`` moves a pointer on by so many elements.
+forward: Any = intrinsic(_type_forward)

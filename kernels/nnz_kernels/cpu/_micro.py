@@ -261,7 +261,10 @@ def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     )
     counts = [builder.extract_value(args[2], chain) for chain in range(chains)]
     starts = [
-        [builder.extract_value(builder.extract_value(args[3], chain), i) for i in range(3)]
+        [
+            builder.extract_value(builder.extract_value(args[3], chain), i)
+            for i in range(3)
+        ]
         for chain in range(chains)
     ]
 
@@ -298,31 +301,3 @@ def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 #: are the taps of each, ``places`` of each the first in the columns, in the weights and
 #: in the sums; pointers are columns, weights, pixels and sums.
 column_sums: Any = intrinsic(prefer_literal=True)(_type_column_sums)
-
-
-def _type_address(typingctx: Any, array: Any) -> tuple[Any, Any]:
-    """Type a call of ``address``."""
-    pointer: Any = types.CPointer
-
-    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return context.make_array(sig.args[0])(context, builder, args[0]).data
-
-    return pointer(array.dtype)(array), write
-
-
-#: Returns the address of an array's data. Handing on an array itself makes numba count
-#: references, atomically, which costs more than a short row of the product.
-address: Any = intrinsic(_type_address)
-
-
-def _type_forward(typingctx: Any, pointer: Any, places: Any) -> tuple[Any, Any]:
-    """Type a call of ``forward``."""
-
-    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer(pointer, places), write
-
-
-#: ``forward(pointer, places)`` moves a pointer on by so many elements.
-forward: Any = intrinsic(_type_forward)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnz_kernels.cpu import (
+    attention,
     depthwise,
     elementwise,
     few_pixels,
@@ -38,6 +39,7 @@ FILES: tuple[Any, ...] = (
     pool,
     gemm,
     elementwise,
+    attention,
 )
 
 

@@ -14,8 +14,8 @@ from numba import types
 
 from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._micro import address, forward
 from nnz_kernels.cpu._planes import depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES

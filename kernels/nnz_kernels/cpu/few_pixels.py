@@ -17,6 +17,7 @@ from numba import types
 
 from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._micro import (
     BASE,
@@ -27,9 +28,7 @@ from nnz_kernels.cpu._micro import (
     ROW,
     TAP,
     WEIGHT,
-    address,
     column_sums,
-    forward,
 )
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu.pack import Packed

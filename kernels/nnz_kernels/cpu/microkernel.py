@@ -19,7 +19,8 @@ import numpy as np
 from numba import types
 
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._micro import address, copy_panel, forward, group
+from nnz_kernels.cpu._emit import address, forward
+from nnz_kernels.cpu._micro import copy_panel, group
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 

@@ -52,14 +52,16 @@ def pixel_masks(y: Grid) -> HostArray:
 
 
 def panels(total: int, widest: int) -> list[tuple[int, int]]:
-    """Return (vectors of a panel, panels) of panels as even as can be, wide ones first."""
+    """Return (vectors, how many) of panels as even as can be, wide ones first."""
     count = -(-total // widest)
     width, wide = divmod(total, count)
     found = [(width + 1, wide), (width, count - wide)]
     return [(vectors, number) for vectors, number in found if number]
 
 
-def groups(total: int, widest: int, most: int, parts: int) -> list[tuple[int, int, int]]:
+def groups(
+    total: int, widest: int, most: int, parts: int
+) -> list[tuple[int, int, int]]:
     """Return (first vector, vectors of a panel, panels) of groups of panels.
 
     Args:
@@ -109,8 +111,8 @@ def plan_tasks(
     end = extent(y) * LANES
     tasks = [
         (
-            part + start, part + stop, x_start + at * LANES, y.lead + at * LANES, at * LANES, vectors,
-            number, y.lead if at == 0 else 0,
+            part + start, part + stop, x_start + at * LANES, y.lead + at * LANES,
+            at * LANES, vectors, number, y.lead if at == 0 else 0,
             y.lead + end if (at + vectors * number) * LANES == end else y.ld,
         )
         for start, stop in pieces
@@ -118,7 +120,9 @@ def plan_tasks(
         for part in range(0, len(packed.runs), a_part)
     ]  # fmt: skip
     share = max(number for *_, number in cut) * size if copied else 0
-    return Tasks(np.array(tasks, np.int32), packed.chunks * np.array(bounds, np.int64), share)
+    return Tasks(
+        np.array(tasks, np.int32), packed.chunks * np.array(bounds, np.int64), share
+    )
 
 
 def chunk_columns(block: int | None) -> int:

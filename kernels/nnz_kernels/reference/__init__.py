@@ -1,5 +1,6 @@
 """The reference back-end: numpy, slow and obvious; it says what is right."""
 
+from nnz_kernels.reference.attention import attention_planes, layer_norm_planes
 from nnz_kernels.reference.conv import prepare_conv
 from nnz_kernels.reference.pointwise import (
     add_planes,
@@ -39,11 +40,13 @@ FAMILIES: tuple[str, ...] = (
     "pointwise",
     "pool",
     "tensor",
+    "attention",
 )
 
 __all__ = [
     "FAMILIES",
     "add_planes",
+    "attention_planes",
     "average_pool",
     "axpy",
     "axpy_many",
@@ -57,6 +60,7 @@ __all__ = [
     "gather",
     "global_average_pool",
     "layer_norm",
+    "layer_norm_planes",
     "log_softmax",
     "matmul",
     "max_pool",

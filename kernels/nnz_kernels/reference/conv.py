@@ -47,9 +47,7 @@ class ReferenceConv:
         """Share of the weights that is multiplied."""
         return self.nnz / self.weights.size
 
-    def bind(
-        self, x: Grid, y: Grid, /, *, threads: int = 1
-    ) -> ReferenceBoundConv:
+    def bind(self, x: Grid, y: Grid, /, *, threads: int = 1) -> ReferenceBoundConv:
         """Check the grids and keep them."""
         kh, kw = self.weights.shape[2:]
         check_bind(x, y, (kh, kw), self.spec)

@@ -132,6 +132,14 @@ def _layer_norm(node: Node, axes: list[int | None], few: Facts) -> bool:
     return axes[0] is not None and axes[0] < first
 
 
+def _attention(node: Node, axes: list[int | None], few: Facts) -> bool:
+    if axes[:3] != [0, 0, 0]:
+        return False
+    return axes[3:] in ([], [None]) or (
+        axes[3] == 0 and len(few.shape(node.inputs[3])) == 4
+    )
+
+
 def _reduce(node: Node, axes: list[int | None], few: Facts) -> bool:
     given = node.inputs[1] if len(node.inputs) > 1 else ""
     over = reduce_axes(node, _rank(node, few), few.values.get(given))
@@ -185,6 +193,7 @@ _RULES: dict[str, Callable[[Node, list[int | None], Facts], bool]] = {
     **dict.fromkeys(("Transpose", "SwapLast"), _any),
     **dict.fromkeys(("Concat", "Split"), _own_axis),
     "LayerNormalization": _layer_norm,
+    "Attention": _attention,
     "Linear": _not_last,
     "MatMul": _matmul,
     "Gemm": _gemm,

@@ -18,6 +18,7 @@ from nnz_service.engine.passes.sparsify import Layer
 from nnz_service.engine.plan import Call, Plan
 from nnz_service.engine.rows import BINARY, UNARY, reduce_axes, unary_settings
 from nnz_service.engine.shapes import Facts
+from nnz_service.engine.transformer_ops import attention, layer_norm
 from nnz_service.engine.windows import window
 
 if TYPE_CHECKING:
@@ -277,6 +278,8 @@ _LOWER: dict[str, Lower] = {
     **dict.fromkeys(BINARY, _binary),
     "Conv": _layer,
     "Linear": _layer,
+    "Attention": attention,
+    "LayerNormalization": layer_norm,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "GlobalAveragePool": _global_pool,

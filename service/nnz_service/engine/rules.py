@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnz_service.engine.graph import Array, Node, Shape, dtype_name
+from nnz_service.engine.heads import attention_spec
 from nnz_service.engine.moves import (
     MOVES,
     VIEWS,
@@ -52,14 +53,7 @@ class Spec:
 
 
 #: What a rule or an operation raises when a node does not fit its inputs.
-FAULTS = (
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    ArithmeticError,
-    RuntimeError,
-)
+FAULTS = (ValueError, KeyError, TypeError, IndexError, ArithmeticError, RuntimeError)
 
 #: Reductions of which nothing has no result.
 _NEED_ONE = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceLogSumExp")
@@ -364,6 +358,15 @@ def _pool(
     return [Spec(x.dtype, (*x.shape[:2], *window(node, x.shape[2:]).sizes))]
 
 
+def _attention(
+    node: Node, specs: Sequence[Spec | None], values: Sequence[Array | None]
+) -> list[Spec]:
+    parts = [_spec(specs, i) for i in range(len(specs))]
+    sizes = attention_spec(node, [part.shape for part in parts])
+    features = sizes.heads * sizes.value_dim
+    return [Spec(parts[0].dtype, (sizes.batch, sizes.queries, features))]
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(UNARY, _float),
     **dict.fromkeys(BINARY, _broadcast),
@@ -392,4 +395,5 @@ RULES: dict[str, Rule] = {
     "Gemm": _gemm,
     "Conv": _conv,
     "Linear": _linear,
+    "Attention": _attention,
 }

@@ -27,6 +27,9 @@ MAX_ELEMENTS = 1 << 31
 #: Elements of a value that is computed while shapes are inferred.
 MAX_KNOWN = 1 << 22
 
+#: Operations that have no plain form: only a plan can run them.
+_PLANNED = ("Conv", "Linear", "MaxPool", "AveragePool", "Attention")
+
 #: Types that a value may have while a plan runs.
 _RUNTIME = tuple(DTYPES[name] for name in ("FP32", "INT64", "INT32", "BOOL"))
 
@@ -106,7 +109,7 @@ def _infer_node(
     )
     found = RULES[node.op](node, specs, values)
     small = all(math.prod(s.shape) <= MAX_KNOWN for s in found)
-    if known and small and node.op not in ("Conv", "Linear", "MaxPool", "AveragePool"):
+    if known and small and node.op not in _PLANNED:
         made = compute(kernels, node, values)
         for name, value in zip(node.outputs, made, strict=False):
             facts.values[name] = value

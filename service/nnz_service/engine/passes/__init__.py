@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nnz_service.engine.graph import Array, Graph
+from nnz_service.engine.passes.attention import find_attention
 from nnz_service.engine.passes.fold import fold
 from nnz_service.engine.passes.fuse import fuse_layers, fuse_pads
 from nnz_service.engine.passes.geometry import layer_specs
@@ -46,4 +47,5 @@ def optimise(
     find_layer_norms(graph, facts[0].specs)
     fuse_pads(graph)
     fuse_layers(graph, facts)
+    find_attention(graph, facts)
     return sparsify(graph, kernels, layer_specs(graph, probe(graph)))
