@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,9 @@ def _onnxruntime(path: str, threads: int, problem: Problem) -> System:
 
 
 def _openvino(path: str, threads: int, problem: Problem) -> System:
+    # Importing it would send usage statistics, without a question, from a process and
+    # threads of its own beside the measurement; without this package it does not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     core = openvino.Core()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +98,36 @@ class TestOpenSystem:
         rows = constants["table"][feeds["ids"]]
         assert np.allclose(found["a"], rows)
         assert np.allclose(found["b"], rows + feeds["p"])
+
+    def test_openvino_sends_nothing(self, tmp_path: Path) -> None:
+        """
+        The package that would send usage statistics is kept from being imported, and
+        nothing is left in the user's folder.
+        """
+        skip_without("openvino")
+        path = tmp_path / "m.onnx"
+        path.write_bytes(graph([node("Relu", "x")], {"x": (np.float32, [2, 3])}))
+        home = tmp_path / "home"
+        home.mkdir()
+        code = f"""
+import sys
+from pathlib import Path
+from nnz_service.cli import _peers
+problem = _peers.Problem({{"x": ("FP32", (2, 3))}}, ("y",))
+_peers.open_system("openvino", Path({str(path)!r}), 1, problem)
+print(sys.modules["openvino_telemetry"])
+"""
+
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, "HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        assert done.stdout == "None\n"
+        assert not list(home.iterdir())
 
     def test_broken_file(self, tmp_path: Path) -> None:
         """
