@@ -1,14 +1,10 @@
-"""What `nnz bench` measures: answers, times and memory, of the engine and of a peer."""
+"""How `nnz bench` compares systems: the same inputs, answers checked, times in turn."""
 
 from __future__ import annotations
 
-import os
-import re
-import statistics
-import subprocess
-import sys
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnz_service.errors import ImpossibleError, InvalidInputError
-
-Arrays = dict[str, NDArray[Any]]
-Shapes = Mapping[str, tuple[int, ...]]
+from nnz_service.cli._peers import DTYPES, Arrays, Problem, System
+from nnz_service.errors import InvalidInputError
 
 #: Largest relative difference (2-norm) between two systems that compute the same.
 TOLERANCE = 1e-4
@@ -27,106 +21,65 @@ TOLERANCE = 1e-4
 #: stop spinning for more work, which would take cores from the one after.
 PAUSE = 0.004
 
-#: Protocol names of element types, and what ONNX Runtime calls the same.
-_DTYPES: dict[str, type[np.generic]] = {
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "BOOL": np.bool_,
-}
-_PEER_DTYPES = {
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(bool)": "BOOL",
-}
-
-_CHILD = """
-import sys
-from nnz_service.cli import _measure
-_measure.run_once(*sys.argv[1:])
-print(_measure.peak_memory())
-"""
+#: By the name of a system, nnz first.
+Systems = Mapping[str, System]
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """A loaded model: `inputs` maps names to (dtype, shape with None for free axes)."""
+class Terms:
+    """How to compare: with whom, threads of each system, timed runs of each."""
 
-    run: Callable[[Arrays], Mapping[str, NDArray[Any]]]
-    inputs: dict[str, tuple[str, tuple[int | None, ...]]]
-    weight_bytes: int | None
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    peers: tuple[str, ...]
+    threads: int
+    rounds: int
 
 
-def open_system(name: str, path: str, threads: int) -> System:
-    """Load a model file in ``nnz`` or in the peer ``onnxruntime``."""
-    return _onnxruntime(path, threads) if name == "onnxruntime" else _nnz(path, threads)
-
-
-def _nnz(path: str, threads: int) -> System:
-    from nnz_service.engine import load
-
-    model = load(Path(path), threads=threads)
-    inputs = {i.name: (i.dtype, tuple(i.shape)) for i in model.inputs}
-    return System(model.run, inputs, model.nbytes)
-
-
-def _onnxruntime(path: str, threads: int) -> System:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ImpossibleError(
-            "the peer onnxruntime is not installed: pip install onnxruntime"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
-
-    def run(feeds: Arrays) -> Arrays:
-        return dict(zip(names, session.run(names, feeds), strict=True))
-
-    inputs = {
-        i.name: (
-            _PEER_DTYPES.get(i.type, i.type),
-            tuple(n if isinstance(n, int) else None for n in i.shape),
-        )
-        for i in session.get_inputs()
-    }
-    return System(run, inputs, None)
-
-
-def input_shapes(system: System, batch: int, given: Sequence[str]) -> Shapes:
-    """Choose the shape of every input.
+def problem_of(path: Path, batch: int, given: Sequence[str]) -> Problem:
+    """Read what a model takes and choose the shape of every input.
 
     Args:
-        system: Says what is free.
+        path: ONNX file.
         batch: Extent of a free first axis.
         given: ``name=1x3x8x8`` for inputs with other free axes.
+
+    Raises:
+        InvalidInputError: A shape is missing, malformed or of no input.
     """
+    from nnz_service.engine import inspect
+
+    found = inspect(path)
+    kinds = {i["name"]: i["datatype"] for i in found["inputs"]}
+    free = {
+        i["name"]: tuple(None if n == -1 else n for n in i["shape"])
+        for i in found["inputs"]
+    }
+    shapes = input_shapes(free, batch, given)
+    for name, kind in kinds.items():
+        if kind not in DTYPES:
+            raise InvalidInputError(f"cannot draw input {name} of type {kind}")
+    first = next(iter(free), None)
+    counted = first is not None and free[first][:1] == (None,)
+    return Problem(
+        {name: (kinds[name], shapes[name]) for name in free},
+        tuple(o["name"] for o in found["outputs"]),
+        shapes[first][0] if first is not None and counted else None,
+    )
+
+
+def input_shapes(
+    inputs: Mapping[str, tuple[int | None, ...]], batch: int, given: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Choose the shape of every input; see `problem_of`. None is a free axis."""
     shapes: dict[str, tuple[int, ...]] = {}
     for text in given:
         name, _, extents = text.rpartition("=")
-        if name not in system.inputs:
-            known = ", ".join(system.inputs)
+        if name not in inputs:
+            known = ", ".join(inputs)
             raise InvalidInputError(f"no input {name!r} in {text!r}; there are {known}")
         if not all(e.isdecimal() and int(e) > 0 for e in extents.split("x")):
             raise InvalidInputError(f"{text!r}: extents are positive numbers, 1x3x8x8")
         shapes[name] = tuple(int(extent) for extent in extents.split("x"))
-    for name, (_, shape) in system.inputs.items():
+    for name, shape in inputs.items():
         first = batch if shape and shape[0] is None else None
         chosen = (first, *shape[1:]) if first else shape
         if name not in shapes and None in chosen:
@@ -138,20 +91,18 @@ def input_shapes(system: System, batch: int, given: Sequence[str]) -> Shapes:
     return shapes
 
 
-def draw(system: System, shapes: Shapes, seed: int) -> Arrays:
+def draw(problem: Problem, seed: int) -> Arrays:
     """Make inputs that no round before has seen; integers are 0 or 1."""
     rng = np.random.default_rng(seed)
     feeds: Arrays = {}
-    for name, (dtype, _) in system.inputs.items():
-        if dtype not in _DTYPES:
-            raise InvalidInputError(f"cannot draw input {name} of type {dtype}")
-        kind, shape = np.dtype(_DTYPES[dtype]), shapes[name]
+    for name, (kind, shape) in problem.inputs.items():
+        dtype = np.dtype(DTYPES[kind])
         values = (
             rng.standard_normal(shape)
-            if kind.kind == "f"
+            if dtype.kind == "f"
             else rng.integers(0, 2, shape)
         )
-        feeds[name] = values.astype(kind)
+        feeds[name] = np.asarray(values).astype(dtype)
     return feeds
 
 
@@ -171,20 +122,88 @@ def difference(
     return worst
 
 
-def compare(systems: Sequence[System], shapes: Shapes, seeds: Sequence[int]) -> float:
-    """Run all systems on the same inputs; return the largest difference to the first.
+def compare(
+    systems: Systems, problem: Problem, seeds: Sequence[int]
+) -> dict[str, float]:
+    """Run all systems on the same inputs, a set a seed.
+
+    Returns:
+        The largest difference of each peer from nnz.
+    """
+    gaps = {name: 0.0 for name in systems if name != "nnz"}
+    for seed in seeds:
+        feeds = draw(problem, seed)
+        ours = systems["nnz"].run(feeds)
+        for name, gap in gaps.items():
+            gaps[name] = max(gap, difference(ours, systems[name].run(feeds)))
+    return gaps
+
+
+def interleave(
+    systems: Systems, problem: Problem, rounds: int
+) -> dict[str, list[float]]:
+    """Time the systems in turn, on the same fresh inputs each round.
+
+    Who goes first rotates from round to round and the order turns around after each
+    full circle, so that nobody always finds the inputs in the cache, or always comes
+    after the same other.
+
+    Returns:
+        Milliseconds, a number a round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in systems}
+    for number in range(rounds):
+        feeds = draw(problem, 1000 + number)
+        for name in turns(list(systems), number):
+            time.sleep(PAUSE)
+            began = time.perf_counter()
+            systems[name].run(feeds)
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return times
+
+
+def turns(names: Sequence[str], number: int) -> list[str]:
+    """Return the order of the systems in a round."""
+    first = number % len(names)
+    order = [*names[first:], *names[:first]]
+    backwards = number // len(names) % 2 == 1
+    return [order[0], *reversed(order[1:])] if backwards else order
+
+
+def race(
+    timed: Systems, checked: Systems, problem: Problem, rounds: int
+) -> dict[str, Any]:
+    """Check the answers, time, and check again.
 
     Args:
-        systems: At least one; alone it agrees with itself.
-        shapes: Of the inputs.
-        seeds: One set of inputs each.
+        timed: Systems to time.
+        checked: Systems whose answers must be those of nnz; mostly the same ones.
+        problem: What to run.
+        rounds: Timed runs of each.
+
+    Returns:
+        systems: ``median_ms``, ``p10_ms``, ``p90_ms``, ``weight_bytes`` of each, and
+        ``images_per_second`` where the first axis is a batch; peers: see `verdict`.
     """
-    worst = 0.0
-    for seed in seeds:
-        feeds = draw(systems[0], shapes, seed)
-        answers = [system.run(feeds) for system in systems]
-        worst = max([worst, *(difference(answers[0], other) for other in answers[1:])])
-    return worst
+    gaps = compare(checked, problem, seeds=(0, 1))
+    times = interleave(timed, problem, rounds)
+    again = compare(checked, problem, seeds=(2, 3))
+    systems = {}
+    for name, milliseconds in times.items():
+        systems[name] = summary(milliseconds, problem.batch)
+        systems[name]["weight_bytes"] = timed[name].weight_bytes
+    peers = {
+        name: verdict(max(gap, again[name]), times["nnz"], times[name])
+        for name, gap in gaps.items()
+    }
+    return {"systems": systems, "peers": peers}
+
+
+def summary(milliseconds: Sequence[float], batch: int | None) -> dict[str, Any]:
+    """Return the median, the tenth and ninetieth percentiles, and images a second."""
+    p10, median, p90 = map(float, np.percentile(milliseconds, [10, 50, 90]))
+    found = {"median_ms": median, "p10_ms": p10, "p90_ms": p90}
+    return found | ({"images_per_second": 1e3 * batch / median} if batch else {})
 
 
 def verdict(
@@ -196,72 +215,17 @@ def verdict(
         gap: Largest relative difference of the answers.
         ours: Milliseconds of each round.
         theirs: The same of the peer.
-    """
-    agrees = gap <= TOLERANCE
-    ratio = statistics.median(theirs) / statistics.median(ours) if agrees else None
-    return {"max_relative_difference": gap, "agrees": agrees, "ratio": ratio}
-
-
-def interleave(
-    systems: Sequence[System], shapes: Shapes, rounds: int
-) -> list[list[float]]:
-    """Time the systems in turn, on the same fresh inputs each round.
-
-    Who goes first changes from round to round, so that neither always finds the
-    inputs in the cache.
 
     Returns:
-        Milliseconds: a list a system, a number a round.
+        ``max_relative_difference``, None if it has no bound; ``agrees``; ``ratio`` of
+        the medians; ``ratio_p10`` and ``ratio_p90`` of the ratios of single rounds.
+        Ratios are None where the answers differ.
     """
-    times: list[list[float]] = [[] for _ in systems]
-    for number in range(rounds):
-        feeds = draw(systems[0], shapes, 1000 + number)
-        turns = list(range(len(systems)))
-        for which in turns if number % 2 == 0 else reversed(turns):
-            time.sleep(PAUSE)
-            began = time.perf_counter()
-            systems[which].run(feeds)
-            times[which].append(1e3 * (time.perf_counter() - began))
-    return times
-
-
-def summary(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Return the median and the tenth and ninetieth percentiles."""
-    p10, median, p90 = np.percentile(milliseconds, [10, 50, 90])
-    return {"median_ms": float(median), "p10_ms": float(p10), "p90_ms": float(p90)}
-
-
-def memory_of(
-    name: str, path: str, threads: int, batch: int, shapes: Sequence[str]
-) -> int:
-    """Return the peak resident bytes of a process that loads the model and runs it."""
-    words = (name, path, str(threads), str(batch), *shapes)
-    command = [sys.executable, "-P", "-c", _CHILD, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        said = re.sub(r"^[\w.]*Error: ", "", last)
-        raise ImpossibleError(f"{name} could not run {path}: {said}")
-    return int(done.stdout)
-
-
-def run_once(name: str, path: str, threads: str, batch: str, *shapes: str) -> None:
-    """Load and run a model once, in a process of its own."""
-    system = open_system(name, path, int(threads))
-    system.run(draw(system, input_shapes(system, int(batch), shapes), 0))
-
-
-def peak_memory() -> int:
-    """Return the most bytes that this process has had resident.
-
-    From /proc where there is one: `getrusage` also counts what the parent held.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    known = gap if math.isfinite(gap) else None
+    agrees = gap <= TOLERANCE
+    found: dict[str, Any] = {"max_relative_difference": known, "agrees": agrees}
+    if not agrees:
+        return found | dict.fromkeys(("ratio", "ratio_p10", "ratio_p90"))
+    p10, p90 = map(float, np.percentile(np.divide(theirs, ours), [10, 90]))
+    ratio = float(np.median(theirs) / np.median(ours))
+    return found | {"ratio": ratio, "ratio_p10": p10, "ratio_p90": p90}

@@ -1,106 +1,226 @@
-"""``nnz bench``: time a model beside a peer, after checking that both agree."""
+"""``nnz bench``: time models beside peers, after checking that all agree."""
 
 from __future__ import annotations
 
+import enum
+import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nnz_service.cli._app import (
-    FAILED,
-    JsonFlag,
-    app,
-    complain,
-    print_json,
-    print_table,
-)
+from nnz_service.cli import _bench_tables
+from nnz_service.cli._app import FAILED, JsonFlag, app, print_json
+
+if TYPE_CHECKING:  # they import numpy, which `nnz --help` does without
+    from nnz_service.cli._measure import Terms
+    from nnz_service.cli._peers import Problem
+
+
+class Peer(enum.StrEnum):
+    """The systems to compare with."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    MNN = "mnn"
+
+
+BLOCKS = (1, 2, 4, 8, 16)
+SPARSITIES = "0,0.3,0.5,0.75,0.85,0.9,0.95"
+
+Models = Annotated[
+    list[Path],
+    typer.Argument(metavar="MODEL", help="ONNX files.", exists=True, dir_okay=False),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of each system; all cores.", min=1)
+]
+Pin = Annotated[
+    bool | None,
+    typer.Option(
+        "--pin/--no-pin",
+        help="Keep the process to a core a thread; default with one thread.",
+    ),
+]
+Peers = Annotated[
+    list[Peer] | None,
+    typer.Option(help="Compare with this system; may be repeated."),
+]
+Batch = Annotated[int, typer.Option(help="Extent of a free first axis.", min=1)]
+Rounds = Annotated[int, typer.Option(help="Timed runs of each.", min=3)]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=1x3x8x8, for an input with other free axes."),
+]
+Sweep = Annotated[
+    bool, typer.Option("--sweep", help="Prune dense models, time at each sparsity.")
+]
+Blocks = Annotated[
+    list[int] | None,
+    typer.Option(help="Sweep: output channels in a block; 4 and 1. May be repeated."),
+]
+Sparsities = Annotated[
+    str | None, typer.Option(help=f"Sweep: shares to drop; {SPARSITIES}.")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="Sweep: draw time against sparsity (PNG).", dir_okay=False),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Write what --json prints.", dir_okay=False)
+]
 
 
 @app.command(rich_help_panel="Models")
 def bench(
-    model: Annotated[
-        Path, typer.Argument(help="ONNX file.", exists=True, dir_okay=False)
-    ],
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of each system; all cores.", min=1)
-    ] = None,
-    peer: Annotated[
-        Literal["onnxruntime"] | None, typer.Option(help="Compare with this system.")
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Extent of a free first axis.", min=1)] = 1,
-    rounds: Annotated[int, typer.Option(help="Timed runs of each.", min=3)] = 30,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=1x3x8x8, for an input with other free axes."),
-    ] = None,
+    models: Models,
+    threads: Threads = None,
+    pin: Pin = None,
+    peer: Peers = None,
+    batch: Batch = 1,
+    rounds: Rounds = 30,
+    shape: Shape = None,
+    sweep: Sweep = False,
+    block: Blocks = None,
+    sparsities: Sparsities = None,
+    plot: Plot = None,
+    out: Out = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Time a model: median of interleaved rounds, each with inputs of its own.
+    """Time models: median of interleaved rounds, each with inputs of its own.
 
-    With a peer both answers are compared first and again at the end; where they differ
-    by more than 1e-4 no ratio is printed and the exit code is 1. Memory is the peak of
-    a process that does nothing else.
+    Peers answer the same inputs first and again at the end; where an answer differs by
+    more than 1e-4 there is no ratio and the exit code is 1. Memory is that of processes
+    which do nothing else. A sweep prunes each model by magnitude, times nnz on what is
+    left beside the peers on the dense model, and says from where on nnz is faster.
 
-    Example: `nnz bench sparse.onnx --threads 1 --peer onnxruntime`
+    Examples: `nnz bench sparse.onnx --threads 1 --peer onnxruntime --peer openvino`,
+    `nnz bench dense.onnx --threads 1 --peer onnxruntime --sweep --plot sweep.png`
     """
-    from nnz_service.cli import _measure
+    from nnz_service.cli import _machine, _measure
 
-    count = threads or _measure.cores()
-    names = ["nnz", *([peer] if peer else [])]
-    given = shape or []
-    peaks = [_measure.memory_of(n, str(model), count, batch, given) for n in names]
-    systems = [_measure.open_system(name, str(model), count) for name in names]
-    shapes = _measure.input_shapes(systems[0], batch, given)
-
-    gap = _measure.compare(systems, shapes, seeds=(0, 1))
-    times = _measure.interleave(systems, shapes, rounds)
-    gap = max(gap, _measure.compare(systems, shapes, seeds=(2, 3)))
-    measured = {
-        name: _measure.summary(t)
-        | {"weight_bytes": system.weight_bytes, "peak_rss": peak}
-        for name, system, t, peak in zip(names, systems, times, peaks, strict=True)
-    }
-    result: dict[str, Any] = {
-        "model": str(model),
-        "threads": count,
-        "rounds": rounds,
-        "shapes": {name: list(extents) for name, extents in shapes.items()},
-        "systems": measured,
-    }
-    if peer:
-        result |= {"peer": peer} | _measure.verdict(gap, *times)
-    _report(result, as_json)
+    grid = _grid(sweep, block, sparsities, plot, models)
+    names = tuple(name.value for name in dict.fromkeys(peer or []))
+    _check_first(names, plot, out)
+    count = threads or _machine.cores()
+    terms = _measure.Terms(names, count, rounds)
+    with _machine.pinned(count, pin) as pinned:
+        document = _machine.describe(names)
+        document |= {"threads": count, "pinned": pinned, "rounds": rounds}
+        records = document["results"] = []
+        for path in models:
+            problem = _measure.problem_of(path, batch, shape or [])
+            record: dict[str, Any] = {
+                "model": str(path),
+                "shapes": {name: list(s) for name, (_, s) in problem.inputs.items()},
+            }
+            if grid:
+                record |= _swept(path, problem, terms, grid)
+            else:
+                record |= _timed(path, problem, terms)
+            records.append(record)
+    _report(document, plot, out, as_json)
 
 
-def _report(result: dict[str, Any], as_json: bool) -> None:
+def _grid(
+    sweep: bool,
+    block: Sequence[int] | None,
+    sparsities: str | None,
+    plot: Path | None,
+    models: Sequence[Path],
+) -> list[tuple[int, list[float]]]:
+    """Return the blocks and sparsities of a sweep; without one there are none."""
+    if not sweep:
+        given = {"--block": block, "--sparsities": sparsities, "--plot": plot}
+        for name, value in given.items():
+            if value:
+                raise typer.BadParameter("only with --sweep", param_hint=name)
+        return []
+    if plot and len(models) > 1:
+        raise typer.BadParameter("draws one model, not more", param_hint="--plot")
+    chosen = list(dict.fromkeys(block or (4, 1)))
+    for size in chosen:
+        if size not in BLOCKS:
+            raise typer.BadParameter(
+                f"{size} is not 1, 2, 4, 8 or 16", param_hint="--block"
+            )
+    shares = _shares(SPARSITIES if sparsities is None else sparsities)
+    return [(size, shares) for size in chosen]
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = sorted({float(word) for word in text.split(",")})
+    except ValueError:
+        shares = []
+    if not shares or not all(0 <= share < 1 for share in shares):
+        raise typer.BadParameter(
+            f"{text!r} is no list of numbers 0 <= S < 1, as in {SPARSITIES}",
+            param_hint="--sparsities",
+        )
+    return shares
+
+
+def _check_first(names: Sequence[str], plot: Path | None, out: Path | None) -> None:
+    """Find out before anything is measured what would fail afterwards."""
+    from nnz_service.cli import _peers, _plot
+
+    for name in names:
+        _peers.require(name)
+    if plot:
+        if plot.suffix.lower() != ".png":
+            raise typer.BadParameter(f"{plot} is no .png", param_hint="--plot")
+        _plot.require()
+    for option, target in (("--plot", plot), ("--out", out)):
+        if target and not target.resolve().parent.is_dir():
+            raise typer.BadParameter(
+                f"there is no folder {target.parent}", param_hint=option
+            )
+
+
+def _timed(path: Path, problem: Problem, terms: Terms) -> dict[str, Any]:
+    from nnz_service.cli import _measure, _memory, _peers
+
+    systems, memory = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("nnz", *terms.peers):
+            file = _peers.convert(name, path, Path(folder))
+            memory[name] = _memory.memory_of(name, file, terms.threads, problem)
+            systems[name] = _peers.open_system(name, file, terms.threads, problem)
+        found = _measure.race(systems, systems, problem, terms.rounds)
+    for name, sizes in memory.items():
+        found["systems"][name] |= sizes
+    return found
+
+
+def _swept(
+    path: Path, problem: Problem, terms: Terms, grid: Sequence[tuple[int, list[float]]]
+) -> dict[str, Any]:
+    from nnz_service.cli import _sweep
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    return {"sweep": _sweep.sweep(path, problem, terms, grid, say)}
+
+
+def _report(
+    document: dict[str, Any], plot: Path | None, out: Path | None, as_json: bool
+) -> None:
+    records = document["results"]
+    if out:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if plot:
+        from nnz_service.cli import _plot
+
+        note = f"{document['processor']}, {document['threads']} thread(s)"
+        _plot.draw(records[0], note, plot)
     if as_json:
-        print_json(result)
-    else:
-        columns = ("", "median ms ", "p10 ", "p90 ", "weights MB ", "peak RSS MB ")
-        rows = [(name, *_cells(found)) for name, found in result["systems"].items()]
-        sizes = ", ".join(
-            f"{name} {'x'.join(map(str, extents))}"
-            for name, extents in result["shapes"].items()
-        )
-        title = f"{result['model']}, {sizes}, {result['threads']} thread(s)"
-        print_table(title, columns, rows)
-    if not result.get("agrees", True):
-        gap = result["max_relative_difference"]
-        complain(f"the answers differ by {gap:.1e}; a ratio would mean nothing")
+        print_json(document)
+    for record in records:
+        if not as_json:
+            _bench_tables.show(record, document["threads"])
+    if _bench_tables.complain_of(records):
         raise typer.Exit(FAILED)
-    if "peer" in result and not as_json:
-        typer.echo(
-            f"answers agree to {result['max_relative_difference']:.1e}; "
-            f"{result['peer']} takes {result['ratio']:.2f} times as long as nnz"
-        )
-
-
-def _cells(found: dict[str, Any]) -> tuple[str, ...]:
-    megabytes = (found["weight_bytes"], found["peak_rss"])
-    return (
-        f"{found['median_ms']:.3f}",
-        f"{found['p10_ms']:.3f}",
-        f"{found['p90_ms']:.3f}",
-        *("-" if size is None else f"{size / 1e6:.2f}" for size in megabytes),
-    )
