@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnz_kernels.errors import BackendUnavailableError
@@ -84,6 +85,12 @@ def use_cache(folder: str | os.PathLike[str]) -> None:
     Without it, and without NUMBA_CACHE_DIR, they go to the user's cache folder.
     """
     os.environ["NUMBA_CACHE_DIR"] = os.fspath(folder)
+
+
+def choices_folder() -> Path | None:
+    """Return where measured choices of kernels belong: beside the compiled ones."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(folder) / "choices" if folder else None
 
 
 def _describe_cpu() -> dict[str, Any]:

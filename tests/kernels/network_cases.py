@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels import reference
-from nnz_kernels.api import ConvSpec, Kernels
+from nnz_kernels.api import ConvSpec, Kernels, Tiling
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.planes import Grid
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from nnz_kernels.api.attention import AttentionOps, AttentionSpec
-from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv
+from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv, Tiling
 from nnz_kernels.api.pointwise import PointwiseOps
 from nnz_kernels.api.pool import PoolOps, PoolSpec
 from nnz_kernels.api.products import ProductOps
@@ -25,6 +25,7 @@ __all__ = [
     "PreparedConv",
     "ProductOps",
     "TensorOps",
+    "Tiling",
     "VectorOps",
 ]
 

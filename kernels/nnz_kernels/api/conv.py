@@ -1,8 +1,9 @@
 """Convolutions and products with constant weights: packed once, bound, then run.
 
 ``prepare`` packs the weights, ``bind`` works out the offsets of one pair of grids, and
-``attach`` takes the buffers and gives a call that computes. A fully connected layer or a product with a constant matrix is a 1x1
-convolution whose pixels are tokens (``planes.token_grid``).
+``attach`` takes the buffers and gives a call that computes. A fully connected layer or
+a product with a constant matrix is a 1x1 convolution whose pixels are tokens
+(``planes.token_grid``).
 """
 
 from __future__ import annotations
@@ -154,6 +155,21 @@ class PreparedConv(Protocol[Array_contra]):
 class ConvOps(Protocol[Array_contra]):
     """Convolutions of planes."""
 
+    def identity(self) -> str:
+        """Return a file name for machine and version: where both agree, times do."""
+        ...
+
+    def tilings(
+        self, shape: tuple[int, ...], block: int | None, /
+    ) -> tuple[Tiling, ...]:
+        """Return the tilings worth measuring for weights of a shape, the usual first.
+
+        Args:
+            shape: ``(oc, ic / groups, kh, kw)``.
+            block: As in ``prepare_conv``.
+        """
+        ...
+
     def prepare_conv(
         self,
         weights: HostArray,
@@ -174,11 +190,11 @@ class ConvOps(Protocol[Array_contra]):
                 multiplies only blocks of so many output channels (of one group) in
                 which any weight is not zero. A depthwise layer (one input and one
                 output channel a group) has one kernel, whatever the block.
-            tiling: How a back-end may go about it; no result depends on it but by the
-                order of sums. ``direct`` reads the pixels in their planes. ``panel``
-                first copies each panel of pixels, all columns one after the other, which
-                saves cache misses in each of many output channels. ``chunk`` also cuts
-                the columns into chunks whose pixels stay in the first-level cache.
+            tiling: How a back-end may go about it; no bit of a result depends on it.
+                ``direct`` reads the pixels in their planes. ``panel`` first copies each
+                panel of pixels, all columns one after the other, which saves cache
+                misses in each of many output channels. ``chunk`` also cuts the columns
+                into chunks whose pixels stay in the first-level cache.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.

@@ -5,7 +5,7 @@ user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
 from nnz_kernels.cpu.attention import attention_planes, layer_norm_planes
-from nnz_kernels.cpu.conv import prepare_conv
+from nnz_kernels.cpu.conv import identity, prepare_conv, tilings
 from nnz_kernels.cpu.pointwise import (
     add_planes,
     channel_affine,
@@ -63,6 +63,7 @@ __all__ = [
     "from_tokens",
     "gather",
     "global_average_pool",
+    "identity",
     "layer_norm",
     "layer_norm_planes",
     "log_softmax",
@@ -77,6 +78,7 @@ __all__ = [
     "spmm_t",
     "spmv",
     "spmv_t",
+    "tilings",
     "to_planes",
     "to_tokens",
     "unary",

@@ -297,7 +297,7 @@ def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 #: ``column_sums(height, chains, taps, places, pointers)`` adds ``height`` (literal)
-#: weights of each tap times one pixel to the sums of ``chains`` (literal) runs: ``taps``
-#: are the taps of each, ``places`` of each the first in the columns, in the weights and
-#: in the sums; pointers are columns, weights, pixels and sums.
+#: weights of each tap times one pixel to the sums of ``chains`` (literal) runs. Of each
+#: run ``taps`` are how many, ``places`` the first in the columns, in the weights and in
+#: the sums; pointers are columns, weights, pixels and sums.
 column_sums: Any = intrinsic(prefer_literal=True)(_type_column_sums)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +20,8 @@ from nnz_kernels.api.conv import (
     is_depthwise,
 )
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.cpu._runtime import readable, thread_count
+from nnz_kernels.cpu._runtime import cpu_name, readable, thread_count
+from nnz_kernels.cpu._simd import LANES, TALLEST
 from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
 from nnz_kernels.cpu.few_pixels import FewPixels, bind_few, is_few
 from nnz_kernels.cpu.microkernel import _product, _product_threads
@@ -26,6 +31,9 @@ from nnz_kernels.cpu.tasks import Tasks, chunk_columns, pixel_masks, plan_tasks
 from nnz_kernels.planes import LINE, Grid, round_up
 
 _NOTHING = np.empty(0, np.float32)
+
+#: Columns below which a copy of a panel cannot pay for itself.
+_FEW_COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +164,8 @@ class CpuBoundConv:
         source = readable(x) if stage is None else planes
         head = (packed.height, self.conv.panelled, tasks.tasks)
         middle = (
-            packed.runs, packed.columns, self.table, packed.weights, packed.bias, source,
-            y, self.y.ld, _NOTHING if residual is None else readable(residual),
+            packed.runs, packed.columns, self.table, packed.weights, packed.bias,
+            source, y, self.y.ld, _NOTHING if residual is None else readable(residual),
             self.masks, panels,
         )  # fmt: skip
         ends = (np.float32(spec.clamp[0]), np.float32(spec.clamp[1]))
@@ -201,6 +209,23 @@ class CpuBoundConv:
         check_buffer("scratch", scratch, self.scratch)
         if residual is not None:
             check_buffer("residual", residual, self.y.size(outputs))
+
+
+@functools.cache
+def identity() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return f"{cpu_name()}-{32 * LANES}-{digest.hexdigest()[:12]}"
+
+
+def tilings(shape: tuple[int, ...], block: int | None, /) -> tuple[Tiling, ...]:
+    columns = math.prod(shape[1:])
+    if shape[1] == 1 or columns < _FEW_COLUMNS:
+        return ("direct",)
+    if columns <= chunk_columns(block) or (block or TALLEST) > 2:
+        return ("panel", "direct")
+    return ("panel", "chunk", "direct")
 
 
 def prepare_conv(

@@ -74,7 +74,8 @@ class BoundDepthwise:
         kept = added.copy() if shared else added
         arguments = (
             self.spec.strides[0], self.square, self.weights, self.taps, self.bias,
-            readable(x), y, kept, self.table, np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]),
+            readable(x), y, kept, self.table, np.float32(self.spec.clamp[0]),
+            np.float32(self.spec.clamp[1]),
         )  # fmt: skip
 
         def run() -> None:

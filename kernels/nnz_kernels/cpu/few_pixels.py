@@ -158,9 +158,8 @@ def _collect(x, places, ld, channels, length, out):  # type: ignore[no-untyped-d
 @numba.njit(inline="always", **SERIAL)
 def _place(runs, r, start):  # type: ignore[no-untyped-def]
     """Return where a run has its columns, its weights and its sums."""
-    return (
-        np.int64(runs[r, TAP]), np.int64(runs[r, WEIGHT]), start + np.int64(runs[r, ROW])
-    )  # fmt: skip
+    row = start + np.int64(runs[r, ROW])
+    return np.int64(runs[r, TAP]), np.int64(runs[r, WEIGHT]), row
 
 
 @numba.njit(inline="always", **SERIAL)
@@ -171,7 +170,8 @@ def _taps(runs, r):  # type: ignore[no-untyped-def]
 
 @numba.njit(**SERIAL)
 def _sums(  # type: ignore[no-untyped-def]
-    first, last, height, runs, columns, weights, bias, pixels, length, count, sums, width
+    first, last, height, runs, columns, weights, bias, pixels, length, count, sums,
+    width,
 ):  # fmt: skip
     """Write ``sums[i * width + row]`` of the runs first..last-1."""
     r = first

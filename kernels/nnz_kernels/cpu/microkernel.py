@@ -18,8 +18,8 @@ import numba
 import numpy as np
 from numba import types
 
-from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._emit import address, forward
+from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._micro import copy_panel, group
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES, WIDTHS
@@ -106,8 +106,8 @@ def _product(  # type: ignore[no-untyped-def]
 
 @numba.njit(**PARALLEL)
 def _product_threads(  # type: ignore[no-untyped-def]
-    bounds, share, height, packed, tasks, runs, columns, table, weights, bias, x, y, ldy,
-    residual, masks, scratch, lo, hi,
+    bounds, share, height, packed, tasks, runs, columns, table, weights, bias, x, y,
+    ldy, residual, masks, scratch, lo, hi,
 ):  # fmt: skip
     """Give each thread the tasks between two bounds and its share of the scratch."""
     for c in numba.prange(bounds.size - 1):

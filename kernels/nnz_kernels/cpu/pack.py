@@ -32,8 +32,8 @@ class Packed:
     Attributes:
         height: Rows of a tile; the last run of a group may have fewer.
         runs: One int32 row a run, with the columns that ``_micro`` names.
-        columns: Input columns ``(channel, ky, kx)`` of every kept block, uint16, counted
-            from the base of their run.
+        columns: Input columns ``(channel, ky, kx)`` of every kept block, uint16,
+            counted from the base of their run.
         weights: ``height`` weights a column, zero in rows beyond the last.
         bias: ``height`` values a run.
         nnz: Weights multiplied, without those of rows beyond the last.

@@ -1,7 +1,7 @@
 """The reference back-end: numpy, slow and obvious; it says what is right."""
 
 from nnz_kernels.reference.attention import attention_planes, layer_norm_planes
-from nnz_kernels.reference.conv import prepare_conv
+from nnz_kernels.reference.conv import identity, prepare_conv, tilings
 from nnz_kernels.reference.pointwise import (
     add_planes,
     channel_affine,
@@ -59,6 +59,7 @@ __all__ = [
     "from_tokens",
     "gather",
     "global_average_pool",
+    "identity",
     "layer_norm",
     "layer_norm_planes",
     "log_softmax",
@@ -73,6 +74,7 @@ __all__ = [
     "spmm_t",
     "spmv",
     "spmv_t",
+    "tilings",
     "to_planes",
     "to_tokens",
     "unary",

@@ -127,6 +127,14 @@ class ReferenceBoundConv:
         return total
 
 
+def identity() -> str:
+    return "reference"
+
+
+def tilings(shape: tuple[int, ...], block: int | None, /) -> tuple[Tiling, ...]:
+    return ("direct",)
+
+
 def prepare_conv(
     weights: HostArray,
     bias: HostArray | None,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnz_kernels.backends import Backend, use_cache
+from nnz_kernels.backends import Backend, choices_folder, use_cache
 from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.errors import BackendUnavailableError, ShapeError
 from nnz_service.engine.batching import is_batchable
+from nnz_service.engine.choices import Choices
 from nnz_service.engine.executor import Executor
 from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo, dtype_name
 from nnz_service.engine.moves import SettingError
@@ -26,6 +27,7 @@ from nnz_service.engine.passes.sparsify import Layer
 from nnz_service.engine.plan import Plan, Step
 from nnz_service.engine.probes import Probes, probe, signature
 from nnz_service.engine.shapes import Facts, Spec, infer
+from nnz_service.engine.tuning import Tuner
 from nnz_service.errors import (
     ImpossibleError,
     InvalidInputError,
@@ -35,6 +37,9 @@ from nnz_service.errors import (
 
 if TYPE_CHECKING:
     from nnz_kernels.api import Kernels
+
+#: Seconds that a load may spend on measuring kernels.
+TUNING_S = 10.0
 
 #: Shapes of all inputs, in their order.
 Key = tuple[Shape, ...]
@@ -54,6 +59,7 @@ def load(
     threads: int | None = 1,
     precision: str = "fp32",
     cache_dir: str | Path | None = None,
+    tuning_seconds: float = TUNING_S,
 ) -> Model:
     """Load an ONNX model.
 
@@ -64,7 +70,11 @@ def load(
         threads: Threads that one run may use; None for all cores.
         precision: ``fp32``, the only one so far.
         cache_dir: Folder for compiled kernels; by default $NUMBA_CACHE_DIR or the
-            user's cache folder. It counts for the first model of a process.
+            user's cache folder. It counts for the first model of a process. Measured
+            choices of kernels are kept there too.
+        tuning_seconds: Time that may be spent on measuring which kernel is fastest for
+            each layer; 0 leaves that to a cost model. What was measured before on this
+            machine costs nothing.
 
     Raises:
         InvalidModelError: The file is broken; the message says where.
@@ -83,8 +93,15 @@ def load(
     # Weights may be anything: what overflows is infinite here as in any runtime.
     with np.errstate(all="ignore"):
         normalise(graph, exact)
-        layers = optimise(graph, kernels, exact, lambda g: probe(g, exact).all())
-        model = Model(graph, layers, kernels, exact, threads or _cores())
+        count = threads or _cores()
+        tuner = None
+        if kernels is not exact:
+            choices = Choices(choices_folder(), kernels.identity())
+            tuner = Tuner(kernels, count, choices, tuning_seconds)
+        layers = optimise(graph, kernels, exact, lambda g: probe(g, exact).all(), tuner)
+        if tuner is not None:
+            tuner.choices.save()
+        model = Model(graph, layers, kernels, exact, count)
     if kernels is not exact:
         model.warm()
     return model
@@ -218,8 +235,9 @@ class Model:
 
         Returns:
             Rows of name, op, shape (of the result), weights (their shape), density,
-            block, blocks_found, bytes, dense_bytes, kernel, reason and ms, the measured
-            time, None before `measure`. Steps without weights have None there.
+            block, blocks_found, bytes, dense_bytes, kernel, candidates (ms of each
+            kernel that was measured at load), reason and ms, the measured time, None
+            before `measure`. Steps without weights have None there.
         """
         rows = []
         made = {node.name: node.output for node in self._graph.nodes}
@@ -344,7 +362,7 @@ def _row(
     row: dict[str, Any] = {"name": step.name, "op": step.op, "shape": shape}
     if layer is None:
         row |= dict.fromkeys(("weights", "density", "block", "bytes", "dense_bytes"))
-        row |= {"blocks_found": [], "reason": ""}
+        row |= {"blocks_found": [], "candidates": {}, "reason": ""}
     else:
         row |= {
             "weights": list(layer.shape),
@@ -353,6 +371,7 @@ def _row(
             "blocks_found": list(layer.blocks_found),
             "bytes": layer.prepared.nbytes,
             "dense_bytes": layer.dense_bytes,
+            "candidates": dict(layer.candidates),
             "reason": layer.reason,
         }
     return {**row, "kernel": step.kernel, "ms": ms}

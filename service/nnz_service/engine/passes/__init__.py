@@ -11,9 +11,11 @@ from nnz_service.engine.passes.fold import fold
 from nnz_service.engine.passes.fuse import fuse_layers, fuse_pads
 from nnz_service.engine.passes.geometry import layer_specs
 from nnz_service.engine.passes.layers import make_layers, make_left_layers
+from nnz_service.engine.passes.layout import layer_grids
 from nnz_service.engine.passes.patterns import find_activations, find_layer_norms
 from nnz_service.engine.passes.sparsify import Layer, sparsify
 from nnz_service.engine.shapes import Facts
+from nnz_service.engine.tuning import Tuner
 
 if TYPE_CHECKING:
     from nnz_kernels.api import Kernels
@@ -28,7 +30,11 @@ def normalise(graph: Graph, exact: Kernels[Array]) -> None:
 
 
 def optimise(
-    graph: Graph, kernels: Kernels[Array], exact: Kernels[Array], probe: Probe
+    graph: Graph,
+    kernels: Kernels[Array],
+    exact: Kernels[Array],
+    probe: Probe,
+    tuner: Tuner | None,
 ) -> dict[str, Layer]:
     """Fuse, choose formats and pack, in place.
 
@@ -37,6 +43,7 @@ def optimise(
         kernels: The back-end that runs the model.
         exact: The reference back-end.
         probe: Infers shapes on inputs of several sizes, batch 1 first.
+        tuner: Measures kernels; None leaves the choice to a cost model.
 
     Returns:
         Packed layers by the name of their node.
@@ -48,4 +55,6 @@ def optimise(
     fuse_pads(graph)
     fuse_layers(graph, facts)
     find_attention(graph, facts)
-    return sparsify(graph, kernels, layer_specs(graph, probe(graph)))
+    facts = probe(graph)
+    grids = layer_grids(graph, facts[0])
+    return sparsify(graph, kernels, layer_specs(graph, facts), grids, tuner)

@@ -6,9 +6,10 @@ concatenation need no conversion, and stride-1 convolutions read their input in 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from nnz_kernels.planes import Grid
+from nnz_kernels.planes import Grid, token_grid
 from nnz_service.engine.graph import Graph
 from nnz_service.engine.shapes import Facts
 from nnz_service.engine.windows import window
@@ -40,6 +41,21 @@ def choose_grids(graph: Graph, facts: Facts) -> Grids:
         bh, bw = borders.get((h, w), (0, 0))
         borders[h, w] = max(bh, top, bottom), max(bw, left, right)
     return Grids(borders)
+
+
+def layer_grids(graph: Graph, facts: Facts) -> dict[str, tuple[Grid, Grid]]:
+    """Return the grids of input and output of every layer, by the name of its node."""
+    grids = choose_grids(graph, facts)
+    found = {}
+    for node in graph.nodes:
+        if node.op == "Conv":
+            shapes = (facts.shape(node.inputs[0]), facts.shape(node.output))
+            x, y = (grids.image(shape[0], *image_size(shape)) for shape in shapes)
+            found[node.name] = (x, y)
+        elif node.op == "Linear":
+            tokens = token_grid(math.prod(facts.shape(node.inputs[0])[:-1]))
+            found[node.name] = (tokens, tokens)
+    return found
 
 
 def image_size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from nnz_kernels.api.conv import ConvSpec
 from nnz_kernels.planes import Grid
 from nnz_service.engine.graph import Array, Graph, Node, Shape
 from nnz_service.engine.passes.layers import LAYERS
+from nnz_service.engine.tuning import Problem, Timed, Tuner
 from nnz_service.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Layer:
         block: The chosen block, None for dense.
         reason: The choice in words.
         fell_back: Whether the sparse kernel failed its check at load.
+        candidates: Kernels that were measured with their ms, the chosen one first.
     """
 
     prepared: PreparedConv[Array]
@@ -61,6 +64,7 @@ class Layer:
     block: int | None
     reason: str
     fell_back: bool = False
+    candidates: tuple[tuple[str, float], ...] = ()
 
     @property
     def dense_bytes(self) -> int:
@@ -70,11 +74,20 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the cost model says about one array of weights."""
+    """What the cost model says about one array of weights.
+
+    Args:
+        block: The block that should be fastest, None for dense.
+        density: Share of weights that are not zero.
+        blocks_found: Blocks whose pattern the zeros follow.
+        expected: Time of each block, None for dense, as a share of dense time.
+        reason: The choice in words.
+    """
 
     block: int | None
     density: float
     blocks_found: tuple[int, ...]
+    expected: Mapping[int | None, float]
     reason: str
 
 
@@ -82,6 +95,8 @@ def sparsify(
     graph: Graph,
     kernels: Kernels[Array],
     specs: dict[str, ConvSpec],
+    grids: Mapping[str, tuple[Grid, Grid]],
+    tuner: Tuner | None,
 ) -> dict[str, Layer]:
     """Pack the weights of all layers; the graph forgets them.
 
@@ -89,6 +104,8 @@ def sparsify(
         graph: Layers lose the attributes weights and bias.
         kernels: The back-end that will run the layers.
         specs: Geometry of every layer, by the name of its node.
+        grids: Grids of its input and output on the main shapes.
+        tuner: Measures candidates; None leaves the choice to the cost model.
 
     Returns:
         Packed layers by the name of their node.
@@ -97,7 +114,7 @@ def sparsify(
         ServiceError: Under NNZ_STRICT=1, a sparse layer differs from its dense twin.
     """
     return {
-        node.name: _pack(node, kernels, specs[node.name])
+        node.name: _pack(node, kernels, specs[node.name], grids[node.name], tuner)
         for node in graph.nodes
         if node.op in LAYERS
     }
@@ -113,25 +130,29 @@ def choose(weights: Array, groups: int) -> Choice:
     oc = weights.shape[0]
     used = weights.reshape(oc, -1) != 0
     density = float(used.mean())
+    dense: dict[int | None, float] = {None: 1.0}
+    if groups == oc and weights.shape[1] == 1:
+        reason = "depthwise layers have one dense kernel"
+        return Choice(None, density, (), dense, reason)
+    if density == 1.0:
+        return Choice(None, density, (), dense, "no weight is zero")
     kept = {b: _kept(used, b) for b in BLOCKS if (oc // groups) >= b or b == 1}
     found = tuple(b for b in kept if FULL * kept[b] <= density and kept[b] < FULL)
-    if groups == oc and weights.shape[1] == 1:
-        return Choice(None, density, found, "depthwise layers have one dense kernel")
-    if density == 1.0:
-        return Choice(None, density, (), "no weight is zero")
     times = {b: share * COST[b] for b, share in kept.items()}
     best = min(times, key=lambda b: (times[b], -b))
+    expected = dict(dense)
+    expected.update(times.items())
     percent = f"{density:.0%} of weights"
     if times[best] > WORTH:
         reason = (
             f"{percent}: a sparse kernel would take {times[best]:.2f} of dense time"
         )
-        return Choice(None, density, found, reason)
+        return Choice(None, density, found, expected, reason)
     reason = (
         f"{percent}, {kept[best]:.0%} in blocks of 1x{best}: about {times[best]:.2f} "
         "of dense time"
     )
-    return Choice(best, density, found, reason)
+    return Choice(best, density, found, expected, reason)
 
 
 def _kept(used: Array, block: int) -> float:
@@ -143,13 +164,26 @@ def _kept(used: Array, block: int) -> float:
     return float(padded.reshape(-1, block, k).any(axis=1).sum() * block / (oc * k))
 
 
-def _pack(node: Node, kernels: Kernels[Array], spec: ConvSpec) -> Layer:
+def _pack(
+    node: Node,
+    kernels: Kernels[Array],
+    spec: ConvSpec,
+    grids: tuple[Grid, Grid],
+    tuner: Tuner | None,
+) -> Layer:
     weights, bias = node.attrs.pop("weights"), node.attrs.pop("bias")
     shape = weights.shape
     choice = choose(weights, spec.groups)
     weights = weights_4d(weights)
-    prepared = kernels.prepare_conv(weights, bias, spec, block=choice.block)
     block, reason, fell_back = choice.block, choice.reason, False
+    tiling = kernels.tilings(weights.shape, block)[0]
+    timed: list[Timed] = []
+    if tuner is not None:
+        timed = tuner.measure(Problem(weights, bias, spec, grids), choice.expected)
+    if timed:
+        block, tiling = timed[0].block, timed[0].tiling
+        reason = _measured(timed, choice)
+    prepared = kernels.prepare_conv(weights, bias, spec, block=block, tiling=tiling)
     if block is not None and not agrees(kernels, prepared, weights, bias, spec):
         _report(node, prepared.kernel)
         prepared = kernels.prepare_conv(weights, bias, spec, block=None)
@@ -164,6 +198,27 @@ def _pack(node: Node, kernels: Kernels[Array], spec: ConvSpec) -> Layer:
         block,
         reason,
         fell_back,
+        tuple((one.kernel, one.ms) for one in timed),
+    )
+
+
+def _measured(timed: list[Timed], choice: Choice) -> str:
+    """Say in words why the first candidate was taken."""
+    first = timed[0]
+    if len(timed) == 1:
+        return choice.reason
+    fastest = min(timed, key=lambda one: one.ms)
+    percent = f"{choice.density:.0%} of weights"
+    if first is fastest:
+        second = min(timed[1:], key=lambda one: one.ms)
+        return (
+            f"{percent}: {first.ms:.3f} ms measured, fastest of {len(timed)}; "
+            f"{second.kernel} takes {second.ms / first.ms:.2f} times as long"
+        )
+    return (
+        f"{percent}: {first.ms:.3f} ms measured; {fastest.kernel} takes "
+        f"{fastest.ms / first.ms:.2f} of that, for {fastest.nbytes / first.nbytes:.2f} "
+        f"times the bytes; {len(timed)} tried"
     )
 
 
@@ -191,11 +246,9 @@ def agrees(
     image = np.random.default_rng(0).standard_normal((1, channels, h, w), np.float32)
     source = np.zeros(x.size(channels), np.float32)
     kernels.to_planes(image, source, x)
-    dense = kernels.prepare_conv(weights, bias, spec, block=None)
-    results = [
-        _run_once(twin.bind(x, y), source, y, weights.shape[0])
-        for twin in (prepared, dense)
-    ]
+    with np.errstate(all="ignore"):
+        dense = _dense(weights, bias, spec, image, (out_h, out_w))
+    results = [_run_once(prepared.bind(x, y), source, y, weights.shape[0]), dense]
     # Weights may hold infinities: then both must give them at the same places.
     finite = np.isfinite(results)
     if not np.array_equal(finite[0], finite[1]):
@@ -203,6 +256,31 @@ def agrees(
     ours, theirs = (np.where(finite[0], found, 0.0) for found in results)
     scale = float(np.linalg.norm(theirs)) + 1e-30
     return float(np.linalg.norm(ours - theirs)) <= TOLERANCE * scale
+
+
+def _dense(
+    weights: Array,
+    bias: Array | None,
+    spec: ConvSpec,
+    image: Array,
+    size: tuple[int, int],
+) -> Array:
+    """Convolve by definition: the taps of every pixel in columns, times all weights."""
+    oc, a_group, kh, kw = weights.shape
+    top, left, bottom, right = spec.pads
+    padded = np.pad(image[0], ((0, 0), (top, bottom), (left, right)))
+    down, across = (
+        np.arange(size[axis])[None, :] * spec.strides[axis]
+        + np.arange((kh, kw)[axis])[:, None] * spec.dilations[axis]
+        for axis in (0, 1)
+    )
+    taps = padded[:, down[:, None, :, None], across[None, :, None, :]]
+    columns = taps.reshape(spec.groups, a_group * kh * kw, -1)
+    rows = weights.reshape(spec.groups, oc // spec.groups, -1)
+    total = np.matmul(rows, columns).reshape(oc, 1, *size)
+    if bias is not None:
+        total += bias[:, None, None, None]
+    return np.asarray(np.clip(total, *spec.clamp), np.float32)
 
 
 def _run_once(bound: Any, source: Array, grid: Grid, channels: int) -> Array:

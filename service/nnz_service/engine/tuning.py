@@ -1,0 +1,170 @@
+"""Time the kernels that could run a layer, and take the fastest.
+
+A cost model says which formats are worth a try; what decides is a measurement on the
+grids that the layer will run on. The order of a sum is the same in all of them, so the
+choice changes no bit of an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnz_kernels.api.conv import ConvSpec, Tiling
+from nnz_kernels.arrays import aligned_zeros
+from nnz_kernels.planes import Grid
+from nnz_service.engine.choices import Choices
+from nnz_service.engine.graph import Array
+
+if TYPE_CHECKING:
+    from nnz_kernels.api import Kernels
+    from nnz_kernels.api.conv import PreparedConv
+
+#: A block is worth a try if the cost model gives it at most so many times the least.
+WORTH_A_TRY = 1.7
+
+#: Weight of bytes against time: a format of twice the bytes must be 19 % faster. It
+#: also keeps a choice from changing with the noise of a machine.
+BYTES = 0.3
+
+#: Timed runs of a candidate: at most so many, ended by time, or after the first when it
+#: is this many times slower than the best so far.
+ROUNDS, ENOUGH_S, HOPELESS = 7, 0.02, 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One layer, and where it runs.
+
+    Args:
+        weights: ``(oc, ic / groups, kh, kw)``.
+        bias: ``(oc,)`` or None.
+        spec: Geometry and clamp.
+        grids: Of input and output on the main shapes.
+    """
+
+    weights: Array
+    bias: Array | None
+    spec: ConvSpec
+    grids: tuple[Grid, Grid]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A candidate with its time; the kernel by its name."""
+
+    block: int | None
+    tiling: Tiling
+    kernel: str
+    ms: float
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Tuner:
+    """Measures for one load.
+
+    Args:
+        kernels: The back-end.
+        threads: Threads that a layer will use.
+        choices: What was measured before.
+        seconds: When this much was spent, the cost model decides about the rest.
+    """
+
+    kernels: Kernels[Array]
+    threads: int
+    choices: Choices
+    seconds: float
+    _buffers: dict[str, Array] = field(default_factory=dict)
+
+    def measure(
+        self, problem: Problem, expected: Mapping[int | None, float]
+    ) -> list[Timed]:
+        """Time candidates, the one to take first; nothing if time has run out.
+
+        Args:
+            problem: The layer.
+            expected: What the cost model says of each block, None for dense, as a
+                share of dense time.
+        """
+        key = self._key(problem, expected)
+        known = self.choices.get(key)
+        if known is not None:
+            return [Timed(*entry) for entry in known]
+        if self.seconds <= 0:
+            return []
+        began = time.perf_counter()
+        found = self._race(problem, expected)
+        self.seconds -= time.perf_counter() - began
+        self.choices.put(key, [list(astuple(timed)) for timed in found])
+        return found
+
+    def _race(
+        self, problem: Problem, expected: Mapping[int | None, float]
+    ) -> list[Timed]:
+        least = min(expected.values())
+        found: list[Timed] = []
+        for block in sorted(expected, key=lambda b: expected[b]):
+            if expected[block] > WORTH_A_TRY * least:
+                continue
+            for tiling in self.kernels.tilings(problem.weights.shape, block):
+                prepared = self.kernels.prepare_conv(
+                    problem.weights,
+                    problem.bias,
+                    problem.spec,
+                    block=block,
+                    tiling=tiling,
+                )
+                best = min((timed.ms for timed in found), default=np.inf)
+                ms = self._time(prepared, problem, best)
+                found.append(Timed(block, tiling, prepared.kernel, ms, prepared.nbytes))
+        return sorted(found, key=lambda timed: timed.ms * timed.nbytes**BYTES)
+
+    def _time(
+        self, prepared: PreparedConv[Array], problem: Problem, best: float
+    ) -> float:
+        x, y = problem.grids
+        bound = prepared.bind(x, y, threads=self.threads)
+        outputs, inputs = problem.weights.shape[:2]
+        call = bound.attach(
+            self._buffer("x", x.size(inputs * problem.spec.groups)),
+            self._buffer("y", y.size(outputs)),
+            None,
+            self._buffer("scratch", bound.scratch),
+        )
+        call()
+        took = [_once(call)]
+        while (
+            took[-1] <= HOPELESS * best
+            and len(took) < ROUNDS
+            and sum(took) < 1e3 * ENOUGH_S
+        ):
+            took.append(_once(call))
+        return min(took)
+
+    def _buffer(self, name: str, floats: int) -> Array:
+        """Memory that grows with need: layers of a model share it."""
+        held = self._buffers.get(name)
+        if held is None or held.size < floats:
+            held = self._buffers[name] = aligned_zeros((floats,), np.float32)
+        return held[:floats]
+
+    def _key(self, problem: Problem, expected: Mapping[int | None, float]) -> str:
+        spec = problem.spec
+        shares = [(str(block), round(20 * time)) for block, time in expected.items()]
+        parts: list[Any] = [
+            problem.weights.shape, spec.strides, spec.dilations, spec.pads, spec.groups,
+            *(astuple(grid) for grid in problem.grids), self.threads, shares,
+        ]  # fmt: skip
+        return json.dumps(parts, separators=(",", ":"))
+
+
+def _once(call: Callable[[], None]) -> float:
+    began = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - began) / 1e6
