@@ -23,6 +23,9 @@ from nnz_kernels.errors import ShapeError
 #: Floats in one 64-byte cache line: starts of rows and of spans are multiples of it.
 LINE = 16
 
+#: Cache lines of a channel up to which it is used whole, whatever panel is read.
+_SHORT = 4
+
 
 def round_up(value: int, multiple: int) -> int:
     """Return the smallest multiple of ``multiple`` that is not below ``value``."""
@@ -84,12 +87,12 @@ class Grid:
     def ld(self) -> int:
         """Floats from one channel to the next.
 
-        The zeros behind a channel's last row are the lead of the next channel. An odd
-        multiple of a cache line, so that the planes of a tensor spread over all sets of
-        the first-level cache instead of competing for one.
+        The zeros behind a channel's last row are the lead of the next channel. Where it
+        is long, it is an odd multiple of a cache line, so that the planes of a tensor
+        spread over all sets of the first-level cache instead of competing for one.
         """
         lines = (self.lead + self.span) // LINE
-        return (lines | 1) * LINE
+        return (lines if lines <= _SHORT else lines | 1) * LINE
 
     def offset(self, n: int, y: int, x: int) -> int:
         """Return the place of a pixel in its channel's row."""

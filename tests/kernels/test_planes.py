@@ -22,9 +22,9 @@ class TestGrid:
         assert (grid.pitch, grid.rows, grid.pixels) == (6, 4, 24)
         assert grid.lead == 16  # 1 * 6 + 2, rounded up
         assert grid.span == 48  # 2 * 4 * 6
-        assert grid.ld == 80  # 16 + 48 = 64, made an odd number of lines
+        assert grid.ld == 64  # 16 + 48, few enough lines to be even
         assert grid.offset(1, 2, 3) == 16 + (4 + 2) * 6 + 3
-        assert grid.size(3) == 3 * 80 + 16 + 16  # and the zeros behind the last row
+        assert grid.size(3) == 3 * 64 + 16 + 16  # and the zeros behind the last row
 
     @pytest.mark.parametrize("grid", GRIDS)
     def test_every_tap_stays_inside(self, grid: Grid) -> None:
@@ -36,10 +36,10 @@ class TestGrid:
         assert grid.size(1) >= grid.ld + reach + 16
 
     @pytest.mark.parametrize("grid", GRIDS)
-    def test_ld_is_the_smallest_odd_number_of_lines(self, grid: Grid) -> None:
+    def test_ld_is_the_smallest_odd_number_of_lines_or_few(self, grid: Grid) -> None:
         needed = grid.lead + grid.span
 
-        assert grid.ld // 16 % 2 == 1
+        assert grid.ld // 16 % 2 == 1 or grid.ld // 16 <= 4
         assert needed <= grid.ld < needed + 32
         assert grid.lead % 16 == grid.span % 16 == grid.ld % 16 == 0
 

@@ -15,6 +15,9 @@ from numba.extending import intrinsic
 
 from nnz_kernels.cpu._emit import I64, Emitter, function, loop
 
+#: Lanes of the narrowest vector, and so pixels of the shortest row of a kernel.
+SHORTEST = 4
+
 #: Order of the pointers and of the numbers that ``depthwise_plane`` takes.
 POINTERS = ("x", "y", "residual", "weights", "table")
 NUMBERS = ("x_pitch", "y_pitch", "rows", "width", "taps", "added")
@@ -188,3 +191,107 @@ def _write_plane(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 #: pixel, ``table`` to the offsets of all taps from it. A row has at least ``lanes``
 #: pixels.
 depthwise_plane: Any = intrinsic(prefer_literal=True)(_type_plane)
+
+
+#: Order of the pointers and of the numbers that ``pool_row`` takes.
+POOL_POINTERS = ("x", "y")
+POOL_NUMBERS = ("line", "lines", "step", "steps", "width")
+
+
+class _PoolRow:
+    """Writes the loop over the vectors of one row of windows."""
+
+    def __init__(
+        self, builder: Any, lanes: int, stride: int, largest: bool, arg: dict[str, Any]
+    ):
+        self.emit = Emitter(builder, lanes)
+        self.builder, self.arg = builder, arg
+        self.lanes, self.stride, self.largest = lanes, stride, largest
+
+    def write(self) -> None:
+        """Write one vector after the other; the last ends at the last window."""
+        builder, arg = self.builder, self.arg
+        arg["share"] = self.emit.splat(arg["share"])
+        last = builder.sub(arg["width"], I64(self.lanes))
+        vectors = builder.sdiv(
+            builder.add(arg["width"], I64(self.lanes - 1)), I64(self.lanes)
+        )
+
+        def vector(number: Any, _: list[Any]) -> list[Any]:
+            column = builder.mul(number, I64(self.lanes))
+            inside = builder.icmp_signed("<", column, last)
+            self._vector(builder.select(inside, column, last))
+            return []
+
+        loop(builder, vectors, [], vector)
+
+    def _vector(self, column: Any) -> None:
+        builder, arg, emit = self.builder, self.arg, self.emit
+        start = builder.mul(column, I64(self.stride))
+
+        def line(number: Any, held: list[Any]) -> list[Any]:
+            first = builder.add(start, builder.mul(number, arg["line"]))
+
+            def tap(step: Any, inner: list[Any]) -> list[Any]:
+                at = builder.add(first, builder.mul(step, arg["step"]))
+                return [self._add(inner[0], self._pixels(at))]
+
+            return loop(builder, arg["steps"], held, tap)
+
+        nothing = emit.number(float("-inf") if self.largest else 0.0)
+        (value,) = loop(builder, arg["lines"], [nothing], line)
+        if not self.largest:
+            value = builder.fmul(value, arg["share"])
+        emit.store(value, arg["y"], column)
+
+    def _pixels(self, at: Any) -> Any:
+        emit = self.emit
+        low = emit.wide(self.arg["x"], at)
+        if self.stride == 1:
+            return low
+        high = emit.wide(self.arg["x"], self.builder.add(at, I64(self.lanes)))
+        return emit.pick(low, high, 0, 2)
+
+    def _add(self, held: Any, pixels: Any) -> Any:
+        """Take pixels into a maximum or a sum; a NaN stays."""
+        builder = self.builder
+        if not self.largest:
+            return builder.fadd(held, pixels)
+        larger = builder.fcmp_ordered(">", pixels, held)
+        nan = builder.fcmp_unordered("uno", pixels, pixels)
+        return builder.select(builder.or_(larger, nan), pixels, held)
+
+
+def _type_pool(
+    typingctx: Any, lanes: Any, stride: Any, largest: Any, share: Any, numbers: Any,
+    pointers: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Type a call of ``pool_row``."""
+    return types.void(lanes, stride, largest, share, numbers, pointers), _write_pool
+
+
+def _write_pool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    lanes, stride, largest = (sig.args[i].literal_value for i in range(3))
+    values = {"share": args[3]}
+    for given, names in ((args[4], POOL_NUMBERS), (args[5], POOL_POINTERS)):
+        for i, name in enumerate(names):
+            values[name] = builder.extract_value(given, i)
+    made = function(
+        builder,
+        f"nnz_pool_{lanes}_{stride}_{'max' if largest else 'mean'}",
+        [value.type for value in values.values()],
+        lambda inner, given: _PoolRow(
+            inner, lanes, stride, bool(largest), dict(zip(values, given, strict=True))
+        ).write(),
+    )
+    builder.call(made, list(values.values()))
+    return context.get_dummy_value()
+
+
+#: ``pool_row(lanes, stride, largest, share, numbers, pointers)`` pools one row of
+#: windows that all lie inside the image: lanes of a vector, stride of columns and
+#: whether it is a maximum are literal; ``share`` is what a sum is multiplied by, and
+#: numbers and pointers are those of ``POOL_NUMBERS`` (floats between the lines of a
+#: window, lines, floats between the pixels of a line, pixels, windows, at least
+#: ``lanes``) and ``POOL_POINTERS``.
+pool_row: Any = intrinsic(prefer_literal=True)(_type_pool)

@@ -16,17 +16,14 @@ from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._planes import depthwise_plane
+from nnz_kernels.cpu._planes import SHORTEST, depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.cpu.stage import border_holds_padding
 from nnz_kernels.planes import Grid
 
 _NOTHING = np.empty(0, np.float32)
-_HALF = max(4, LANES // 2)
-
-#: Pixels of the shortest row that the kernel takes: one vector of four.
-SHORTEST = 4
+_HALF = max(SHORTEST, LANES // 2)
 
 #: Columns of the table of the two grids: of each floats from channel to channel, to the
 #: first pixel (for x: to its first tap), from image to image, from row to row; then

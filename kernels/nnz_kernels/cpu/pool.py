@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 from numba import types
@@ -9,8 +11,11 @@ from numba import types
 from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.api.pool import PoolSpec, check_global_pool, check_pool
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._planes import SHORTEST, pool_row
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL, readable, thread_count
+from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.planes import Grid
 
 _LOWEST = np.float32(-np.inf)
@@ -27,8 +32,7 @@ def max_pool(
     *,
     threads: int,
 ) -> None:
-    ones = np.ones(max(yg.h, yg.w), np.float32)  # a maximum is not divided
-    _pool(x, xg, y, yg, channels, spec, (True, ones, ones), threads)
+    _pool(x, xg, y, yg, channels, spec, True, threads)
 
 
 def average_pool(
@@ -42,10 +46,7 @@ def average_pool(
     *,
     threads: int,
 ) -> None:
-    rows, columns = (
-        _shares((xg.h, xg.w)[axis], (yg.h, yg.w)[axis], spec, axis) for axis in (0, 1)
-    )
-    _pool(x, xg, y, yg, channels, spec, (False, rows, columns), threads)
+    _pool(x, xg, y, yg, channels, spec, False, threads)
 
 
 def global_average_pool(
@@ -61,13 +62,16 @@ def global_average_pool(
     check_global_pool(xg, yg)
     check_buffer("x", x, xg.size(channels))
     check_buffer("y", y, yg.size(channels))
-    places = [
-        yg.offset(*place) for place in np.ndindex(yg.n, yg.h, yg.w)
-    ]  # one for each image, in order
-    y[...] = 0
-    _global_average(
-        readable(x), y, _table(xg), yg.ld, np.array(places, np.int64), channels
-    )
+    xt, places = _places(xg, yg)
+    _global_average(readable(x), y, xt, yg.ld, places, channels)
+    y[channels * yg.ld :].fill(0)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(xg: Grid, yg: Grid) -> tuple[HostArray, HostArray]:
+    """Return the table of the images, and where the average of each belongs."""
+    at = [yg.offset(*place) for place in np.ndindex(yg.n, yg.h, yg.w)]
+    return _table(xg), np.array(at, np.int64)
 
 
 def _pool(
@@ -77,26 +81,48 @@ def _pool(
     yg: Grid,
     channels: int,
     spec: PoolSpec,
-    mode: tuple[bool, HostArray, HostArray],
+    largest: bool,
     threads: int,
 ) -> None:
-    check_pool(xg, yg, spec)
+    tables = _tables(xg, yg, spec, largest)
     check_buffer("x", x, xg.size(channels))
     check_buffer("y", y, yg.size(channels))
-    window = (*spec.kernel, *spec.strides, *spec.pads[:2], *spec.dilations)
-    tables = (_table(xg), _table(yg), np.array(window, np.int64))
     work = channels * yg.pixels * spec.kernel[0] * spec.kernel[1]
     chunks = min(thread_count(threads, work), channels)
     if chunks == 1:
-        _pool_planes(readable(x), y, *tables, *mode, 0, channels)
+        _pool_planes(readable(x), y, *tables, largest, 0, channels)
     else:
-        _pool_threads(chunks, readable(x), y, *tables, *mode, channels)
-    y[channels * yg.ld :] = 0
+        _pool_threads(chunks, readable(x), y, *tables, largest, channels)
+    y[channels * yg.ld :].fill(0)
 
 
 def _table(grid: Grid) -> HostArray:
     places = (grid.ld, grid.lead, grid.rows, grid.pitch, grid.n, grid.h, grid.w)
     return np.array(places, np.int64)
+
+
+@functools.lru_cache(maxsize=256)
+def _tables(xg: Grid, yg: Grid, spec: PoolSpec, largest: bool) -> tuple[HostArray, ...]:
+    """Return both grids, the window, where it is inside, and the shares of sums."""
+    check_pool(xg, yg, spec)
+    window = (*spec.kernel, *spec.strides, *spec.dilations)
+    axes = [_axis((xg.h, xg.w)[i], (yg.h, yg.w)[i], spec, i) for i in (0, 1)]
+    shares = [
+        np.ones(size, np.float32) if largest else _shares(extent, size, spec, axis)
+        for axis, (extent, size) in enumerate(((xg.h, yg.h), (xg.w, yg.w)))
+    ]
+    return _table(xg), _table(yg), np.array(window, np.int64), *axes, *shares
+
+
+def _axis(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
+    """Return for each window where it starts, and which of its taps are inside."""
+    step, taps = spec.dilations[axis], np.arange(spec.kernel[axis])
+    starts = np.arange(outputs) * spec.strides[axis] - spec.pads[axis]
+    places = starts[:, None] + taps * step
+    inside = (places >= 0) & (places < size)
+    first = np.where(inside.any(axis=1), inside.argmax(axis=1), 0)
+    last = first + inside.sum(axis=1)
+    return np.stack([starts, first, last], axis=1).astype(np.int64)
 
 
 def _shares(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
@@ -112,106 +138,123 @@ def _shares(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
     return shares
 
 
-@numba.njit(fastmath={"contract", "nsz"}, **SERIAL)
-def _gather(x, at, step, y, to, count, largest):  # type: ignore[no-untyped-def]
-    """Take a run of floats, every *step*-th, into a run of maxima or sums."""
-    if largest and step == 1:
-        for q in range(count):
-            v, best = x[np.uint64(at + q)], y[np.uint64(to + q)]
-            best = v if v > best else best
-            # A NaN is not larger, and nothing is larger than it.
-            y[np.uint64(to + q)] = v if v != v else best
-    elif largest and step == 2:
-        for q in range(count):
-            v, best = x[np.uint64(at + 2 * q)], y[np.uint64(to + q)]
-            best = v if v > best else best
-            y[np.uint64(to + q)] = v if v != v else best
+@numba.njit(**SERIAL)
+def _window(x, at, lines, line, steps, step, largest):  # type: ignore[no-untyped-def]
+    """Return the maximum or the sum of one window."""
+    best = _LOWEST if largest else np.float32(0)
+    for ky in range(lines):
+        for kx in range(steps):
+            v = x[at + ky * line + kx * step]
+            if largest:
+                # A NaN is not larger, and nothing is larger than it.
+                best = v if v > best or v != v else best
+            else:
+                best += v
+    return best
+
+
+@numba.njit(**SERIAL)
+def _row(largest, stride, share, numbers, pointers):  # type: ignore[no-untyped-def]
+    """Pool windows side by side that are all inside, if there is a kernel for them."""
+    if numbers[4] >= LANES:
+        if largest and stride == 1:
+            pool_row(LANES, 1, 1, share, numbers, pointers)
+        elif largest:
+            pool_row(LANES, 2, 1, share, numbers, pointers)
+        elif stride == 1:
+            pool_row(LANES, 1, 0, share, numbers, pointers)
+        else:
+            pool_row(LANES, 2, 0, share, numbers, pointers)
+    elif largest and stride == 1:
+        pool_row(SHORTEST, 1, 1, share, numbers, pointers)
     elif largest:
-        for q in range(count):
-            v, best = x[np.uint64(at + step * q)], y[np.uint64(to + q)]
-            best = v if v > best else best
-            y[np.uint64(to + q)] = v if v != v else best
-    elif step == 1:
-        for q in range(count):
-            y[np.uint64(to + q)] += x[np.uint64(at + q)]
-    elif step == 2:
-        for q in range(count):
-            y[np.uint64(to + q)] += x[np.uint64(at + 2 * q)]
+        pool_row(SHORTEST, 2, 1, share, numbers, pointers)
+    elif stride == 1:
+        pool_row(SHORTEST, 1, 0, share, numbers, pointers)
     else:
-        for q in range(count):
-            y[np.uint64(to + q)] += x[np.uint64(at + step * q)]
+        pool_row(SHORTEST, 2, 0, share, numbers, pointers)
 
 
-@numba.njit(fastmath={"contract", "nsz"}, **SERIAL)
+@numba.njit(**SERIAL)
 def _pool_planes(  # type: ignore[no-untyped-def]
-    x, y, xt, yt, window, largest, row_share, column_share, first, last
+    x, y, xt, yt, window, down, across, row_share, column_share, largest, first, last
 ):  # fmt: skip
-    """Pool channels first..last-1: rows of the window first, then its columns.
-
-    Places are unsigned, which saves the check for negative ones.
-    """
-    height, width, columns = xt[5], xt[6], yt[6]
-    kh, kw, sh, sw, top, left, dh, dw = (
-        window[0], window[1], window[2], window[3], window[4], window[5], window[6],
-        window[7],
-    )  # fmt: skip
-    nothing = _LOWEST if largest else np.float32(0)
-    reach = (columns - 1) * sw + (kw - 1) * dw + 1
-    line = np.full(max(left + width, reach), nothing, np.float32)
+    """Pool channels first..last-1: vectors inside of the image, windows at its edge."""
+    columns, kw, stride = yt[6], window[1], window[3]
+    line, step = window[4] * xt[3], window[5]
+    # Windows from..to are whole.
+    start = 0
+    while start < columns and (across[start, 1] > 0 or across[start, 2] < kw):
+        start += 1
+    stop = start
+    while stop < columns and across[stop, 2] == kw:
+        stop += 1
+    if stride > 2 or stop - start < SHORTEST:
+        stop = start
     for c in range(first, last):
-        y[c * yt[0] : (c + 1) * yt[0]] = np.float32(0)
+        done = c * yt[0]
         for image in range(yt[4]):
             for r in range(yt[5]):
                 to = c * yt[0] + yt[1] + (image * yt[2] + r) * yt[3]
-                for p in range(left, left + width):
-                    line[np.uint64(p)] = nothing
-                for ky in range(kh):
-                    row = r * sh - top + ky * dh
-                    if row < 0 or row >= height:
+                y[done:to] = np.float32(0)
+                done = to + columns
+                lines = down[r, 2] - down[r, 1]
+                row = image * xt[2] + down[r, 0] + down[r, 1] * window[4]
+                at = c * xt[0] + xt[1] + row * xt[3]
+                for q in range(columns):
+                    if start <= q < stop:
                         continue
-                    at = c * xt[0] + xt[1] + (image * xt[2] + row) * xt[3]
-                    _gather(x, at, 1, line, left, width, largest)
-                for q in range(to, to + columns):
-                    y[np.uint64(q)] = nothing
-                for kx in range(kw):
-                    _gather(line, kx * dw, sw, y, to, columns, largest)
-                if not largest:
-                    for q in range(columns):
-                        y[np.uint64(to + q)] *= row_share[r] * column_share[q]
+                    steps = across[q, 2] - across[q, 1]
+                    place = at + across[q, 0] + across[q, 1] * step
+                    v = _window(x, place, lines, line, steps, step, largest)
+                    y[to + q] = v if largest else v * row_share[r] * column_share[q]
+                if stop > start:
+                    numbers = (line, lines, step, kw, stop - start)
+                    pointers = (
+                        forward(address(x), at + across[start, 0]),
+                        forward(address(y), to + start),
+                    )  # fmt: skip
+                    share = row_share[r] * column_share[start]
+                    _row(largest, stride, share, numbers, pointers)
+        y[done : (c + 1) * yt[0]] = np.float32(0)
 
 
 @numba.njit(**PARALLEL)
 def _pool_threads(  # type: ignore[no-untyped-def]
-    chunks, x, y, xt, yt, window, largest, row_share, column_share, channels
+    chunks, x, y, xt, yt, window, down, across, row_share, column_share, largest,
+    channels,
 ):  # fmt: skip
     """Share the channels out over threads."""
     for c in numba.prange(chunks):
         _pool_planes(
-            x, y, xt, yt, window, largest, row_share, column_share,
+            x, y, xt, yt, window, down, across, row_share, column_share, largest,
             channels * c // chunks, channels * (c + 1) // chunks,
         )  # fmt: skip
 
 
 @numba.njit(fastmath=FASTMATH, **SERIAL)
-def _global_average(x, y, xt, ld, places, channels):  # type: ignore[no-untyped-def]
-    """Average every image of every channel."""
+def _global_average(x, y, xt, y_size, places, channels):  # type: ignore[no-untyped-def]
+    """Average every image of every channel; ``places`` are in a channel of zeros."""
+    span = (xt[5] - 1) * xt[3] + xt[6]
     for c in range(channels):
+        done = c * y_size
         for image in range(places.size):
-            total = np.float64(0)
-            for row in range(xt[5]):
-                at = c * xt[0] + xt[1] + (image * xt[2] + row) * xt[3]
-                line = np.float32(0)
-                for p in range(at, at + xt[6]):
-                    line += x[p]
-                total += line
-            y[c * ld + places[image]] = np.float32(total / (xt[5] * xt[6]))
+            at = c * xt[0] + xt[1] + image * xt[2] * xt[3]
+            total = np.float32(0)
+            for p in range(at, at + span):  # what is between the rows is zero
+                total += x[np.uint64(p)]
+            to = c * y_size + places[image]
+            y[done:to] = np.float32(0)
+            y[to] = total / np.float32(xt[5] * xt[6])
+            done = to + 1
+        y[done : (c + 1) * y_size] = np.float32(0)
 
 
 _F, _I, _T = types.float32[::1], types.int64, types.int64[::1]
-_MODE = (types.boolean, _F, _F)
+_GRIDS = (_T, _T, _T, types.int64[:, ::1], types.int64[:, ::1], _F, _F, types.boolean)
 
 ENTRIES = (
-    Entry(_pool_planes, ((_F, _F, _T, _T, _T, *_MODE, _I, _I),)),
-    Entry(_pool_threads, ((_I, _F, _F, _T, _T, _T, *_MODE, _I),)),
+    Entry(_pool_planes, ((_F, _F, *_GRIDS, _I, _I),)),
+    Entry(_pool_threads, ((_I, _F, _F, *_GRIDS, _I),)),
     Entry(_global_average, ((_F, _F, _T, _I, _T, _I),)),
 )
