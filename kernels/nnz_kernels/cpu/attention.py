@@ -216,8 +216,9 @@ def _attend(q, k, v, mask, out, t, scale, first, last):  # type: ignore[no-untyp
                 _add_mask(scores, width, mask, at, t, there)
             _softmax(scores, count, keys, inverse)
             out_at = head * value_dim * ld + column
-            # Lanes past the last query belong to the next item, if there is one.
-            if there == width or item + 1 == t[BATCH]:
+            # Lanes past the last query belong to the next item or to the next feature,
+            # unless there is room for them at the end of a row.
+            if there == width or (item + 1 == t[BATCH] and column + width <= ld):
                 _multiply(
                     value_dim, count, keys, v, v_at, seen, 1, scores, 0, width, out,
                     out_at, ld, inverse,
