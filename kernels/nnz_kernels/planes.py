@@ -13,7 +13,7 @@ taps read them as padding. Tokens (features x tokens) are a grid of one row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,12 +36,22 @@ def round_up(value: int, multiple: int) -> int:
 class Grid:
     """Places of the pixels of ``n`` images of ``h`` x ``w`` in one channel's row.
 
+    What follows from the sizes is worked out once: kernels ask for it at each call.
+
     Attributes:
         n: Images in the batch.
         h: Rows of pixels.
         w: Pixels in a row.
         bh: Zero rows above the first and below every image.
         bw: Zero columns left and right; the right one of a row is the left of the next.
+        pitch: Floats from one row of pixels to the next.
+        rows: Rows from one image to the next.
+        lead: Zeros before the first pixel: what a tap above and left of it reads.
+        span: Floats of the flat domain that a product covers, starting at ``lead``.
+        ld: Floats from one channel to the next. The zeros behind a channel's last row
+            are the lead of the next channel. Where it is long, it is an odd multiple of
+            a cache line, so that the planes of a tensor spread over all sets of the
+            first-level cache instead of competing for one.
     """
 
     n: int
@@ -49,50 +59,32 @@ class Grid:
     w: int
     bh: int = 0
     bw: int = 0
+    pitch: int = field(init=False, repr=False, compare=False)
+    rows: int = field(init=False, repr=False, compare=False)
+    lead: int = field(init=False, repr=False, compare=False)
+    span: int = field(init=False, repr=False, compare=False)
+    ld: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no tensor has."""
+        """Refuse sizes that no tensor has, and work out the places."""
         if min(self.n, self.h, self.w) < 1 or min(self.bh, self.bw) < 0:
             raise ShapeError(
                 f"a grid needs n, h, w >= 1 and borders >= 0, got n={self.n}, "
                 f"h={self.h}, w={self.w}, bh={self.bh}, bw={self.bw}"
             )
-
-    @property
-    def pitch(self) -> int:
-        """Floats from one row of pixels to the next."""
-        return self.w + self.bw
-
-    @property
-    def rows(self) -> int:
-        """Rows from one image to the next."""
-        return self.h + self.bh
+        pitch, rows = self.w + self.bw, self.h + self.bh
+        lead = round_up(self.bh * pitch + self.bw, LINE)
+        span = round_up(self.n * rows * pitch, LINE)
+        lines = (lead + span) // LINE
+        ld = (lines if lines <= _SHORT else lines | 1) * LINE
+        names = ("pitch", "rows", "lead", "span", "ld")
+        for name, value in zip(names, (pitch, rows, lead, span, ld), strict=True):
+            object.__setattr__(self, name, value)
 
     @property
     def pixels(self) -> int:
         """Valid pixels of one channel."""
         return self.n * self.h * self.w
-
-    @property
-    def lead(self) -> int:
-        """Zeros before the first pixel: what a tap above and left of it reads."""
-        return round_up(self.bh * self.pitch + self.bw, LINE)
-
-    @property
-    def span(self) -> int:
-        """Floats of the flat domain that a product covers, starting at ``lead``."""
-        return round_up(self.n * self.rows * self.pitch, LINE)
-
-    @property
-    def ld(self) -> int:
-        """Floats from one channel to the next.
-
-        The zeros behind a channel's last row are the lead of the next channel. Where it
-        is long, it is an odd multiple of a cache line, so that the planes of a tensor
-        spread over all sets of the first-level cache instead of competing for one.
-        """
-        lines = (self.lead + self.span) // LINE
-        return (lines if lines <= _SHORT else lines | 1) * LINE
 
     def offset(self, n: int, y: int, x: int) -> int:
         """Return the place of a pixel in its channel's row."""

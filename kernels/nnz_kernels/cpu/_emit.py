@@ -16,8 +16,6 @@ from numba.extending import intrinsic
 from nnz_kernels.cpu._simd import LANES
 
 F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-VECTOR = ir.VectorType(F32, LANES)
-_BITS = ir.VectorType(I32, LANES)
 
 
 class Emitter:
@@ -86,11 +84,11 @@ class Emitter:
 
     def keep(self, value: Any, masks: Any, index: Any) -> Any:
         """Zero the lanes whose mask, an int32 of no or all bits, is 0."""
-        builder = self.builder
+        builder, kind = self.builder, ir.VectorType(I32, self.lanes)
         place = builder.gep(masks, [index])
-        bits = builder.load(builder.bitcast(place, _BITS.as_pointer()), align=4)
-        kept = builder.and_(builder.bitcast(value, _BITS), bits)
-        return builder.bitcast(kept, VECTOR)
+        bits = builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+        kept = builder.and_(builder.bitcast(value, kind), bits)
+        return builder.bitcast(kept, self.vector)
 
     def pick(self, low: Any, high: Any, first: int, step: int) -> Any:
         """Return every ``step``-th lane of two joined vectors from ``first`` on."""

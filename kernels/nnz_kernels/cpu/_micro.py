@@ -24,6 +24,9 @@ _FIELDS = 7
 #: Bits of a part: others follow it, others came before it.
 UNFINISHED, CONTINUED = 1, 2
 
+#: Sums that hide the latency of a multiply-add, four cycles of two each.
+_SUMS = 8
+
 #: Order of the pointers and of the numbers that ``group`` takes.
 POINTERS = (
     "runs", "columns", "table", "weights", "bias", "x", "y", "residual", "masks",
@@ -32,7 +35,12 @@ NUMBERS = ("first", "last", "panels", "x_step", "ldy", "added")
 
 
 class _Group:
-    """Writes the tiles of some runs and of some panels of ``width`` vectors."""
+    """Writes the tiles of some runs and of some panels of ``width`` vectors.
+
+    A multiply-add waits for the one before it in the same sum. Where a tile has too few
+    sums to fill that time, several runs go side by side, each over its own columns, and
+    what one has more than the shortest comes after.
+    """
 
     def __init__(
         self, builder: Any, shape: tuple[int, int], packed: bool, arg: dict[str, Any]
@@ -42,19 +50,37 @@ class _Group:
         self.height, self.width = shape
         self.pitch = WIDTHS[self.height] * LANES if packed else 0
         self.places = [(r, v) for r in range(self.height) for v in range(self.width)]
-        self.at: dict[str, Any] = {}
+        self.chains = max(1, min(4, _SUMS // len(self.places)))
 
     def write(self) -> None:
-        """Write the loop over runs."""
-        arg = self.arg
-        arg["added"] = self.builder.icmp_signed("!=", arg["added"], I64(0))
-        count = self.builder.sub(arg["last"], arg["first"])
-        loop(self.builder, count, [], self._run)
+        """Write the loop over runs, several at once, and over those that are left."""
+        builder, arg, chains = self.builder, self.arg, self.chains
+        arg["added"] = builder.icmp_signed("!=", arg["added"], I64(0))
+        count = builder.sub(arg["last"], arg["first"])
+        rounds = builder.sdiv(count, I64(chains))
 
-    def _run(self, number: Any, _: list[Any]) -> list[Any]:
-        """Read one run and write the loop over panels."""
-        builder, arg, emit, at = self.builder, self.arg, self.emit, self.at
-        number = builder.add(arg["first"], number)
+        def several(number: Any, _: list[Any]) -> list[Any]:
+            first = builder.add(arg["first"], builder.mul(number, I64(chains)))
+            runs = [self._run(builder.add(first, I64(i))) for i in range(chains)]
+            loop(builder, arg["panels"], [], lambda p, _: self._panel(p, runs))
+            return []
+
+        loop(builder, rounds, [], several)
+        if chains > 1:
+            done = builder.mul(rounds, I64(chains))
+
+            def one(number: Any, _: list[Any]) -> list[Any]:
+                number = builder.add(builder.add(arg["first"], done), number)
+                runs = [self._run(number)]
+                loop(builder, arg["panels"], [], lambda p, _: self._panel(p, runs))
+                return []
+
+            loop(builder, builder.sub(count, done), [], one)
+
+    def _run(self, number: Any) -> dict[str, Any]:
+        """Read one run."""
+        builder, arg, emit = self.builder, self.arg, self.emit
+        at: dict[str, Any] = {}
         run = builder.gep(arg["runs"], [builder.mul(number, I64(_FIELDS))])
         row, at["rows"], tap, at["count"], weight, base, part = (
             builder.sext(emit.load(run, I64(field)), I64) for field in range(_FIELDS)
@@ -75,26 +101,50 @@ class _Group:
         unfinished = self._has(part, UNFINISHED)
         for name, none in (("lo", float("-inf")), ("hi", float("inf"))):
             at[name] = builder.select(unfinished, ir.Constant(F32, none), arg[name])
-        loop(builder, arg["panels"], [], self._panel)
-        return []
+        return at
 
     def _has(self, part: Any, bit: int) -> Any:
         return self.builder.trunc(self.builder.lshr(part, I64(bit - 1)), ir.IntType(1))
 
-    def _panel(self, number: Any, _: list[Any]) -> list[Any]:
-        """Write one tile: bias and residual, the loop over taps, and the store."""
-        builder, arg, at = self.builder, self.arg, self.at
+    def _panel(self, number: Any, runs: list[dict[str, Any]]) -> list[Any]:
+        """Write a tile of each run: bias and residual, the loop over taps, a store."""
+        builder, arg = self.builder, self.arg
         shift = builder.mul(number, I64(self.width * LANES))
-        x = builder.gep(at["x"], [builder.mul(number, arg["x_step"])])
-        sums = self._start(shift)
-        sums = loop(
-            builder, at["count"], sums, lambda tap, totals: self._tap(x, tap, totals)
-        )
-        self._finish(shift, sums)
+        ahead = builder.mul(number, arg["x_step"])
+        sums = []
+        for at in runs:
+            at["pixels"] = builder.gep(at["x"], [ahead])
+            sums += self._start(at, shift)
+        size = len(self.places)
+        least = runs[0]["count"]
+        for at in runs[1:]:
+            fewer = builder.icmp_signed("<", at["count"], least)
+            least = builder.select(fewer, at["count"], least)
+
+        def together(tap: Any, held: list[Any]) -> list[Any]:
+            made = []
+            for i, at in enumerate(runs):
+                made += self._tap(at, tap, held[i * size : (i + 1) * size])
+            return made
+
+        sums = loop(builder, least, sums, together)
+        for i, at in enumerate(runs):
+            mine = sums[i * size : (i + 1) * size]
+            if len(runs) > 1:
+                rest = builder.sub(at["count"], least)
+                mine = loop(
+                    builder,
+                    rest,
+                    mine,
+                    lambda tap, held, at=at: self._tap(
+                        at, builder.add(least, tap), held
+                    ),
+                )
+            self._finish(at, shift, mine)
         return []
 
-    def _start(self, shift: Any) -> list[Any]:
-        builder, at, emit = self.builder, self.at, self.emit
+    def _start(self, at: dict[str, Any], shift: Any) -> list[Any]:
+        builder, emit = self.builder, self.emit
         biases = [
             emit.splat(emit.load(at["bias"], I64(row))) for row in range(self.height)
         ]
@@ -122,16 +172,16 @@ class _Group:
             sums.append(phi)
         return sums
 
-    def _tap(self, x: Any, tap: Any, sums: list[Any]) -> list[Any]:
+    def _tap(self, at: dict[str, Any], tap: Any, sums: list[Any]) -> list[Any]:
         """Load the pixels of one tap once, use them for every row."""
-        builder, at, emit = self.builder, self.at, self.emit
+        builder, emit = self.builder, self.emit
         column = builder.zext(emit.load(at["columns"], tap), I64)
         if self.pitch:
             offset = builder.mul(column, I64(self.pitch))
         else:
             offset = builder.sext(emit.load(at["table"], column), I64)
         pixels = [
-            emit.wide(x, builder.add(offset, I64(vector * LANES)))
+            emit.wide(at["pixels"], builder.add(offset, I64(vector * LANES)))
             for vector in range(self.width)
         ]
         first = builder.mul(tap, I64(self.height))
@@ -144,9 +194,9 @@ class _Group:
             for (row, vector), total in zip(self.places, sums, strict=True)
         ]
 
-    def _finish(self, shift: Any, sums: list[Any]) -> None:
+    def _finish(self, at: dict[str, Any], shift: Any, sums: list[Any]) -> None:
         """Clamp, mask and store, row by row; rows beyond the last are not stored."""
-        builder, at, emit = self.builder, self.at, self.emit
+        builder, emit = self.builder, self.emit
         y = builder.gep(at["y"], [shift])
         masks = builder.gep(self.arg["masks"], [shift])
         lo, hi = emit.splat(at["lo"]), emit.splat(at["hi"])

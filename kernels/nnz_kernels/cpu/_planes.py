@@ -1,9 +1,11 @@
-"""Intrinsic of a depthwise convolution: all rows of one plane.
+"""Intrinsics of what works on one plane at a time: depthwise convolution and pooling.
 
-Vectors run along a row; the last one ends at the row's last pixel, so that nothing
-beyond it is written. Two rows at once share what they read: for a 3x3 kernel of stride
-1 twelve loads then serve eighteen multiply-adds. With stride 2 the even and the odd
-pixels are picked out of two vectors side by side.
+With stride 1 and rows of one pitch a plane is *flat*: vectors run over all of its rows
+and the borders between them, and a mask zeroes these. Otherwise vectors run along a
+row; the last one ends at the row's last pixel, so that nothing beyond it is written.
+Two rows at once share what they read: for a 3x3 kernel of stride 1 twelve loads then
+serve eighteen multiply-adds. With stride 2 the even and the odd pixels are picked out
+of two vectors side by side.
 """
 
 from __future__ import annotations
@@ -19,20 +21,24 @@ from nnz_kernels.cpu._emit import I64, Emitter, function, loop
 SHORTEST = 4
 
 #: Order of the pointers and of the numbers that ``depthwise_plane`` takes.
-POINTERS = ("x", "y", "residual", "weights", "table")
+POINTERS = ("x", "y", "residual", "weights", "table", "masks")
 NUMBERS = ("x_pitch", "y_pitch", "rows", "width", "taps", "added")
 CLAMP = ("bias", "lo", "hi")
 
 
 class _Plane:
-    """Writes the loops over rows and vectors; ``square`` for a 3x3 kernel."""
+    """Writes the loops over rows and vectors; ``square`` for a 3x3 kernel.
+
+    Stride 0 stands for a flat plane, a single row that is as long as the plane.
+    """
 
     def __init__(
         self, builder: Any, lanes: int, stride: int, square: bool, arg: dict[str, Any]
     ):
         self.emit = Emitter(builder, lanes)
         self.builder, self.arg = builder, arg
-        self.lanes, self.stride, self.square = lanes, stride, square
+        self.lanes, self.stride, self.square = lanes, max(1, stride), square
+        self.flat = stride == 0
         self.weights: list[Any] = []
 
     def write(self) -> None:
@@ -43,7 +49,7 @@ class _Plane:
             arg[name] = emit.splat(arg[name])
         together = 1
         if self.square:
-            together = 2
+            together = 1 if self.flat else 2
             self.weights = [
                 emit.splat(emit.load(arg["weights"], I64(tap))) for tap in range(9)
             ]
@@ -86,7 +92,10 @@ class _Plane:
         sums = self._residual(places)
         sums = self._square(start, sums) if self.square else self._taps(start, sums)
         for place, total in zip(places, sums, strict=True):
-            emit.store(emit.clamp(total, arg["lo"], arg["hi"]), arg["y"], place)
+            value = emit.clamp(total, arg["lo"], arg["hi"])
+            if self.flat:
+                value = emit.keep(value, arg["masks"], place)
+            emit.store(value, arg["y"], place)
 
     def _residual(self, places: list[Any]) -> list[Any]:
         """Start with the bias, and the residual where there is one."""
@@ -185,11 +194,11 @@ def _write_plane(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 #: ``depthwise_plane(lanes, stride, square, clamp, numbers, pointers)`` convolves one
-#: plane: lanes of a vector, stride of rows and columns and whether the kernel is 3x3
-#: without dilation are literal; ``clamp`` is (bias, lo, hi), numbers and pointers are
-#: those of ``NUMBERS`` and ``POINTERS``. ``x`` points to the first tap of the first
-#: pixel, ``table`` to the offsets of all taps from it. A row has at least ``lanes``
-#: pixels.
+#: plane. Lanes of a vector, stride of rows and columns (0 for a flat plane, whose width
+#: is a multiple of ``lanes``) and whether the kernel is 3x3 without dilation are
+#: literal; ``clamp`` is (bias, lo, hi), numbers and pointers are those of ``NUMBERS``
+#: and ``POINTERS``. ``x`` points to the first tap of the first pixel, ``table`` to the
+#: offsets of all taps from it. A row has at least ``lanes`` pixels.
 depthwise_plane: Any = intrinsic(prefer_literal=True)(_type_plane)
 
 

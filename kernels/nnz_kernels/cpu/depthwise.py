@@ -19,7 +19,8 @@ from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._planes import SHORTEST, depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
-from nnz_kernels.cpu.stage import border_holds_padding
+from nnz_kernels.cpu.stage import border_holds_padding, reads_in_place
+from nnz_kernels.cpu.tasks import extent, pixel_masks
 from nnz_kernels.planes import Grid
 
 _NOTHING = np.empty(0, np.float32)
@@ -46,6 +47,8 @@ class BoundDepthwise:
     y: Grid
     table: HostArray
     taps: HostArray
+    masks: HostArray
+    flat: bool
     square: bool
     threads: int
     scratch: int = 0
@@ -70,9 +73,9 @@ class BoundDepthwise:
         shared = residual is not None and np.may_share_memory(added, y)
         kept = added.copy() if shared else added
         arguments = (
-            self.spec.strides[0], self.square, self.weights, self.taps, self.bias,
-            readable(x), y, kept, self.table, np.float32(self.spec.clamp[0]),
-            np.float32(self.spec.clamp[1]),
+            0 if self.flat else self.spec.strides[0], self.square, self.weights,
+            self.taps, self.bias, readable(x), y, kept, self.masks, self.table,
+            np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]),
         )  # fmt: skip
 
         def run() -> None:
@@ -101,7 +104,7 @@ def is_direct(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> bool
     """Return whether the kernel can read these planes in place."""
     return (
         spec.strides in ((1, 1), (2, 2))
-        and y.w >= SHORTEST
+        and (y.w >= SHORTEST or reads_in_place(x, y, kernel, spec))
         and border_holds_padding(x, y, kernel, spec)
     )
 
@@ -125,12 +128,14 @@ def bind_depthwise(
     x, y = grids
     outputs, _, kh, kw = weights.shape
     first = x.lead - spec.pads[0] * x.pitch - spec.pads[1]
+    flat = reads_in_place(x, y, (kh, kw), spec)
+    rows = (1, 1, extent(y) * LANES) if flat else (y.n, y.h, y.w)
     table = (
         x.ld, first, x.rows * x.pitch, x.pitch, y.ld, y.lead, y.rows * y.pitch, y.pitch,
-        y.n, y.h, y.w, outputs // spec.groups,
+        *rows, outputs // spec.groups,
     )  # fmt: skip
-    rows = np.arange(kh)[:, None] * spec.dilations[0] * x.pitch
-    taps = (rows + np.arange(kw) * spec.dilations[1]).reshape(-1)
+    lines = np.arange(kh)[:, None] * spec.dilations[0] * x.pitch
+    taps = (lines + np.arange(kw) * spec.dilations[1]).reshape(-1)
     return BoundDepthwise(
         weights.reshape(-1),
         bias,
@@ -139,6 +144,8 @@ def bind_depthwise(
         y,
         np.array(table, np.int64),
         taps.astype(np.int32),
+        pixel_masks(y),
+        flat,
         (kh, kw) == (3, 3) and spec.dilations == (1, 1),
         min(thread_count(threads, weights.size * y.pixels), outputs),
     )
@@ -146,7 +153,8 @@ def bind_depthwise(
 
 @numba.njit(**SERIAL)
 def _depthwise(  # type: ignore[no-untyped-def]
-    first, last, stride, square, weights, taps, bias, x, y, residual, table, lo, hi
+    first, last, stride, square, weights, taps, bias, x, y, residual, masks, table, lo,
+    hi,
 ):  # fmt: skip
     """Convolve the output channels first..last-1, zeros around their pixels."""
     height, width, pitch = table[ROWS], table[WIDTH], table[Y_PITCH]
@@ -164,9 +172,14 @@ def _depthwise(  # type: ignore[no-untyped-def]
             pointers = (
                 forward(address(x), source + image * table[X_IMAGE]),
                 forward(address(y), to), forward(address(residual), to),
-                forward(address(weights), c * taps.size), address(taps),
+                forward(address(weights), c * taps.size), address(taps), address(masks),
             )  # fmt: skip
-            if width >= LANES:
+            if stride == 0:
+                if square:
+                    depthwise_plane(LANES, 0, 1, clamp, numbers, pointers)
+                else:
+                    depthwise_plane(LANES, 0, 0, clamp, numbers, pointers)
+            elif width >= LANES:
                 if square and stride == 1:
                     depthwise_plane(LANES, 1, 1, clamp, numbers, pointers)
                 elif square:
@@ -200,19 +213,21 @@ def _depthwise(  # type: ignore[no-untyped-def]
 
 @numba.njit(**PARALLEL)
 def _depthwise_threads(  # type: ignore[no-untyped-def]
-    chunks, channels, stride, square, weights, taps, bias, x, y, residual, table, lo, hi
+    chunks, channels, stride, square, weights, taps, bias, x, y, residual, masks, table,
+    lo, hi,
 ):  # fmt: skip
     """Share the channels out over threads."""
     for c in numba.prange(chunks):
         _depthwise(
             channels * c // chunks, channels * (c + 1) // chunks, stride, square,
-            weights, taps, bias, x, y, residual, table, lo, hi,
+            weights, taps, bias, x, y, residual, masks, table, lo, hi,
         )  # fmt: skip
 
 
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _ALL = (
-    _I, types.boolean, _F, types.int32[::1], _F, _F, _F, _F, types.int64[::1], _V, _V,
+    _I, types.boolean, _F, types.int32[::1], _F, _F, _F, _F, types.int32[::1],
+    types.int64[::1], _V, _V,
 )  # fmt: skip
 
 ENTRIES = (
