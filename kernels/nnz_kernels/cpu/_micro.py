@@ -48,7 +48,7 @@ class _Group:
         self.emit = Emitter(builder)
         self.builder, self.arg = builder, arg
         self.height, self.width = shape
-        self.pitch = WIDTHS[self.height] * LANES if packed else 0
+        self.pitch = self.width * LANES if packed else 0
         self.places = [(r, v) for r in range(self.height) for v in range(self.width)]
         self.chains = max(1, min(4, _SUMS // len(self.places)))
 
@@ -273,7 +273,7 @@ def _write_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     def body(width: int) -> None:
         def one(number: Any, _: list[Any]) -> list[Any]:
             start = builder.sext(emit.load(table, number), I64)
-            to = builder.mul(number, I64(widest * LANES))
+            to = builder.mul(number, I64(width * LANES))
             for vector in range(width):
                 shift = I64(vector * LANES)
                 value = emit.wide(x, builder.add(start, shift))
@@ -286,8 +286,8 @@ def _write_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-#: ``copy_panel(widest, vectors, x, table, count, out)`` copies ``vectors`` vectors from
-#: each of ``count`` places of ``table`` into rows of ``widest`` (literal) vectors.
+#: ``copy_panel(widest, vectors, x, table, count, out)`` copies ``vectors`` vectors, at
+#: most ``widest`` (literal), from each of ``count`` places of ``table``.
 copy_panel: Any = intrinsic(prefer_literal=True)(_type_copy)
 
 

@@ -111,6 +111,41 @@ def _channel_rows(kind, x, a, b, lo, hi, y, table, channels):  # type: ignore[no
 
 
 @numba.njit(**EXACT)
+def _spread_image(x, y, table, channels):  # type: ignore[no-untyped-def]
+    """Write images ``[n, c, h, w]`` into planes, zeros around their pixels."""
+    ld, width, images, height = table[LD], table[WIDTH], table[IMAGES], table[HEIGHT]
+    for c in range(channels):
+        done = c * ld
+        for image in range(images):
+            at = (image * channels + c) * height * width
+            to = c * ld + table[AT] + image * table[ROWS] * table[PITCH]
+            for _ in range(height):
+                y[done:to] = _ZERO
+                done = to + width
+                for p in range(width):
+                    y[np.uint64(to + p)] = x[np.uint64(at + p)]
+                at += width
+                to += table[PITCH]
+        y[done : (c + 1) * ld] = _ZERO
+    y[channels * ld :] = _ZERO
+
+
+@numba.njit(**EXACT)
+def _gather_image(x, y, table, channels):  # type: ignore[no-untyped-def]
+    """Write the pixels of planes as images ``[n, c, h, w]``."""
+    width, height = table[WIDTH], table[HEIGHT]
+    for image in range(table[IMAGES]):
+        for c in range(channels):
+            to = (image * channels + c) * height * width
+            at = c * table[LD] + table[AT] + image * table[ROWS] * table[PITCH]
+            for _ in range(height):
+                for p in range(width):
+                    y[np.uint64(to + p)] = x[np.uint64(at + p)]
+                to += width
+                at += table[PITCH]
+
+
+@numba.njit(**EXACT)
 def _transpose(x, x_ld, y, y_ld, rows, columns):  # type: ignore[no-untyped-def]
     """Write ``y[j * y_ld + i] = x[i * x_ld + j]`` by tiles that fit the cache."""
     tile = 16
@@ -189,6 +224,8 @@ ENTRIES = (
     Entry(_unary, ((_I, _F, _F, _V, _V),)),
     Entry(_add, ((_F, _F, _F, _V, _V),)),
     Entry(_channel_rows, ((_I, _F, _F, _F, _V, _V, _F, types.int64[::1], _I),)),
+    Entry(_spread_image, ((_F, _F, types.int64[::1], _I),)),
+    Entry(_gather_image, ((_F, _F, types.int64[::1], _I),)),
     Entry(_transpose, ((_F, _I, _F, _I, _I, _I),)),
     Entry(_softmax, ((_M, _M, types.boolean),)),
     Entry(_layer_norm, ((_M, _F, _F, _V, _M),)),

@@ -24,9 +24,7 @@ from nnz_kernels.cpu._micro import copy_panel, group
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 
-# Literals of the kernel; a height that this machine does not use is never run.
-_WIDE_1, _WIDE_2, _WIDE_4 = WIDTHS[1], WIDTHS[2], WIDTHS[4]
-_WIDE_8 = WIDTHS.get(8, 1)
+_WIDEST = max(WIDTHS.values())
 
 #: Columns of a task: runs from, to; first float of its panels in x, in y and in the
 #: masks; vectors of each panel, number of panels; floats before the span to zero, and
@@ -40,11 +38,6 @@ def _product(  # type: ignore[no-untyped-def]
     residual, masks, scratch, scratch_at, lo, hi,
 ):  # fmt: skip
     """Compute the tasks first..last-1; an empty residual means none."""
-    pitch = LANES * (
-        _WIDE_4 if height == 4 else _WIDE_1 if height == 1
-        else _WIDE_2 if height == 2 else _WIDE_8
-    )  # fmt: skip
-    size = table.size * pitch
     held = np.int64(-1)
     clamp = (lo, hi)
     copies = forward(address(scratch), scratch_at)
@@ -52,19 +45,13 @@ def _product(  # type: ignore[no-untyped-def]
         x_at, width = np.int64(tasks[t, X_AT]), np.int64(tasks[t, VECTORS])
         panels = np.int64(tasks[t, PANELS])
         source = forward(address(x), x_at)
+        size = table.size * width * LANES
         if packed and held != x_at:
             held = x_at
             for p in range(panels):
                 here = forward(source, p * width * LANES)
                 there = forward(copies, p * size)
-                if height == 4:
-                    copy_panel(_WIDE_4, width, here, address(table), table.size, there)
-                elif height == 1:
-                    copy_panel(_WIDE_1, width, here, address(table), table.size, there)
-                elif height == 2:
-                    copy_panel(_WIDE_2, width, here, address(table), table.size, there)
-                else:
-                    copy_panel(_WIDE_8, width, here, address(table), table.size, there)
+                copy_panel(_WIDEST, width, here, address(table), table.size, there)
         start, stop = np.int64(tasks[t, RUN_FROM]), np.int64(tasks[t, RUN_TO])
         numbers = (
             start, stop, panels, size if packed else width * LANES, ldy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -100,13 +101,17 @@ def zero_border(y: HostArray, grid: Grid, channels: int, /) -> None:
 def to_planes(x: HostArray, y: HostArray, grid: Grid, /) -> None:
     check_layout("x", x, (grid.n, -1, grid.h, grid.w))
     channels = x.shape[1]
-    grid.view(y, channels)[...] = x.transpose(1, 0, 2, 3)
-    zero_border(y, grid, channels)
+    check_buffer("y", y, grid.size(channels))
+    loops._spread_image(readable(x).reshape(-1), y, _table(grid), channels)
 
 
 def from_planes(x: HostArray, grid: Grid, channels: int, out: HostArray, /) -> None:
     check_layout("out", out, (grid.n, channels, grid.h, grid.w))
-    out[...] = grid.view(x, channels).transpose(1, 0, 2, 3)
+    check_buffer("x", x, grid.size(channels))
+    if out.flags.c_contiguous:
+        loops._gather_image(readable(x), _flat(out), _table(grid), channels)
+    else:
+        out[...] = grid.view(x, channels).transpose(1, 0, 2, 3)
 
 
 def to_tokens(x: HostArray, y: HostArray, grid: Grid, /) -> None:
@@ -133,6 +138,12 @@ def from_tokens(x: HostArray, grid: Grid, features: int, out: HostArray, /) -> N
         out[...] = grid.view(x, features).reshape(features, -1).T
 
 
+@functools.lru_cache(maxsize=256)
+def _table(grid: Grid) -> HostArray:
+    places = (grid.ld, grid.lead, grid.rows, grid.pitch, grid.n, grid.h, grid.w)
+    return np.array(places, np.int64)
+
+
 def _channel_rows(
     kind: int,
     x: HostArray,
@@ -145,9 +156,7 @@ def _channel_rows(
 ) -> None:
     check_buffer("x", x, grid.size(channels))
     check_buffer("y", y, grid.size(channels))
-    table = np.array(
-        (grid.ld, grid.lead, grid.rows, grid.pitch, grid.n, grid.h, grid.w), np.int64
-    )
+    table = _table(grid)
     lo, hi = np.float32(clamp[0]), np.float32(clamp[1])
     loops._channel_rows(
         kind, readable(x), readable(a), readable(b), lo, hi, y, table, channels

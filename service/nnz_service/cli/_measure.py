@@ -17,8 +17,8 @@ from nnz_service.errors import InvalidInputError
 
 #: Largest relative difference (2-norm) between two systems that compute the same.
 TOLERANCE = 1e-4
-#: Seconds between two timed runs: long enough for the threads of the one before to
-#: stop spinning for more work, which would take cores from the one after.
+#: Seconds between two timed runs on several threads: long enough for those of the one
+#: before to stop spinning for more work, which would take cores from the one after.
 PAUSE = 0.004
 
 #: By the name of a system, nnz first.
@@ -140,7 +140,7 @@ def compare(
 
 
 def interleave(
-    systems: Systems, problem: Problem, rounds: int
+    systems: Systems, problem: Problem, terms: Terms
 ) -> dict[str, list[float]]:
     """Time the systems in turn, on the same fresh inputs each round.
 
@@ -152,10 +152,11 @@ def interleave(
         Milliseconds, a number a round.
     """
     times: dict[str, list[float]] = {name: [] for name in systems}
-    for number in range(rounds):
+    for number in range(terms.rounds):
         feeds = draw(problem, 1000 + number)
         for name in turns(list(systems), number):
-            time.sleep(PAUSE)
+            if terms.threads > 1:
+                time.sleep(PAUSE)
             began = time.perf_counter()
             systems[name].run(feeds)
             times[name].append(1e3 * (time.perf_counter() - began))
@@ -171,7 +172,7 @@ def turns(names: Sequence[str], number: int) -> list[str]:
 
 
 def race(
-    timed: Systems, checked: Systems, problem: Problem, rounds: int
+    timed: Systems, checked: Systems, problem: Problem, terms: Terms
 ) -> dict[str, Any]:
     """Check the answers, time, and check again.
 
@@ -179,14 +180,14 @@ def race(
         timed: Systems to time.
         checked: Systems whose answers must be those of nnz; mostly the same ones.
         problem: What to run.
-        rounds: Timed runs of each.
+        terms: Threads of each system, and timed runs.
 
     Returns:
         systems: ``median_ms``, ``p10_ms``, ``p90_ms``, ``weight_bytes`` of each, and
         ``images_per_second`` where the first axis is a batch; peers: see `verdict`.
     """
     gaps = compare(checked, problem, seeds=(0, 1))
-    times = interleave(timed, problem, rounds)
+    times = interleave(timed, problem, terms)
     again = compare(checked, problem, seeds=(2, 3))
     systems = {}
     for name, milliseconds in times.items():

@@ -66,7 +66,7 @@ def _race(
         names = ("nnz", *terms.peers)
         same = _open(names, pruned, Path(folder), problem, terms)
         timed = {"nnz": same["nnz"], **dense}
-        return _measure.race(timed, same, problem, terms.rounds)
+        return _measure.race(timed, same, problem, terms)
 
 
 def _open(

@@ -189,7 +189,7 @@ def _timed(path: Path, problem: Problem, terms: Terms) -> dict[str, Any]:
             file = _peers.convert(name, path, Path(folder))
             memory[name] = _memory.memory_of(name, file, terms.threads, problem)
             systems[name] = _peers.open_system(name, file, terms.threads, problem)
-        found = _measure.race(systems, systems, problem, terms.rounds)
+        found = _measure.race(systems, systems, problem, terms)
     for name, sizes in memory.items():
         found["systems"][name] |= sizes
     return found

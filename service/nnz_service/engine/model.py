@@ -17,7 +17,8 @@ from nnz_kernels.errors import BackendUnavailableError, ShapeError
 from nnz_service.engine.batching import is_batchable
 from nnz_service.engine.choices import Choices
 from nnz_service.engine.executor import Executor
-from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo, dtype_name
+from nnz_service.engine.feeds import Feeds
+from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo
 from nnz_service.engine.moves import SettingError
 from nnz_service.engine.onnx_import import import_model
 from nnz_service.engine.operations import lower
@@ -48,6 +49,9 @@ Key = tuple[Shape, ...]
 BOUND, BOUND_BYTES = 16, 1 << 30
 #: Bytes of arena of one plan; more is a broken or hostile file, or too large an input.
 MAX_ARENA = 4 << 30
+
+#: Bytes of arena that the rows of a batch of images may take together.
+PIECE_BYTES = 1 << 20
 
 #: Bytes of arena up to which requests may be joined, and rows of a joined batch.
 BATCH_BYTES, BATCH_ROWS = 512 << 20, 128
@@ -164,6 +168,7 @@ class Model:
         self._times: dict[str, float] = {}
         probes = probe(graph, exact)
         self.inputs = graph.inputs
+        self._feeds = Feeds(graph.inputs, graph.free_axes)
         self.outputs = signature(graph, probes)
         self._main = probes.main
         try:
@@ -172,6 +177,7 @@ class Model:
             raise InvalidModelError(str(exc)) from exc
         self._bound[self._key(probes.main.specs)] = self._shown
         self.max_batch = self._largest_batch(probes)
+        self._piece = self._rows_together()
 
     @property
     def nbytes(self) -> int:
@@ -197,11 +203,25 @@ class Model:
             InvalidInputError: An input is missing, unknown, or of another type or
                 shape; the message says what is expected.
         """
-        arrays = self._check(feeds)
+        arrays = self._feeds.check(feeds)
+        rows = len(arrays[self.inputs[0].name]) if self._piece else 0
         try:
-            return self._executor(arrays).run(arrays)
+            if rows <= self._piece:
+                return self._executor(arrays).run(arrays)
+            return self._run_pieces(arrays, rows)
         except SettingError as exc:  # an index that only the data could tell
             raise InvalidInputError(str(exc)) from exc
+
+    def _run_pieces(self, arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
+        found = []
+        for at in range(0, rows, self._piece):
+            some = {
+                name: array[at : at + self._piece] for name, array in arrays.items()
+            }
+            found.append(self._executor(some).run(some))
+        return {
+            name: np.concatenate([part[name] for part in found]) for name in found[0]
+        }
 
     @property
     def plan(self) -> Plan:
@@ -219,7 +239,7 @@ class Model:
 
     def measure(self, feeds: Mapping[str, Array], rounds: int = 5) -> None:
         """Time every step for `explain`: the median of some runs on these inputs."""
-        arrays = self._check(feeds)
+        arrays = self._feeds.check(feeds)
         executor = self._executor(arrays)
         executor.timed(arrays)
         runs = [executor.timed(arrays) for _ in range(rounds)]
@@ -249,46 +269,6 @@ class Model:
             shape = list(self._main.shape(made.get(step.name, step.name)))
             rows.append(_row(step, layer, shape, times))
         return rows
-
-    # -- inputs ---------------------------------------------------------------------
-
-    def _check(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        wanted = {info.name: info for info in self.inputs}
-        wrong = sorted(set(wanted) ^ set(feeds))
-        if wrong:
-            raise InvalidInputError(
-                f"inputs {sorted(feeds)} were given, {sorted(wanted)} are expected"
-            )
-        sizes: dict[str, int] = {}
-        found: dict[str, Array] = {}
-        for name, info in wanted.items():
-            array = np.asarray(feeds[name])
-            self._check_one(info, array, sizes)
-            found[name] = np.asarray(array, order="C")  # a scalar stays one
-        return found
-
-    def _check_one(self, info: TensorInfo, array: Array, sizes: dict[str, int]) -> None:
-        shape = ["?" if d is None else d for d in info.shape]
-        wanted = f"{info.dtype} {shape}".replace("'", "")
-        given = f"{dtype_name(array.dtype)} {list(array.shape)}"
-        fits = len(array.shape) == len(info.shape) and all(
-            w is None or w == g for w, g in zip(info.shape, array.shape, strict=True)
-        )
-        if array.dtype != DTYPES[info.dtype] or not fits:
-            raise InvalidInputError(
-                f"input {info.name!r} is {given}, but must be {wanted}"
-            )
-        if 0 in array.shape:
-            raise InvalidInputError(
-                f"input {info.name!r} is empty: {given}; every axis must be at least 1"
-            )
-        symbols = self._graph.free_axes[info.name]
-        for symbol, size in zip(symbols, array.shape, strict=True):
-            if symbol is not None and sizes.setdefault(symbol, size) != size:
-                raise InvalidInputError(
-                    f"input {info.name!r} is {given}, but axis {symbol} is "
-                    f"{sizes[symbol]} in another input"
-                )
 
     # -- plans ----------------------------------------------------------------------
 
@@ -328,6 +308,17 @@ class Model:
                 f"{MAX_ARENA}"
             )
         return Executor(plan)
+
+    def _rows_together(self) -> int:
+        """Rows of a batch that run at once, 0 for all of them.
+
+        What an image leaves in the cache from one layer to the next is worth more than
+        weights that are read once for several images; small networks gain by the calls
+        that they save.
+        """
+        images = any(node.op == "Conv" for node in self._graph.nodes)
+        each = max(self._shown.plan.arena_bytes, 1)
+        return max(1, PIECE_BYTES // each) if images and self.max_batch else 0
 
     def _largest_batch(self, probes: Probes) -> int:
         if probes.batches is None or not is_batchable(self._graph, *probes.batches):

@@ -279,7 +279,14 @@ def _pad(node: Node, inputs: Sequence[Array | None]) -> list[Array]:
         return [np.pad(x[cut], grow, mode=mode)]
     value = inputs[2] if len(inputs) > 2 else None
     fill = 0 if value is None else np.ravel(value)[0]
-    return [np.pad(x[cut], grow, constant_values=fill)]
+    # As numpy.pad would, without the 80 microseconds that its generality takes.
+    kept = x[cut]
+    shape = [a + d + b for (a, b), d in zip(grow, kept.shape, strict=True)]
+    out = np.full(shape, fill, x.dtype)
+    out[tuple(slice(a, a + d) for (a, _), d in zip(grow, kept.shape, strict=True))] = (
+        kept
+    )
+    return [out]
 
 
 def _depth_to_space(node: Node, inputs: Sequence[Array | None]) -> list[Array]:

@@ -134,7 +134,7 @@ class TestRace:
             {"nnz": right, "onnxruntime": wrong},
             {"nnz": right, "onnxruntime": right},
             problem,
-            rounds=3,
+            _measure.Terms((), 1, 3),
         )
 
         ours = found["systems"]["nnz"]
@@ -152,7 +152,9 @@ class TestRace:
         systems = {"nnz": right, "openvino": right, "mnn": wrong}
         problem = Problem({"x": ("FP32", (2,))}, ("y",))
 
-        peers = _measure.race(systems, systems, problem, rounds=3)["peers"]
+        peers = _measure.race(systems, systems, problem, _measure.Terms((), 1, 3))[
+            "peers"
+        ]
 
         assert peers["openvino"]["max_relative_difference"] == 0
         assert peers["mnn"]["max_relative_difference"] == pytest.approx(1e-3, rel=0.01)
