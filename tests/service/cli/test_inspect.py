@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -111,7 +112,10 @@ class TestInspect:
 
         assert max(map(len, lines)) <= 80
         (layer,) = (line for line in lines if "/8/8.0/Conv" in line)
-        assert layer.split() == ["/8/8.0/Conv", "10.0%", "1x4", "spmm_b4", "14,968"]
+        *known, kernel, nbytes = layer.split()
+        assert known == ["/8/8.0/Conv", "10.0%", "1x4"]
+        assert kernel.startswith("spmm_b")  # which one is measured, not foreseen
+        assert re.fullmatch(r"\d\d,\d\d\d", nbytes)
         assert "not shown for want of room: reason, op, gives, weights, dense" in lines
 
     def test_unsupported_nodes(self, nnz: Runner, strange_model: Path) -> None:

@@ -209,6 +209,8 @@ def _measured(timed: list[Timed], choice: Choice) -> str:
         return choice.reason
     fastest = min(timed, key=lambda one: one.ms)
     percent = f"{choice.density:.0%} of weights"
+    if choice.density == 1.0:
+        percent = choice.reason
     if first is fastest:
         second = min(timed[1:], key=lambda one: one.ms)
         return (

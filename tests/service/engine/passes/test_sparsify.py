@@ -9,11 +9,12 @@ import pytest
 from onnx_graphs import draw, graph, node
 
 from nnz_kernels import reference
-from nnz_kernels.api.conv import ConvSpec
+from nnz_kernels.api.conv import ConvSpec, Tiling
+from nnz_kernels.planes import token_grid
 from nnz_service.engine import load
 from nnz_service.engine.graph import Array, Graph, Node
 from nnz_service.engine.passes.layers import layer_attrs
-from nnz_service.engine.passes.sparsify import choose, sparsify
+from nnz_service.engine.passes.sparsify import Layer, choose, sparsify
 from nnz_service.errors import ServiceError
 
 F = np.float32
@@ -80,15 +81,17 @@ class Faulty:
         /,
         *,
         block: int | None,
+        tiling: Tiling = "direct",
     ) -> Any:
         kept = bias if block is None else None
         return reference.prepare_conv(weights, kept, spec, block=block)
 
 
-def _layer() -> tuple[Graph, dict[str, ConvSpec]]:
+def _pack(kernels: Any) -> dict[str, Layer]:
     attrs = layer_attrs(pruned(4, 0.1), np.ones(64, F))
-    layer = Node("Linear", "fc", ["x"], ["y"], attrs)
-    return Graph((), (), [layer], {}), {"fc": ConvSpec()}
+    graph = Graph((), (), [Node("Linear", "fc", ["x"], ["y"], attrs)], {})
+    grids = {"fc": (token_grid(1), token_grid(1))}
+    return sparsify(graph, kernels, {"fc": ConvSpec()}, grids, None)
 
 
 def test_wrong_kernel_falls_back_to_dense(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +99,7 @@ def test_wrong_kernel_falls_back_to_dense(monkeypatch: pytest.MonkeyPatch) -> No
     kernels: Any = Faulty()
 
     with pytest.warns(RuntimeWarning, match="'fc' .* differs from the dense result"):
-        layers = sparsify(_layer()[0], kernels, _layer()[1])
+        layers = _pack(kernels)
 
     assert layers["fc"].block is None
     assert layers["fc"].fell_back
@@ -108,4 +111,4 @@ def test_wrong_kernel_is_an_error_when_strict(monkeypatch: pytest.MonkeyPatch) -
     kernels: Any = Faulty()
 
     with pytest.raises(ServiceError, match="differs from the dense result"):
-        sparsify(_layer()[0], kernels, _layer()[1])
+        _pack(kernels)
