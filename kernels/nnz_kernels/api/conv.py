@@ -23,7 +23,7 @@ from nnz_kernels.planes import Grid
 BLOCKS = (1, 2, 4, 8, 16)
 
 #: Ways to walk over pixels and columns, see ``prepare_conv``.
-Tiling = Literal["direct", "panel", "chunk"]
+Tiling = Literal["direct", "panel", "narrow", "chunk"]
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
 
@@ -193,8 +193,9 @@ class ConvOps(Protocol[Array_contra]):
             tiling: How a back-end may go about it; no bit of a result depends on it.
                 ``direct`` reads the pixels in their planes. ``panel`` first copies each
                 panel of pixels, all columns one after the other, which saves cache
-                misses in each of many output channels. ``chunk`` also cuts the columns
-                into chunks whose pixels stay in the first-level cache.
+                misses in each of many output channels; ``narrow`` makes the panels half
+                as wide, so that more of them stay in the first-level cache; ``chunk``
+                cuts the columns into chunks whose pixels stay there.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.

@@ -45,7 +45,7 @@ class CpuConv:
     shape: tuple[int, ...]
     kernel: str
     block: int | None
-    panelled: bool
+    tiling: Tiling
 
     @property
     def nnz(self) -> int:
@@ -74,8 +74,8 @@ class CpuConv:
         source = find_source(x, y, kernel, self.spec, channels)
         threads = thread_count(threads, self.nnz * y.pixels)
         columns = channels * kernel[0] * kernel[1]
-        named = columns if self.panelled else columns // self.spec.groups
-        tasks = plan_tasks(self.packed, source.start, y, named, self.panelled, threads)
+        named = columns if self.tiling != "direct" else columns // self.spec.groups
+        tasks = plan_tasks(self.packed, source.start, y, named, self.tiling, threads)
         return CpuBoundConv(
             self,
             x,
@@ -118,7 +118,9 @@ class CpuDepthwise:
             grids = (x, y)
             return bind_depthwise(self.weights, self.bias, self.spec, grids, threads)
         packed = pack(self.weights, self.bias, self.spec, None)
-        conv = CpuConv(packed, self.spec, self.weights.shape, self.kernel, None, False)
+        conv = CpuConv(
+            packed, self.spec, self.weights.shape, self.kernel, None, "direct"
+        )
         return conv.bind(x, y, threads=threads)
 
 
@@ -162,7 +164,7 @@ class CpuBoundConv:
         stage, threads = self.source.stage, self._threads
         planes, panels = scratch[: self._staged], scratch[self._staged :]
         source = readable(x) if stage is None else planes
-        head = (packed.height, self.conv.panelled, tasks.tasks)
+        head = (packed.height, self.conv.tiling != "direct", tasks.tasks)
         middle = (
             packed.runs, packed.columns, self.table, packed.weights, packed.bias,
             source, y, self.y.ld, _NOTHING if residual is None else readable(residual),
@@ -225,7 +227,7 @@ def tilings(shape: tuple[int, ...], block: int | None, /) -> tuple[Tiling, ...]:
         return ("direct",)
     if columns <= chunk_columns(block) or (block or TALLEST) > 2:
         return ("panel", "direct")
-    return ("panel", "chunk", "direct")
+    return ("panel", "narrow", "chunk", "direct")
 
 
 def prepare_conv(
@@ -246,4 +248,4 @@ def prepare_conv(
         kernel += f"_{tiling}"
     reach = REACH if tiling != "chunk" else chunk_columns(block)
     packed = pack(weights, bias, spec, block, reach)
-    return CpuConv(packed, spec, weights.shape, kernel, block, tiling != "direct")
+    return CpuConv(packed, spec, weights.shape, kernel, block, tiling)

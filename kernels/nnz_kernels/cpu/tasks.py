@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnz_kernels.api.conv import Tiling
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._micro import COUNT
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
@@ -81,7 +82,7 @@ def groups(
 
 
 def plan_tasks(
-    packed: Packed, x_start: int, y: Grid, columns: int, copied: bool, threads: int
+    packed: Packed, x_start: int, y: Grid, columns: int, tiling: Tiling, threads: int
 ) -> Tasks:
     """Cut a product into tasks.
 
@@ -93,10 +94,12 @@ def plan_tasks(
         x_start: Float at which the first pixel finds its tap of offset 0.
         y: Grid of the result.
         columns: Columns of the input that a run may name.
-        copied: Whether panels are packed.
+        tiling: Whether panels are packed, and narrow.
         threads: How many threads to cut for.
     """
-    widest = WIDTHS[packed.height]
+    widest, copied = WIDTHS[packed.height], tiling != "direct"
+    if tiling == "narrow":
+        widest = max(1, widest // 2)
     size = columns * widest * LANES
     most = max(1, (_PACKED_GROUP if copied else _SPREAD_GROUP) // size)
     cut = groups(extent(y), widest, most, threads)
