@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import re
@@ -84,16 +83,16 @@ def answer(question: str) -> None:
 def _weights(path: Path, threads: int) -> dict[str, int | None]:
     from nnz_kernels.cpu import catalog
     from nnz_service.engine import load
+    from nnz_service.engine.heap import trim
 
     catalog.warm()
     load(_tiny_model(), threads=threads).warm()
-    _trim()
     before = resident_memory()
     model = load(path, threads=threads)
     model.warm()
     gc.collect()
     after = resident_memory()
-    trimmed = resident_memory() if _trim() else None
+    trimmed = resident_memory() if trim() else None
     arena = model.plan.arena_bytes
     return {
         key: None if before is None or now is None else now - before - arena
@@ -118,15 +117,6 @@ def _tiny_model() -> bytes:
     opsets = [helper.make_opsetid("", 17)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def _trim() -> bool:
-    """Let malloc give back what is free; return False where it cannot be asked."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-    if trim is None:
-        return False
-    trim(0)
-    return True
 
 
 def resident_memory() -> int | None:

@@ -19,6 +19,7 @@ from nnz_service.engine.choices import Choices
 from nnz_service.engine.executor import Executor
 from nnz_service.engine.feeds import Feeds
 from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo
+from nnz_service.engine.heap import trim
 from nnz_service.engine.moves import SettingError
 from nnz_service.engine.onnx_import import import_model
 from nnz_service.engine.operations import lower
@@ -108,6 +109,7 @@ def load(
         model = Model(graph, layers, kernels, exact, count)
     if kernels is not exact:
         model.warm()
+    trim()
     return model
 
 

@@ -34,7 +34,7 @@ BYTES = 0.3
 
 #: Rounds in which all candidates take turns, at most, and seconds after which no other
 #: begins. After two of them, those so many times slower than the best are out.
-ROUNDS, ENOUGH_S, HOPELESS = 11, 0.05, 1.25
+ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.4
 
 
 @dataclass(frozen=True, slots=True)
