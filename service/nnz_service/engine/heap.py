@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 
 
 def trim() -> bool:
@@ -11,6 +12,7 @@ def trim() -> bool:
     A load reads a file and packs its weights several times over, and glibc keeps what
     was freed, up to several times the model, for allocations that never come.
     """
+    gc.collect()
     found = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if found is None:
         return False
