@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -252,48 +247,3 @@ class TestEqualsReference:
         )
 
         assert one.tobytes() == two.tobytes()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("cpu", "features", "lanes"),
-    [
-        pytest.param("x86-64-v3", "+avx2,+fma,+avx,+sse4.2", 8, id="8 lanes"),
-        pytest.param("x86-64-v2", "+sse4.2,+sse4.1,+ssse3", 4, id="4 lanes"),
-    ],
-)
-def test_shorter_vectors(cpu: str, features: str, lanes: int, tmp_path: Path) -> None:
-    """The same tests pass when the kernels are compiled for smaller machines."""
-    if platform.machine() != "x86_64":
-        pytest.skip("the names are those of x86-64 processors")
-    environment = {
-        **os.environ,
-        "NUMBA_CPU_NAME": cpu,
-        "NUMBA_CPU_FEATURES": features,
-        "NUMBA_CACHE_DIR": str(tmp_path),
-    }
-    ask = "from nnz_kernels.cpu._simd import LANES; print(LANES)"
-    tests = [
-        __file__,
-        str(Path(__file__).with_name("test_conv_edges.py")),
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "cpu or planes",
-    ]
-
-    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-
-    assert python("-c", ask).stdout.strip() == str(lanes)
-    done = python("-m", "pytest", *tests)
-    assert done.returncode == 0, done.stdout[-2000:]

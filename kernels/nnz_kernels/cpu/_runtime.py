@@ -63,9 +63,44 @@ def _source_hash() -> str:
 
 
 _config: Any = numba.config
-# Numba looks at the file of a function alone; what it took from another file would
-# stay as it was. A folder for each state of those files cures it.
-_config.CACHE_DIR = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _source_hash())
+
+
+def _features() -> dict[str, bool]:
+    """Return the features that numba compiles for: its override, or the host's."""
+    chosen = _config.CPU_FEATURES
+    if chosen is None:
+        return dict(llvm.get_host_cpu_features())
+    return {name[1:]: name[0] == "+" for name in chosen.split(",") if name}
+
+
+def vector_floats() -> int:
+    """Return the float32 lanes of one vector: 16, 8 or 4.
+
+    As many as a register has, or NNZ_VECTOR_BITS, for tests: LLVM makes several
+    registers of a vector that is too long for the machine.
+
+    Raises:
+        BackendUnavailableError: NNZ_VECTOR_BITS is not 128, 256 or 512.
+    """
+    forced = os.environ.get("NNZ_VECTOR_BITS")
+    if forced:
+        if forced not in ("128", "256", "512"):
+            raise BackendUnavailableError(
+                f"NNZ_VECTOR_BITS is {forced!r}, but must be 128, 256 or 512"
+            )
+        return int(forced) // 32
+    features = _features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx2") and features.get("fma") else 4
+
+
+# Numba looks at the file of a function alone; what it took from another file, the
+# length of a vector included, would stay as it was. A folder for each state of those
+# files and each length cures it.
+_config.CACHE_DIR = str(
+    Path(os.environ["NUMBA_CACHE_DIR"]) / f"{_source_hash()}-{32 * vector_floats()}"
+)
 if _config.THREADING_LAYER == "default":
     _config.THREADING_LAYER = "threadsafe"
 if _config.THREADING_LAYER == "workqueue":
@@ -84,22 +119,6 @@ PARALLEL: dict[str, Any] = {"cache": True, "nogil": True, "parallel": True}
 
 #: Multiply-adds below which starting threads costs more than it saves.
 GRAIN = 32_768
-
-
-def _features() -> dict[str, bool]:
-    """Return the features that numba compiles for: its override, or the host's."""
-    chosen = _config.CPU_FEATURES
-    if chosen is None:
-        return dict(llvm.get_host_cpu_features())
-    return {name[1:]: name[0] == "+" for name in chosen.split(",") if name}
-
-
-def vector_floats() -> int:
-    """Return the float32 lanes of one vector register: 16, 8 or 4."""
-    features = _features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx2") and features.get("fma") else 4
 
 
 def cpu_name() -> str:

@@ -2,7 +2,8 @@
 
 A vector of pixels would be nearly empty there, so vectors run over the rows of a run:
 every kept block is one load of its weights, one broadcast pixel and one multiply-add.
-The packed weights are those of ``microkernel``. They are read once, for all pixels.
+The packed weights are those of ``microkernel``. They are read once, for all pixels. A
+sum starts from bias plus residual there too, so that it has the same bits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nnz_kernels.cpu._micro import (
     COUNT,
     PART,
     ROW,
+    ROWS,
     TAP,
     WEIGHT,
     column_sums,
@@ -87,15 +89,16 @@ class FewPixels:
         length = round_up(inputs, LINE)
         edge = count * length
         pixels, sums = scratch[:edge], scratch[edge : self.scratch]
+        added = _NOTHING if residual is None else readable(residual)
+        places = _places(self.y)
         collect = (readable(x), _places(self.x), self.x.ld, inputs, length, pixels)
         multiply = (
             packed.height, packed.runs, packed.columns, packed.weights, packed.bias,
-            pixels, length, count, sums, self._width,
+            pixels, length, count, sums, self._width, added, self.y.ld, places,
         )  # fmt: skip
         spread = (
-            sums, self._width, _NOTHING if residual is None else readable(residual),
-            np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]), y,
-            self.y.ld, _places(self.y), outputs,
+            sums, self._width, np.float32(self.spec.clamp[0]),
+            np.float32(self.spec.clamp[1]), y, self.y.ld, places, outputs,
         )  # fmt: skip
         bounds, threads = self.bounds, len(self.bounds) - 1
         alone = (0, len(packed.runs), *multiply)
@@ -171,7 +174,7 @@ def _taps(runs, r):  # type: ignore[no-untyped-def]
 @numba.njit(**SERIAL)
 def _sums(  # type: ignore[no-untyped-def]
     first, last, height, runs, columns, weights, bias, pixels, length, count, sums,
-    width,
+    width, residual, ld, places,
 ):  # fmt: skip
     """Write ``sums[i * width + row]`` of the runs first..last-1."""
     r = first
@@ -184,12 +187,16 @@ def _sums(  # type: ignore[no-untyped-def]
             start = i * width
             for run in range(r, r + step):
                 if not runs[run, PART] & CONTINUED:
+                    at = np.int64(runs[run, ROW])
                     for row in range(height):
-                        sums[start + runs[run, ROW] + row] = bias[run * height + row]
+                        sums[start + at + row] = bias[run * height + row]
+                    if residual.size:
+                        for row in range(at, at + runs[run, ROWS]):
+                            sums[start + row] += residual[row * ld + places[i]]
             here = forward(address(pixels), i * length + np.int64(runs[r, BASE]))
             pointers = (address(columns), address(weights), here, address(sums))
             if step == CHAINS:
-                places = (
+                chains = (
                     _place(runs, r, start), _place(runs, r + 1, start),
                     _place(runs, r + 2, start), _place(runs, r + 3, start),
                 )  # fmt: skip
@@ -198,13 +205,13 @@ def _sums(  # type: ignore[no-untyped-def]
                     _taps(runs, r + 3),
                 )  # fmt: skip
                 if height == 4:
-                    column_sums(4, CHAINS, taps, places, pointers)
+                    column_sums(4, CHAINS, taps, chains, pointers)
                 elif height == 1:
-                    column_sums(1, CHAINS, taps, places, pointers)
+                    column_sums(1, CHAINS, taps, chains, pointers)
                 elif height == 2:
-                    column_sums(2, CHAINS, taps, places, pointers)
+                    column_sums(2, CHAINS, taps, chains, pointers)
                 else:
-                    column_sums(8, CHAINS, taps, places, pointers)
+                    column_sums(8, CHAINS, taps, chains, pointers)
             else:
                 place, tap = (_place(runs, r, start),), (_taps(runs, r),)
                 if height == 4:
@@ -220,28 +227,27 @@ def _sums(  # type: ignore[no-untyped-def]
 
 @numba.njit(**PARALLEL)
 def _sums_threads(  # type: ignore[no-untyped-def]
-    bounds, height, runs, columns, weights, bias, pixels, length, count, sums, width
+    bounds, height, runs, columns, weights, bias, pixels, length, count, sums, width,
+    residual, ld, places,
 ):  # fmt: skip
     """Give each thread the runs between two bounds."""
     for c in numba.prange(bounds.size - 1):
         _sums(
             bounds[c], bounds[c + 1], height, runs, columns, weights, bias, pixels,
-            length, count, sums, width,
+            length, count, sums, width, residual, ld, places,
         )  # fmt: skip
 
 
 @numba.njit(**SERIAL)
 def _spread(  # type: ignore[no-untyped-def]
-    sums, width, residual, lo, hi, y, ld, places, channels
+    sums, width, lo, hi, y, ld, places, channels
 ):  # fmt: skip
-    """Finish sums ``[pixel, channel]`` and write them as planes, zeros around them."""
+    """Clamp sums ``[pixel, channel]`` and write them as planes, zeros around them."""
     for c in range(channels):
-        after = 0  # zeros up to each pixel: a residual may be y itself
+        after = 0
         for i in range(places.size):
             at = c * ld + places[i]
             value = sums[i * width + c]
-            if residual.size:
-                value += residual[at]
             value = lo if value < lo else value
             value = hi if value > hi else value
             for p in range(c * ld + after, at):
@@ -255,11 +261,13 @@ def _spread(  # type: ignore[no-untyped-def]
 
 
 _F, _I, _T, _V = types.float32[::1], types.int64, types.int64[::1], types.float32
-_SUMS = (types.int32[:, ::1], types.uint16[::1], _F, _F, _F, _I, _I, _F, _I)
+_SUMS = (
+    types.int32[:, ::1], types.uint16[::1], _F, _F, _F, _I, _I, _F, _I, _F, _I, _T,
+)  # fmt: skip
 
 ENTRIES = (
     Entry(_collect, ((_F, _T, _I, _I, _I, _F),)),
     Entry(_sums, ((_I, _I, _I, *_SUMS),)),
     Entry(_sums_threads, ((_T, _I, *_SUMS),)),
-    Entry(_spread, ((_F, _I, _F, _V, _V, _F, _I, _T, _I),)),
+    Entry(_spread, ((_F, _I, _V, _V, _F, _I, _T, _I),)),
 )
