@@ -21,6 +21,7 @@ from kernels.network_cases import convolve as run
 
 from nnz_kernels import reference
 from nnz_kernels.api import ConvSpec, Kernels
+from nnz_kernels.api.conv import ACTIVATIONS
 from nnz_kernels.planes import token_grid
 
 #: Border of the input and of the output.
@@ -247,3 +248,37 @@ class TestEqualsReference:
         )
 
         assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("block", [None, 1, 4])
+@pytest.mark.parametrize("case", ["planes", "tokens", "few", "depthwise", "chunk"])
+def test_activation(
+    kernels: Kernels[Any], activation: Any, block: Any, case: str
+) -> None:
+    """It follows the clamp of the whole sum, residual included, and keeps borders."""
+    sizes = {
+        "planes": ((2, 5, 9, 7), (10, 5, 3, 3)),
+        "tokens": ((1, 9, 1, 37), (11, 9, 1, 1)),
+        "few": ((3, 12, 1, 1), (7, 12, 1, 1)),
+        "depthwise": ((2, 6, 9, 11), (6, 1, 3, 3)),
+        "chunk": ((1, 300, 3, 5), (9, 300, 1, 1)),
+    }
+    x, weights, bias = random_case(31, *sizes[case], 0.4)
+    pads = (weights.shape[2] // 2,) * 4
+    groups = 6 if case == "depthwise" else 1
+    spec = ConvSpec(pads=pads, groups=groups, clamp=(-2, 3), activation=activation)
+    size = spec.output_size(*x.shape[2:], weights.shape[2:])
+    residual = random_case(32, (len(x), len(weights), *size), (1, 1, 1, 1), 1.0)[0]
+    borders = ((pads[0], pads[0]),) * 2
+    tiling: Any = "chunk" if case == "chunk" else "direct"
+
+    found, expected = (
+        run(
+            one, x, weights, bias, spec, block=block, borders=borders,
+            residual=residual, tiling=tiling,
+        )
+        for one in (kernels, reference)
+    )  # fmt: skip
+
+    close(found, expected)

@@ -15,12 +15,16 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
+from nnz_kernels.api.pointwise import UnaryKind
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.planes import Grid
 
 #: Output channels that may share a column index; None stands for dense.
 BLOCKS = (1, 2, 4, 8, 16)
+
+#: Activations that a layer may end in: they keep zero, so that a border stays one.
+ACTIVATIONS: tuple[UnaryKind, ...] = ("gelu", "gelu_tanh", "silu", "hard_swish")
 
 #: Ways to walk over pixels and columns, see ``prepare_conv``.
 Tiling = Literal["direct", "panel", "narrow", "chunk"]
@@ -37,7 +41,8 @@ class ConvSpec:
         dilations: Distance of the kernel's taps, rows then columns.
         pads: Zeros around the image: top, left, bottom, right.
         groups: Equal runs of input channels that see only their own outputs.
-        clamp: Lowest and highest value of the result; NaN passes through.
+        clamp: Lowest and highest value of the sum; NaN passes through.
+        activation: What is done to the clamped sum, one of ``ACTIVATIONS``, or None.
     """
 
     strides: tuple[int, int] = (1, 1)
@@ -45,12 +50,17 @@ class ConvSpec:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     clamp: tuple[float, float] = (-math.inf, math.inf)
+    activation: UnaryKind | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no convolution has."""
         if min(*self.strides, *self.dilations, self.groups) < 1 or min(self.pads) < 0:
             raise ShapeError(
                 f"strides, dilations and groups must be >= 1 and pads >= 0, got {self}"
+            )
+        if self.activation is not None and self.activation not in ACTIVATIONS:
+            raise ShapeError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, got {self}"
             )
 
     def output_size(self, h: int, w: int, kernel: tuple[int, int]) -> tuple[int, int]:
@@ -82,10 +92,10 @@ class BoundConv(Protocol[Array_contra]):
     ) -> Callable[[], None]:
         """Check buffers once and return a call without arguments that computes.
 
-        The call writes ``y = clamp(conv(x) + bias + residual)`` from what the buffers
-        hold then. All buffers are flat float32, at best 64-byte aligned. All of ``y``
-        is written: pixels, and zeros everywhere else. Calls with different ``y`` and
-        ``scratch`` may run at the same time.
+        The call writes ``y = activation(clamp(conv(x) + bias + residual))`` from what
+        the buffers hold then. All buffers are flat float32, at best 64-byte aligned.
+        All of ``y`` is written: pixels, and zeros everywhere else. Calls with different
+        ``y`` and ``scratch`` may run at the same time.
 
         Args:
             x: Planes of the input channels on the grid ``x`` of ``bind``, zero wherever

@@ -1,7 +1,7 @@
-"""Exponential and error function, written out so that a loop over them vectorises.
+"""Exponential, error function and activations, so that a loop over them vectorises.
 
-Numba would call the C library once for every element. Both are inlined into the loops
-of other files of this package.
+Numba would call the C library once for every element. All are inlined into the loops of
+other files of this package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from numba.extending import intrinsic
 
 from nnz_kernels.cpu._runtime import SERIAL
 
-_ZERO, _HALF, _ONE = (np.float32(v) for v in (0.0, 0.5, 1.0))
+_ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
+_SIX = np.float32(6.0)
+_SQRT_HALF = np.float32(0.7071067811865476)
+_GELU_A, _GELU_B = np.float32(0.7978845608028654), np.float32(0.044715)
+
+#: Kinds of ``_activate``.
+GELU, GELU_TANH, SILU, HARD_SWISH = range(4)
+#: Kinds by their names in the op table.
+KINDS = {"gelu": GELU, "gelu_tanh": GELU_TANH, "silu": SILU, "hard_swish": HARD_SWISH}
+#: The kind that stands for none.
+NO_ACTIVATION = -1
 
 # exp: x = k log 2 + r, |r| <= log(2) / 2, log 2 in two parts (Cody and Waite, 1980);
 # beyond the limits float32 has only 0 and infinity.
@@ -44,6 +54,12 @@ _Q1, _Q2, _Q3, _Q4, _Q5 = (
         6.342207083e-05,
     )
 )  # fmt: skip
+
+
+def activation_kind(name: str | None) -> int:
+    """Return the number of an activation by its name in the op table."""
+    return NO_ACTIVATION if name is None else KINDS[name]
+
 
 #: Flags of a loop whose sums keep their order: the two parts of log 2 must not be
 #: joined. A division by zero gives infinity; with Python's model each one is a branch,
@@ -109,3 +125,47 @@ def _erf(x):  # type: ignore[no-untyped-def]
     # Exactly one beyond the end: gelu multiplies what is left by x.
     v = _ONE if x >= _ERF_END else v
     return -_ONE if x <= -_ERF_END else v
+
+
+@numba.njit(inline="always", **EXACT)
+def _unit(x):  # type: ignore[no-untyped-def]
+    x = _ZERO if x < _ZERO else x
+    return _ONE if x > _ONE else x
+
+
+@numba.njit(inline="always", **EXACT)
+def _gelu(x):  # type: ignore[no-untyped-def]
+    return _HALF * x * (_ONE + _erf(x * _SQRT_HALF))
+
+
+@numba.njit(inline="always", **EXACT)
+def _gelu_tanh(x):  # type: ignore[no-untyped-def]
+    u = _GELU_A * (x + _GELU_B * x * x * x)
+    return x / (_ONE + _exp(-_TWO * u))
+
+
+@numba.njit(inline="always", **EXACT)
+def _silu(x):  # type: ignore[no-untyped-def]
+    return x / (_ONE + _exp(-x))
+
+
+@numba.njit(inline="always", **EXACT)
+def _hard_swish(x):  # type: ignore[no-untyped-def]
+    return x * _unit(x / _SIX + _HALF)
+
+
+@numba.njit(inline="always", **EXACT)
+def _activate(kind, y, start, stop):  # type: ignore[no-untyped-def]
+    """Apply an activation to a run of floats, in place."""
+    if kind == GELU:
+        for p in range(start, stop):
+            y[np.uint64(p)] = _gelu(y[np.uint64(p)])
+    elif kind == GELU_TANH:
+        for p in range(start, stop):
+            y[np.uint64(p)] = _gelu_tanh(y[np.uint64(p)])
+    elif kind == SILU:
+        for p in range(start, stop):
+            y[np.uint64(p)] = _silu(y[np.uint64(p)])
+    elif kind == HARD_SWISH:
+        for p in range(start, stop):
+            y[np.uint64(p)] = _hard_swish(y[np.uint64(p)])

@@ -20,6 +20,7 @@ from nnz_kernels.api.conv import (
     is_depthwise,
 )
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import cpu_name, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, TALLEST
 from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
@@ -170,7 +171,10 @@ class CpuBoundConv:
             source, y, self.y.ld, _NOTHING if residual is None else readable(residual),
             self.masks, panels,
         )  # fmt: skip
-        ends = (np.float32(spec.clamp[0]), np.float32(spec.clamp[1]))
+        ends = (
+            np.float32(spec.clamp[0]), np.float32(spec.clamp[1]),
+            activation_kind(spec.activation),
+        )  # fmt: skip
         behind = y[self.conv.shape[0] * self.y.ld :]
         given = readable(x)
         alone = (*head, 0, len(tasks.tasks), *middle, 0, *ends)

@@ -16,6 +16,7 @@ from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate, activation_kind
 from nnz_kernels.cpu._planes import SHORTEST, depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
@@ -76,6 +77,7 @@ class BoundDepthwise:
             0 if self.flat else self.spec.strides[0], self.square, self.weights,
             self.taps, self.bias, readable(x), y, kept, self.masks, self.table,
             np.float32(self.spec.clamp[0]), np.float32(self.spec.clamp[1]),
+            activation_kind(self.spec.activation),
         )  # fmt: skip
 
         def run() -> None:
@@ -151,10 +153,16 @@ def bind_depthwise(
     )
 
 
+@numba.njit(**EXACT)
+def _finish(kind, y, start, stop):  # type: ignore[no-untyped-def]
+    """Apply an activation, under flags of its own."""
+    _activate(kind, y, start, stop)
+
+
 @numba.njit(**SERIAL)
 def _depthwise(  # type: ignore[no-untyped-def]
     first, last, stride, square, weights, taps, bias, x, y, residual, masks, table, lo,
-    hi,
+    hi, activation,
 ):  # fmt: skip
     """Convolve the output channels first..last-1, zeros around their pixels."""
     height, width, pitch = table[ROWS], table[WIDTH], table[Y_PITCH]
@@ -207,6 +215,8 @@ def _depthwise(  # type: ignore[no-untyped-def]
                     y[p] = np.float32(0)
             done = to + (height - 1) * pitch + width
         y[done : start + table[Y_LD]] = np.float32(0)
+        if activation != NO_ACTIVATION:
+            _finish(activation, y, start + table[Y_AT], done)
     if last == bias.size:
         y[last * table[Y_LD] :] = np.float32(0)
 
@@ -214,20 +224,21 @@ def _depthwise(  # type: ignore[no-untyped-def]
 @numba.njit(**PARALLEL)
 def _depthwise_threads(  # type: ignore[no-untyped-def]
     chunks, channels, stride, square, weights, taps, bias, x, y, residual, masks, table,
-    lo, hi,
+    lo, hi, activation,
 ):  # fmt: skip
     """Share the channels out over threads."""
     for c in numba.prange(chunks):
         _depthwise(
             channels * c // chunks, channels * (c + 1) // chunks, stride, square,
             weights, taps, bias, x, y, residual, masks, table, lo, hi,
+            activation,
         )  # fmt: skip
 
 
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _ALL = (
     _I, types.boolean, _F, types.int32[::1], _F, _F, _F, _F, types.int32[::1],
-    types.int64[::1], _V, _V,
+    types.int64[::1], _V, _V, _I,
 )  # fmt: skip
 
 ENTRIES = (

@@ -13,13 +13,21 @@ import numpy as np
 from numba import types
 
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._math import EXACT, _erf, _exp, _from_bits, _to_bits
+from nnz_kernels.cpu._math import (
+    EXACT,
+    _erf,
+    _exp,
+    _from_bits,
+    _gelu,
+    _gelu_tanh,
+    _hard_swish,
+    _silu,
+    _to_bits,
+    _unit,
+)
 from nnz_kernels.cpu._runtime import FASTMATH, SERIAL
 
-_ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
-_SIX = np.float32(6.0)
-_SQRT_HALF = np.float32(0.7071067811865476)
-_GELU_A, _GELU_B = np.float32(0.7978845608028654), np.float32(0.044715)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 #: Kinds of ``unary`` that NumPy has no vectorised loop for.
 LEAKY_RELU, SIGMOID, ERF, GELU, GELU_TANH, HARD_SIGMOID, HARD_SWISH, SILU = range(8)
@@ -29,12 +37,6 @@ AFFINE, PRELU, BORDER = range(3)
 LD, AT, ROWS, PITCH, IMAGES, HEIGHT, WIDTH = range(7)
 
 _SUMS: dict[str, Any] = {**SERIAL, "fastmath": FASTMATH, "error_model": "numpy"}
-
-
-@numba.njit(inline="always", **EXACT)
-def _unit(x):  # type: ignore[no-untyped-def]
-    x = _ZERO if x < _ZERO else x
-    return _ONE if x > _ONE else x
 
 
 @numba.njit(**EXACT)
@@ -51,21 +53,19 @@ def _unary(kind, x, y, alpha, beta):  # type: ignore[no-untyped-def]
             y[i] = _erf(x[i])
     elif kind == GELU:
         for i in range(x.size):
-            y[i] = _HALF * x[i] * (_ONE + _erf(x[i] * _SQRT_HALF))
+            y[i] = _gelu(x[i])
     elif kind == GELU_TANH:
         for i in range(x.size):
-            v = x[i]
-            u = _GELU_A * (v + _GELU_B * v * v * v)
-            y[i] = v / (_ONE + _exp(-_TWO * u))
+            y[i] = _gelu_tanh(x[i])
     elif kind == HARD_SIGMOID:
         for i in range(x.size):
             y[i] = _unit(alpha * x[i] + beta)
     elif kind == HARD_SWISH:
         for i in range(x.size):
-            y[i] = x[i] * _unit(x[i] / _SIX + _HALF)
+            y[i] = _hard_swish(x[i])
     else:
         for i in range(x.size):
-            y[i] = x[i] / (_ONE + _exp(-x[i]))
+            y[i] = _silu(x[i])
 
 
 @numba.njit(**EXACT)

@@ -20,6 +20,7 @@ from nnz_kernels.api.conv import ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._math import EXACT, _activate, activation_kind
 from nnz_kernels.cpu._micro import (
     BASE,
     CHAINS,
@@ -98,7 +99,8 @@ class FewPixels:
         )  # fmt: skip
         spread = (
             sums, self._width, np.float32(self.spec.clamp[0]),
-            np.float32(self.spec.clamp[1]), y, self.y.ld, places, outputs,
+            np.float32(self.spec.clamp[1]),
+            activation_kind(self.spec.activation), y, self.y.ld, places, outputs,
         )  # fmt: skip
         bounds, threads = self.bounds, len(self.bounds) - 1
         alone = (0, len(packed.runs), *multiply)
@@ -238,21 +240,30 @@ def _sums_threads(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
+@numba.njit(**EXACT)
+def _finish(kind, y, start, stop):  # type: ignore[no-untyped-def]
+    """Apply an activation, under flags of its own."""
+    _activate(kind, y, start, stop)
+
+
 @numba.njit(**SERIAL)
 def _spread(  # type: ignore[no-untyped-def]
-    sums, width, lo, hi, y, ld, places, channels
+    sums, width, lo, hi, activation, y, ld, places, channels
 ):  # fmt: skip
-    """Clamp sums ``[pixel, channel]`` and write them as planes, zeros around them."""
+    """Finish sums ``[pixel, channel]`` and write them as planes, zeros around them."""
+    for i in range(places.size):
+        for at in range(i * width, i * width + channels):
+            value = sums[at]
+            value = lo if value < lo else value
+            sums[at] = hi if value > hi else value
+        _finish(activation, sums, i * width, i * width + channels)
     for c in range(channels):
         after = 0
         for i in range(places.size):
             at = c * ld + places[i]
-            value = sums[i * width + c]
-            value = lo if value < lo else value
-            value = hi if value > hi else value
             for p in range(c * ld + after, at):
                 y[p] = np.float32(0)
-            y[at] = value
+            y[at] = sums[i * width + c]
             after = places[i] + 1
         for p in range(c * ld + after, (c + 1) * ld):
             y[p] = np.float32(0)
@@ -269,5 +280,5 @@ ENTRIES = (
     Entry(_collect, ((_F, _T, _I, _I, _I, _F),)),
     Entry(_sums, ((_I, _I, _I, *_SUMS),)),
     Entry(_sums_threads, ((_T, _I, *_SUMS),)),
-    Entry(_spread, ((_F, _I, _V, _V, _F, _I, _T, _I),)),
+    Entry(_spread, ((_F, _I, _V, _V, _I, _F, _I, _T, _I),)),
 )

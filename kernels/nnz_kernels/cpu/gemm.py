@@ -16,6 +16,7 @@ from numba import types
 
 from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._math import NO_ACTIVATION
 from nnz_kernels.cpu._micro import CONTINUED, UNFINISHED
 from nnz_kernels.cpu._runtime import SERIAL, readable
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
@@ -83,6 +84,7 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
         plan.height, False, plan.tasks, 0, len(plan.tasks), plan.runs, plan.columns,
         plan.table, packed, bias, right.reshape(-1), out.reshape(-1), plan.width,
         _NOTHING, plan.masks, _NOTHING, 0, np.float32(-np.inf), np.float32(np.inf),
+        NO_ACTIVATION,
     )  # fmt: skip
     return out if n == plan.width else np.ascontiguousarray(out[:, :, :n])
 

@@ -1,6 +1,7 @@
 """The product of packed weights with shifted planes: the kernel of every convolution.
 
-``Y[row, p] = clamp(bias[row] + R[row, p] + sum_k W[row, k] X[p + table[k]], lo, hi)``
+``Y[row, p] = clamp(bias[row] + R[row, p] + sum_k W[row, k] X[p + table[k]], lo, hi)``,
+to which an activation may be applied while it is in the cache,
 for a group of panels of pixels and all runs of rows. A *run* is as many rows as a tile
 of registers is high; they share their columns. Panels are the inner loop, so that a run
 is read from the first-level cache for all but the first panel, and the branch that ends
@@ -20,7 +21,15 @@ from numba import types
 
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._micro import copy_panel, group
+from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
+from nnz_kernels.cpu._micro import (
+    PART,
+    ROW,
+    ROWS,
+    UNFINISHED,
+    copy_panel,
+    group,
+)
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 
@@ -32,10 +41,16 @@ _WIDEST = max(WIDTHS.values())
 RUN_FROM, RUN_TO, X_AT, Y_AT, MASK_AT, VECTORS, PANELS, LEAD, TAIL = range(9)
 
 
+@numba.njit(**EXACT)
+def _finish(kind, y, start, stop):  # type: ignore[no-untyped-def]
+    """Apply an activation, under flags of its own."""
+    _activate(kind, y, start, stop)
+
+
 @numba.njit(fastmath=FASTMATH, **SERIAL)
 def _product(  # type: ignore[no-untyped-def]
     height, packed, tasks, first, last, runs, columns, table, weights, bias, x, y, ldy,
-    residual, masks, scratch, scratch_at, lo, hi,
+    residual, masks, scratch, scratch_at, lo, hi, activation,
 ):  # fmt: skip
     """Compute the tasks first..last-1; an empty residual means none."""
     held = np.int64(-1)
@@ -83,10 +98,14 @@ def _product(  # type: ignore[no-untyped-def]
             group(8, 1, width, clamp, numbers, pointers)
         else:
             group(8, 0, width, clamp, numbers, pointers)
+        rows = np.int64(runs[stop - 1, ROW]) + np.int64(runs[stop - 1, ROWS])
+        if activation != NO_ACTIVATION and not runs[start, PART] & UNFINISHED:
+            for channel in range(np.int64(runs[start, ROW]), rows):
+                at = channel * ldy + y_at
+                _finish(activation, y, at, at + panels * width * LANES)
         lead, tail = np.int64(tasks[t, LEAD]), np.int64(tasks[t, TAIL])
         if lead > 0 or tail < ldy:
-            rows = np.int64(runs[stop - 1, 0]) + np.int64(runs[stop - 1, 1])
-            for channel in range(np.int64(runs[start, 0]), rows):
+            for channel in range(np.int64(runs[start, ROW]), rows):
                 y[channel * ldy : channel * ldy + lead] = np.float32(0)
                 y[channel * ldy + tail : (channel + 1) * ldy] = np.float32(0)
 
@@ -94,13 +113,14 @@ def _product(  # type: ignore[no-untyped-def]
 @numba.njit(**PARALLEL)
 def _product_threads(  # type: ignore[no-untyped-def]
     bounds, share, height, packed, tasks, runs, columns, table, weights, bias, x, y,
-    ldy, residual, masks, scratch, lo, hi,
+    ldy, residual, masks, scratch, lo, hi, activation,
 ):  # fmt: skip
     """Give each thread the tasks between two bounds and its share of the scratch."""
     for c in numba.prange(bounds.size - 1):
         _product(
             height, packed, tasks, bounds[c], bounds[c + 1], runs, columns, table,
             weights, bias, x, y, ldy, residual, masks, scratch, c * share, lo, hi,
+            activation,
         )  # fmt: skip
 
 
@@ -110,9 +130,9 @@ _TABLES = (_T, types.uint16[::1], types.int32[::1], _F, _F, _F, _F, _I, _F)
 _MASKS = (types.int32[::1], _F)
 
 ENTRIES = (
-    Entry(_product, ((_I, _B, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V),)),
+    Entry(_product, ((_I, _B, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V, _I),)),
     Entry(
         _product_threads,
-        ((types.int64[::1], _I, _I, _B, _T, *_TABLES, *_MASKS, _V, _V),),
+        ((types.int64[::1], _I, _I, _B, _T, *_TABLES, *_MASKS, _V, _V, _I),),
     ),
 )

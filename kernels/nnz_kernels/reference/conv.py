@@ -19,6 +19,7 @@ from nnz_kernels.api.conv import (
 )
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.planes import Grid
+from nnz_kernels.reference.pointwise import unary
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ class ReferenceBoundConv:
         if residual is not None:
             total += self.y.view(residual, oc)
         y[...] = 0
-        self.y.view(y, oc)[...] = total.clip(*self.conv.spec.clamp)
+        pixels = np.array(total.clip(*self.conv.spec.clamp), np.float32)
+        if self.conv.spec.activation is not None:
+            unary(self.conv.spec.activation, pixels, pixels)
+        self.y.view(y, oc)[...] = pixels
 
     def _padded(self, image: HostArray) -> HostArray:
         top, left, bottom, right = self.conv.spec.pads

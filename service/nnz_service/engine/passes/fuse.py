@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nnz_kernels.api.conv import ACTIVATIONS
 from nnz_service.engine.graph import Array, Graph, Node
 from nnz_service.engine.passes.edit import Editor
 from nnz_service.engine.passes.layers import LAYERS
+from nnz_service.engine.rows import UNARY, unary_settings
 from nnz_service.engine.shapes import Facts, Spec
 
 
@@ -32,7 +34,11 @@ def fuse_layers(graph: Graph, probes: Sequence[Facts]) -> None:
             if extra is not None:
                 layer.attrs["residual"] = True
                 layer = editor.absorb(layer, reader, extra)
-            elif _affine(graph, layer, reader, specs) or _clamp(layer, reader):
+            elif (
+                _affine(graph, layer, reader, specs)
+                or _clamp(layer, reader)
+                or _activation(layer, reader)
+            ):
                 layer = editor.absorb(layer, reader)
             else:
                 break
@@ -86,6 +92,7 @@ def _is_open(layer: Node) -> bool:
     return bool(
         layer.attrs["lo"] == -np.inf
         and layer.attrs["hi"] == np.inf
+        and layer.attrs["activation"] is None
         and not layer.attrs.get("residual")
     )
 
@@ -157,13 +164,24 @@ def per_channel(value: Array, rank: int, axis: int, channels: int) -> Array | No
 
 def _clamp(layer: Node, reader: Node) -> bool:
     bounds = clamp_bounds(reader)
-    if bounds is None:
+    if bounds is None or layer.attrs["activation"] is not None:
         return False
     lo, hi = bounds
     # The clamp of a clamp is a clamp by the outer one's view of the inner bounds.
     attrs = layer.attrs
     attrs["lo"] = float(np.clip(attrs["lo"], lo, hi))
     attrs["hi"] = float(np.clip(attrs["hi"], lo, hi))
+    return True
+
+
+def _activation(layer: Node, reader: Node) -> bool:
+    """Let a layer end in an activation that leaves its borders zero."""
+    if reader.op not in UNARY or layer.attrs["activation"] is not None:
+        return False
+    kind, _, _ = unary_settings(reader)
+    if kind not in ACTIVATIONS:
+        return False
+    layer.attrs["activation"] = kind
     return True
 
 

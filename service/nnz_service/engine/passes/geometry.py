@@ -46,7 +46,7 @@ def layer_spec(node: Node, facts: Facts) -> ConvSpec:
     """Geometry and clamp of one layer on images of the size that `facts` says."""
     clamp = (node.attrs["lo"], node.attrs["hi"])
     if node.op == "Linear":
-        return ConvSpec(clamp=clamp)
+        return ConvSpec(clamp=clamp, activation=node.attrs["activation"])
     at = window(node, facts.shape(node.inputs[0])[2:]).as_2d()
     return ConvSpec(
         strides=(at.strides[0], at.strides[1]),
@@ -54,4 +54,5 @@ def layer_spec(node: Node, facts: Facts) -> ConvSpec:
         pads=at.pads,
         groups=node.attrs["group"],
         clamp=clamp,
+        activation=node.attrs["activation"],
     )

@@ -2,7 +2,8 @@
 
 A layer is a node ``Conv`` or ``Linear`` with inputs ``[x]`` or ``[x, residual]`` and
 the attributes weights (``(oc, ic/group, ...)`` or ``(oc, ic)``), weight_shape, bias
-(``(oc,)`` or None), lo and hi (the clamp of its result).
+(``(oc,)`` or None), lo and hi (the clamp of its result), and activation (what is done
+to the clamped result, by the kernels' name, or None).
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def layer_attrs(weights: Array, bias: Array | None) -> dict[str, Any]:
         "bias": None if bias is None else np.ascontiguousarray(bias, np.float32),
         "lo": -np.inf,
         "hi": np.inf,
+        "activation": None,
     }
 
 

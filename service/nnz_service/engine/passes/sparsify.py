@@ -250,6 +250,8 @@ def agrees(
     kernels.to_planes(image, source, x)
     with np.errstate(all="ignore"):
         dense = _dense(weights, bias, spec, image, (out_h, out_w))
+        if spec.activation is not None:
+            kernels.unary(spec.activation, dense, dense)
     results = [_run_once(prepared.bind(x, y), source, y, weights.shape[0]), dense]
     # Weights may hold infinities: then both must give them at the same places.
     finite = np.isfinite(results)
