@@ -93,15 +93,31 @@ class Tuner:
                 share of dense time.
         """
         key = self._key(problem, expected)
-        known = self.choices.get(key)
-        if known is not None:
-            return [Timed(*entry) for entry in known]
+        known = self._known(self.choices.get(key), problem, expected)
+        if known:
+            return known
         if self.seconds <= 0:
             return []
         began = time.perf_counter()
         found = self._race(problem, expected)
         self.seconds -= time.perf_counter() - began
         self.choices.put(key, [list(astuple(timed)) for timed in found])
+        return found
+
+    def _known(
+        self, entry: object, problem: Problem, expected: Mapping[int | None, float]
+    ) -> list[Timed]:
+        """Return what an entry holds; nothing if `measure` has not written it so."""
+        found = []
+        for one in entry if isinstance(entry, list) else ():
+            timed = _read(one)
+            if timed is None or timed.block not in expected:
+                return []
+            if timed.tiling not in self.kernels.tilings(
+                problem.weights.shape, timed.block
+            ):
+                return []
+            found.append(timed)
         return found
 
     def _race(
@@ -157,6 +173,21 @@ class Tuner:
             *(astuple(grid) for grid in problem.grids), self.threads, shares,
         ]  # fmt: skip
         return json.dumps(parts, separators=(",", ":"))
+
+
+def _read(entry: object) -> Timed | None:
+    """Return a candidate from a file, None if it does not look like one."""
+    match entry:
+        case [
+            int() | None as block,
+            "direct" | "panel" | "chunk" as tiling,
+            str(kernel),
+            float(ms),
+            int(nbytes),
+        ] if block is not True and 0 < ms < np.inf and nbytes > 0:
+            return Timed(block, tiling, kernel, ms, nbytes)
+        case _:
+            return None
 
 
 def _take_turns(calls: list[Callable[[], None]]) -> list[float]:

@@ -12,9 +12,11 @@ from nnz_kernels import reference
 from nnz_kernels.api.conv import ConvSpec, Tiling
 from nnz_kernels.planes import token_grid
 from nnz_service.engine import load
+from nnz_service.engine.choices import Choices
 from nnz_service.engine.graph import Array, Graph, Node
 from nnz_service.engine.passes.layers import layer_attrs
 from nnz_service.engine.passes.sparsify import Layer, choose, sparsify
+from nnz_service.engine.tuning import Problem, Tuner
 from nnz_service.errors import ServiceError
 
 F = np.float32
@@ -84,31 +86,58 @@ class Faulty:
         tiling: Tiling = "direct",
     ) -> Any:
         kept = bias if block is None else None
-        return reference.prepare_conv(weights, kept, spec, block=block)
+        return reference.prepare_conv(weights, kept, spec, block=block, tiling=tiling)
 
 
-def _pack(kernels: Any) -> dict[str, Layer]:
+def _sparsify(kernels: Any, tuner: Tuner | None = None) -> Layer:
     attrs = layer_attrs(pruned(4, 0.1), np.ones(64, F))
     graph = Graph((), (), [Node("Linear", "fc", ["x"], ["y"], attrs)], {})
     grids = {"fc": (token_grid(1), token_grid(1))}
-    return sparsify(graph, kernels, {"fc": ConvSpec()}, grids, None)
+    return sparsify(graph, kernels, {"fc": ConvSpec()}, grids, tuner)["fc"]
 
 
-def test_wrong_kernel_falls_back_to_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tuner(kernels: Any) -> Tuner:
+    """Have a choice of the block of four, measured before."""
+    tuner = Tuner(kernels, 1, Choices(None, "test"), 60.0)
+    weights = pruned(4, 0.1)[:, :, None, None]
+    grids = (token_grid(1), token_grid(1))
+    problem = Problem(weights, np.ones(64, F), ConvSpec(), grids)
+    expected = choose(weights, 1).expected
+    tuner.measure(problem, expected)
+    entry = [[4, "direct", "spmm_b4", 1.0, 9000], [None, "direct", "dense", 2.0, 9000]]
+    tuner.choices.put(tuner._key(problem, expected), entry)
+    return tuner
+
+
+def test_right_kernel_is_kept() -> None:
+    layer = _sparsify(reference)
+
+    assert (layer.block, layer.prepared.block, layer.fell_back) == (4, 4, False)
+    assert layer.candidates == ()
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_wrong_kernel_falls_back_to_dense(
+    measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NNZ_STRICT", raising=False)
     kernels: Any = Faulty()
 
     with pytest.warns(RuntimeWarning, match="'fc' .* differs from the dense result"):
-        layers = _pack(kernels)
+        layer = _sparsify(kernels, _tuner(kernels) if measured else None)
 
-    assert layers["fc"].block is None
-    assert layers["fc"].fell_back
-    assert layers["fc"].prepared.block is None
+    assert (layer.block, layer.prepared.block) == (None, None)
+    assert layer.fell_back
+    assert layer.reason == "the sparse kernel differed from the dense one at load"
 
 
-def test_wrong_kernel_is_an_error_when_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("measured", [False, True])
+def test_wrong_kernel_is_an_error_when_strict(
+    measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NNZ_STRICT", "1")
     kernels: Any = Faulty()
+    tuner = _tuner(kernels) if measured else None
 
     with pytest.raises(ServiceError, match="differs from the dense result"):
-        _pack(kernels)
+        _sparsify(kernels, tuner)
