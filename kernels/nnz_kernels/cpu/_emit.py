@@ -93,7 +93,11 @@ class Emitter:
     def pick(self, low: Any, high: Any, first: int, step: int) -> Any:
         """Return every ``step``-th lane of two joined vectors from ``first`` on."""
         lanes = list(range(first, first + step * self.lanes, step))
-        which = ir.Constant(ir.VectorType(I32, self.lanes), lanes)
+        return self.shuffle(low, high, lanes)
+
+    def shuffle(self, low: Any, high: Any, lanes: Sequence[int]) -> Any:
+        """Return the named lanes of two joined vectors."""
+        which = ir.Constant(ir.VectorType(I32, self.lanes), list(lanes))
         return self.builder.shuffle_vector(low, high, which)
 
 
