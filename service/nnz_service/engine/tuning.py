@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -35,6 +35,8 @@ BYTES = 0.3
 #: Rounds in which all candidates take turns, at most, and seconds after which no other
 #: begins. After two of them, those so many times slower than the best are out.
 ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.4
+
+_TILINGS = get_args(Tiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +182,14 @@ def _read(entry: object) -> Timed | None:
     match entry:
         case [
             int() | None as block,
-            "direct" | "panel" | "chunk" as tiling,
+            str(tiling),
             str(kernel),
             float(ms),
             int(nbytes),
-        ] if block is not True and 0 < ms < np.inf and nbytes > 0:
-            return Timed(block, tiling, kernel, ms, nbytes)
+        ] if (
+            block is not True and tiling in _TILINGS and 0 < ms < np.inf and nbytes > 0
+        ):
+            return Timed(block, cast("Tiling", tiling), kernel, ms, nbytes)
         case _:
             return None
 
