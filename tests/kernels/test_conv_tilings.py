@@ -22,11 +22,13 @@ from kernels.network_cases import convolve as run
 
 from nnz_kernels import cpu, reference
 from nnz_kernels.api import ConvSpec, Tiling
+from nnz_kernels.api.conv import ACTIVATIONS
+from nnz_kernels.api.pointwise import UnaryKind
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu.tasks import chunk_columns
 from nnz_kernels.planes import Grid
 
-TILINGS: tuple[Tiling, ...] = ("direct", "panel", "chunk")
+TILINGS: tuple[Tiling, ...] = ("direct", "panel", "narrow", "chunk")
 
 #: Every way to compute one layer.
 WAYS = tuple(itertools.product(TILINGS, BLOCKS))
@@ -148,14 +150,41 @@ class TestSameBits:
         for way, y in found[1:]:
             np.testing.assert_array_equal(y, found[0][1], way)
 
-    def test_whatever_the_batch(self) -> None:
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    @pytest.mark.parametrize(("kernel", "spec", "inputs", "outputs"), LAYERS)
+    def test_of_an_activation(
+        self,
+        kernel: int,
+        spec: ConvSpec,
+        inputs: int,
+        outputs: int,
+        activation: UnaryKind,
+    ) -> None:
+        """It comes once, after the last part of a sum; its bits know no lane."""
+        spec = replace(spec, clamp=(-4.0, 3.0), activation=activation)
+        shape = (outputs, inputs // spec.groups, kernel, kernel)
+        x, weights, bias = random_case(28, (2, inputs, 5, 9), shape, 0.2)
+        size = spec.output_size(5, 9, (kernel, kernel))
+        residual = random_case(29, (2, outputs, *size), (1, 1), 1)[0]
+
+        found = results(x, weights, bias, spec, residual)
+
+        close(
+            found[0][1], run(reference, x, weights, bias, spec, residual=residual), 1e-5
+        )
+        for way, y in found[1:]:
+            np.testing.assert_array_equal(y, found[0][1], way)
+
+    @pytest.mark.parametrize("activation", [None, "gelu"])
+    def test_whatever_the_batch(self, activation: UnaryKind | None) -> None:
         """An image has the same answer alone and among others."""
         x, weights, bias = random_case(25, (8, 13, 5, 9), (13, 13, 3, 3), 0.3)
+        spec = replace(PADDED, activation=activation)
 
-        together = run(cpu, x, weights, bias, PADDED, block=4)
+        together = run(cpu, x, weights, bias, spec, block=4)
 
         for image in range(8):
-            alone = run(cpu, x[image : image + 1], weights, bias, PADDED, block=1)
+            alone = run(cpu, x[image : image + 1], weights, bias, spec, block=1)
             np.testing.assert_array_equal(together[image], alone[0])
 
 
@@ -238,7 +267,7 @@ class TestTilings:
     def test_only_low_tiles_are_worth_chunks(self) -> None:
         many = (64, 1 + max(chunk_columns(block) for block in BLOCKS), 1, 1)
 
-        assert cpu.tilings(many, 1) == ("panel", "chunk", "direct")
+        assert cpu.tilings(many, 1) == ("panel", "narrow", "chunk", "direct")
         assert cpu.tilings(many, 4) == ("panel", "direct")
 
     def test_reference_has_one(self) -> None:

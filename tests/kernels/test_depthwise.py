@@ -12,6 +12,8 @@ from kernels.network_cases import convolve as run
 
 from nnz_kernels import cpu, reference
 from nnz_kernels.api import ConvSpec
+from nnz_kernels.api.conv import ACTIVATIONS
+from nnz_kernels.api.pointwise import UnaryKind
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu.depthwise import BoundDepthwise
 from nnz_kernels.planes import Grid
@@ -187,9 +189,31 @@ def test_special_values(borders: Any, width: int, stride: int) -> None:
         close(y, run(reference, x, weights, bias, spec), 1e-5)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("width", [2, 5, 17, 33])
+def test_activation(width: int, stride: int, activation: UnaryKind) -> None:
+    """It has the same bits whichever way the planes are read."""
+    spec = ConvSpec((stride, stride), (1, 1), (1, 1, 1, 1), 4, (-4.0, 3.0), activation)
+    x, weights, bias = random_case(59, (3, 4, 6, width), (4, 1, 3, 3), 1.0)
+    expected = run(reference, x, weights, bias, spec)
+
+    found = [
+        run(cpu, x, weights, bias, spec, borders=borders)
+        for borders in (((1, 1), (1, 1)), ((1, 1), (0, 0)), ((0, 0), (0, 0)))
+    ]
+
+    close(found[0], expected, 1e-5)
+    for y in found[1:]:
+        np.testing.assert_array_equal(y, found[0])
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("width", [1, 3, 6, 17])
-def test_an_image_gives_the_same_bits_in_any_batch(width: int) -> None:
-    spec = replace(PADDED, groups=6)
+def test_an_image_gives_the_same_bits_in_any_batch(
+    width: int, activation: UnaryKind | None
+) -> None:
+    spec = replace(PADDED, groups=6, activation=activation)
     x, weights, bias = random_case(57, (8, 6, 7, width), (6, 1, 3, 3), 1.0)
     borders = ((1, 1), (1, 1))
 

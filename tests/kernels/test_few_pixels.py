@@ -19,12 +19,14 @@ from kernels.network_cases import convolve as run
 
 from nnz_kernels import cpu, reference
 from nnz_kernels.api import ConvSpec, Tiling
+from nnz_kernels.api.conv import ACTIVATIONS
+from nnz_kernels.api.pointwise import UnaryKind
 from nnz_kernels.cpu.conv import CpuBoundConv
 from nnz_kernels.cpu.few_pixels import FEW, FewPixels
 from nnz_kernels.cpu.tasks import chunk_columns
 from nnz_kernels.planes import Grid, token_grid
 
-WAYS = tuple(itertools.product(("direct", "panel", "chunk"), BLOCKS))
+WAYS = tuple(itertools.product(("direct", "panel", "narrow", "chunk"), BLOCKS))
 SPEC = ConvSpec(clamp=(-1.0, 1.5))
 
 #: Outputs and inputs: fewer than a run has rows, no multiple of one, many runs.
@@ -61,6 +63,22 @@ class TestSameBits:
                 threads=threads,
             )
             np.testing.assert_array_equal(y, many[..., :count], f"{tiling} {block}")
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    @pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
+    def test_with_an_activation(
+        self, outputs: int, inputs: int, activation: UnaryKind
+    ) -> None:
+        spec = ConvSpec(clamp=(-4.0, 3.0), activation=activation)
+        x, weights, bias = random_case(48, (1, inputs, 1, 8), (outputs, inputs), 0.3)
+        weights = weights[:, :, None, None]
+
+        many = run(cpu, x, weights, bias, spec, block=4)
+
+        close(many, run(reference, x, weights, bias, spec), 1e-5)
+        for count, block in itertools.product(range(1, FEW + 2), BLOCKS):
+            y = run(cpu, x[..., :count], weights, bias, spec, block=block, threads=3)
+            np.testing.assert_array_equal(y, many[..., :count], f"{count} {block}")
 
     @pytest.mark.parametrize("borders", [((0, 0), (1, 1)), ((2, 1), (0, 0))])
     def test_as_among_many_images(self, borders: Any) -> None:

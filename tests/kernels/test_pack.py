@@ -258,7 +258,7 @@ class TestBytes:
 class TestManyColumns:
     """More columns than 16 bits can name are several parts."""
 
-    @pytest.mark.parametrize("tiling", ["direct", "panel", "chunk"])
+    @pytest.mark.parametrize("tiling", ["direct", "panel", "narrow", "chunk"])
     @pytest.mark.parametrize("block", BLOCKS)
     @pytest.mark.parametrize("pixels", [2, 9])
     def test_one_by_one(self, pixels: int, block: int | None, tiling: Any) -> None:

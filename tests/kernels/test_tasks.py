@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernels.network_cases import BLOCKS, random_case
 
-from nnz_kernels.api import ConvSpec
+from nnz_kernels.api import ConvSpec, Tiling
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._micro import COUNT, ROW, ROWS
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
@@ -155,23 +155,25 @@ def test_cut_runs(reach: int, outputs: int, block: int | None) -> None:
             assert max(parts) - min(parts) <= 2 * work.max()
 
 
-def plan(found: Packed, grid: Grid, columns: int, copied: bool, threads: int) -> Tasks:
-    return plan_tasks(found, 1000, grid, columns, copied, threads)
+def plan(
+    found: Packed, grid: Grid, columns: int, tiling: Tiling, threads: int
+) -> Tasks:
+    return plan_tasks(found, 1000, grid, columns, tiling, threads)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
-@pytest.mark.parametrize("copied", [False, True])
-@pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("threads", [1, 3, 4])
+@pytest.mark.parametrize("tiling", ["direct", "panel", "narrow"])
+@pytest.mark.parametrize("block", [None, 1, 4, 16])
+@pytest.mark.parametrize("grid", GRIDS[1:-1], ids=str)
 class TestPlan:
     def test_every_pixel_of_every_run_once(
-        self, grid: Grid, block: int | None, copied: bool, threads: int
+        self, grid: Grid, block: int | None, tiling: Tiling, threads: int
     ) -> None:
         for outputs, reach, split in ((1, REACH, 1), (37, REACH, 3), (40, 17, 2)):
             outputs -= outputs % split
             found = packed(outputs, 48, block, reach, split)
 
-            tasks = plan(found, grid, 48, copied, threads)
+            tasks = plan(found, grid, 48, tiling, threads)
 
             done = np.zeros((len(found.runs), extent(grid)), np.int64)
             for task in tasks.tasks:
@@ -183,11 +185,11 @@ class TestPlan:
             assert (done == 1).all()
 
     def test_what_is_no_pixel_is_zeroed_once_a_part(
-        self, grid: Grid, block: int | None, copied: bool, threads: int
+        self, grid: Grid, block: int | None, tiling: Tiling, threads: int
     ) -> None:
         found = packed(37, 48, block, 17)
 
-        tasks = plan(found, grid, 48, copied, threads)
+        tasks = plan(found, grid, 48, tiling, threads)
 
         zeroed = np.zeros((37, grid.ld), np.int64)
         for task in tasks.tasks:
@@ -201,13 +203,13 @@ class TestPlan:
         assert (zeroed == found.chunks).all()
 
     def test_parts_of_a_sum_stay_in_order_and_on_a_thread(
-        self, grid: Grid, block: int | None, copied: bool, threads: int
+        self, grid: Grid, block: int | None, tiling: Tiling, threads: int
     ) -> None:
         """A sum goes on from what is stored, so another thread must not have it."""
         found = packed(40, 48, block, 17)
         a_part = len(found.runs) // found.chunks
 
-        tasks = plan(found, grid, 48, copied, threads)
+        tasks = plan(found, grid, 48, tiling, threads)
 
         shared: list[HostArray] = [
             tasks.tasks[start:stop] for start, stop in itertools.pairwise(tasks.bounds)
@@ -224,21 +226,31 @@ class TestPlan:
                 np.testing.assert_array_equal(ahead, parts[0])
 
     def test_scratch_holds_the_panels_of_a_group(
-        self, grid: Grid, block: int | None, copied: bool, threads: int
+        self, grid: Grid, block: int | None, tiling: Tiling, threads: int
     ) -> None:
         found = packed(40, 48, block)
 
-        tasks = plan(found, grid, 48, copied, threads)
+        tasks = plan(found, grid, 48, tiling, threads)
 
         floats = 48 * LANES * tasks.tasks[:, VECTORS] * tasks.tasks[:, PANELS]
-        assert tasks.share >= floats.max() if copied else tasks.share == 0
+        assert tasks.share >= floats.max() if tiling != "direct" else tasks.share == 0
+
+
+def test_narrow_panels_are_half_as_wide() -> None:
+    for block in BLOCKS:
+        found = packed(40, 48, block)
+
+        tasks = plan(found, Grid(1, 56, 56, 1, 1), 48, "narrow", 1)
+
+        half = max(1, WIDTHS[found.height] // 2)
+        assert tasks.tasks[:, VECTORS].max() == half
 
 
 class TestShares:
     def test_threads_share_pixels_where_there_are_enough(self) -> None:
         found, grid = packed(40, 48, 4), Grid(1, 150, 150, 1, 1)
 
-        tasks = plan(found, grid, 48, True, 4)
+        tasks = plan(found, grid, 48, "panel", 4)
 
         assert len(tasks.bounds) == 5
         assert (tasks.tasks[:, RUN_TO] - tasks.tasks[:, RUN_FROM] == 10).all()
@@ -251,13 +263,13 @@ class TestShares:
     def test_threads_share_runs_where_there_are_few_pixels(self) -> None:
         found, grid = packed(400, 48, 4), Grid(1, 2, 2, 1, 1)
 
-        tasks = plan(found, grid, 48, True, 4)
+        tasks = plan(found, grid, 48, "panel", 4)
 
         assert len(tasks.bounds) == 5
         assert len({int(task[RUN_FROM]) for task in tasks.tasks}) == 4
 
     def test_one_thread_has_all(self) -> None:
-        tasks = plan(packed(40, 48, 4), Grid(1, 56, 56), 48, True, 1)
+        tasks = plan(packed(40, 48, 4), Grid(1, 56, 56), 48, "panel", 1)
 
         assert tasks.bounds.tolist() == [0, len(tasks.tasks)]
 
