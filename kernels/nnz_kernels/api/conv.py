@@ -117,8 +117,8 @@ class BoundConv(Protocol[Array_contra]):
         scratch: Array_contra,
         /,
     ) -> None:
-        """Attach and compute once."""
-        ...
+        """Attach and compute once; the same for every back-end."""
+        self.attach(x, y, residual, scratch)()
 
 
 class PreparedConv(Protocol[Array_contra]):

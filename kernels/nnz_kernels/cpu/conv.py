@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nnz_kernels.api.conv import (
+    BoundConv,
     ConvSpec,
     Tiling,
     check_bind,
@@ -126,7 +127,7 @@ class CpuDepthwise:
 
 
 @dataclass(frozen=True, slots=True)
-class CpuBoundConv:
+class CpuBoundConv(BoundConv[HostArray]):
     """A convolution of two grids."""
 
     conv: CpuConv
@@ -190,17 +191,6 @@ class CpuBoundConv:
             behind.fill(0)
 
         return run
-
-    def run(
-        self,
-        x: HostArray,
-        y: HostArray,
-        residual: HostArray | None,
-        scratch: HostArray,
-        /,
-    ) -> None:
-        """Attach and run once."""
-        self.attach(x, y, residual, scratch)()
 
     def _check(
         self,

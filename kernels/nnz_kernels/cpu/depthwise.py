@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import types
 
-from nnz_kernels.api.conv import ConvSpec, check_buffer
+from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
@@ -38,7 +38,7 @@ _HALF = max(SHORTEST, LANES // 2)
 
 
 @dataclass(frozen=True, slots=True)
-class BoundDepthwise:
+class BoundDepthwise(BoundConv[HostArray]):
     """A depthwise convolution of two grids, read in place."""
 
     weights: HostArray
@@ -89,17 +89,6 @@ class BoundDepthwise:
                 _depthwise_threads(threads, channels, *arguments)
 
         return run
-
-    def run(
-        self,
-        x: HostArray,
-        y: HostArray,
-        residual: HostArray | None,
-        scratch: HostArray,
-        /,
-    ) -> None:
-        """Attach and run once."""
-        self.attach(x, y, residual, scratch)()
 
 
 def is_direct(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> bool:

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numba import types
 
-from nnz_kernels.api.conv import ConvSpec, check_buffer
+from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
@@ -51,7 +51,7 @@ def is_few(y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class FewPixels:
+class FewPixels(BoundConv[HostArray]):
     """A 1x1 convolution of few pixels, bound to grids."""
 
     packed: Packed
@@ -114,17 +114,6 @@ class FewPixels:
             _spread(*spread)
 
         return run
-
-    def run(
-        self,
-        x: HostArray,
-        y: HostArray,
-        residual: HostArray | None,
-        scratch: HostArray,
-        /,
-    ) -> None:
-        """Attach and run once."""
-        self.attach(x, y, residual, scratch)()
 
 
 def bind_few(

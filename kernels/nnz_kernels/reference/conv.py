@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnz_kernels.api.conv import (
+    BoundConv,
     ConvSpec,
     Tiling,
     check_bind,
@@ -56,7 +57,7 @@ class ReferenceConv:
 
 
 @dataclass(frozen=True)
-class ReferenceBoundConv:
+class ReferenceBoundConv(BoundConv[HostArray]):
     """A convolution of two grids."""
 
     conv: ReferenceConv
@@ -79,17 +80,6 @@ class ReferenceBoundConv:
         if residual is not None:
             check_buffer("residual", residual, self.y.size(oc))
         return functools.partial(self._compute, x, y, residual)
-
-    def run(
-        self,
-        x: HostArray,
-        y: HostArray,
-        residual: HostArray | None,
-        scratch: HostArray,
-        /,
-    ) -> None:
-        """Attach and compute once."""
-        self.attach(x, y, residual, scratch)()
 
     def _compute(self, x: HostArray, y: HostArray, residual: HostArray | None) -> None:
         """Add the taps up one by one."""
