@@ -107,7 +107,7 @@ def _plan(batch: int, m: int, k: int, n: int) -> _Plan:
         for start, taps in parts
     ]  # fmt: skip
     # The last vectors of a row may be past n, within the width; none is masked.
-    cut = groups(width // LANES, WIDTHS[height], width, 1)
+    cut = groups(0, width // LANES, WIDTHS[height], width)
     each = tall * len(parts)
     tasks = [
         (

@@ -20,6 +20,9 @@ from nnz_kernels.planes import Grid
 #: whole lines, others in the second.
 _PACKED_GROUP, _SPREAD_GROUP = 12 * 1024, 64 * 1024
 
+#: Share of the longest thread in an even one, up to which pixels are shared out.
+_UNEVEN = 1.1
+
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
@@ -60,21 +63,18 @@ def panels(total: int, widest: int) -> list[tuple[int, int]]:
     return [(vectors, number) for vectors, number in found if number]
 
 
-def groups(
-    total: int, widest: int, most: int, parts: int
-) -> list[tuple[int, int, int]]:
+def groups(first: int, last: int, widest: int, most: int) -> list[tuple[int, int, int]]:
     """Return (first vector, vectors of a panel, panels) of groups of panels.
 
     Args:
-        total: Vectors to cover.
+        first: Where the vectors begin that are to be covered.
+        last: Where they end.
         widest: Vectors of the widest panel.
         most: Panels in a group, at most.
-        parts: Groups that there should be at least, if there are panels enough.
     """
-    found, at = [], 0
-    goal = max(1, -(-total // widest) // parts)
-    for vectors, number in panels(total, widest):
-        cuts = -(-number // min(most, goal))
+    found, at = [], first
+    for vectors, number in panels(last - first, widest):
+        cuts = -(-number // most)
         for a, b in itertools.pairwise(number * cut // cuts for cut in range(cuts + 1)):
             found.append((at, vectors, b - a))
             at += vectors * (b - a)
@@ -86,8 +86,8 @@ def plan_tasks(
 ) -> Tasks:
     """Cut a product into tasks.
 
-    Where there are enough groups of panels threads share these, each with all runs;
-    else they share the runs.
+    Where there are enough vectors of pixels threads share these, each with all runs;
+    else they share the runs, and each packs the panels for itself.
 
     Args:
         packed: The weights.
@@ -102,16 +102,16 @@ def plan_tasks(
         widest = max(1, widest // 2)
     size = columns * widest * LANES
     most = max(1, (_PACKED_GROUP if copied else _SPREAD_GROUP) // size)
-    cut = groups(extent(y), widest, most, threads)
-    work = np.array([vectors * number for _, vectors, number in cut])
-    bounds = _even(np.cumsum(work), threads)
-    shares = [work[a:b].sum() for a, b in itertools.pairwise(bounds)]
-    a_part = len(packed.runs) // packed.chunks
-    pieces = [(0, a_part)]
-    if max(shares) * threads > 1.1 * work.sum():
-        pieces = cut_runs(packed, threads)
+    total, a_part = extent(y), len(packed.runs) // packed.chunks
+    if -(-total // threads) * threads <= _UNEVEN * total:
+        edges = [total * thread // threads for thread in range(threads + 1)]
+        cuts = [groups(a, b, widest, most) for a, b in itertools.pairwise(edges)]
+        cut, pieces = list(itertools.chain(*cuts)), [(0, a_part)]
+        bounds = [0, *itertools.accumulate(map(len, cuts))]
+    else:
+        cut, pieces = groups(0, total, widest, most), cut_runs(packed, threads)
         bounds = [len(cut) * piece for piece in range(len(pieces) + 1)]
-    end = extent(y) * LANES
+    end = total * LANES
     tasks = [
         (
             part + start, part + stop, x_start + at * LANES, y.lead + at * LANES,

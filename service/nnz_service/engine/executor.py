@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nnz_kernels.arrays import aligned_empty
+from nnz_kernels.arrays import arena
 from nnz_service.engine.graph import Array
 from nnz_service.engine.plan import Plan, Slot
 
@@ -21,7 +21,7 @@ class Arena:
     """Memory for one run at a time, with every step attached to it once."""
 
     def __init__(self, plan: Plan, fill: int = 0) -> None:
-        self.memory = aligned_empty(plan.arena_bytes, np.uint8)
+        self.memory = arena(plan.arena_bytes)
         # Written once so that no page is touched for the first time in a request.
         self.memory[:] = fill
         self._plan = plan

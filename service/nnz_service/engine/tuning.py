@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from nnz_kernels.api.conv import ConvSpec, Tiling
-from nnz_kernels.arrays import aligned_zeros
+from nnz_kernels.arrays import arena
 from nnz_kernels.planes import Grid
 from nnz_service.engine.choices import Choices
 from nnz_service.engine.graph import Array
@@ -164,7 +164,8 @@ class Tuner:
         """Memory that grows with need: layers of a model share it."""
         held = self._buffers.get(name)
         if held is None or held.size < floats:
-            held = self._buffers[name] = aligned_zeros((floats,), np.float32)
+            held = self._buffers[name] = arena(4 * floats).view(np.float32)
+            held[:] = 0
         return held[:floats]
 
     def _key(self, problem: Problem, expected: Mapping[int | None, float]) -> str:
