@@ -6,7 +6,9 @@ import pytest
 from nnz_kernels.arrays import ALIGNMENT, arena
 
 
-@pytest.mark.parametrize("nbytes", [1, 1000, 1 << 20, (2 << 20) - 1, 2 << 20, 5_000_001])
+@pytest.mark.parametrize(
+    "nbytes", [1, 1000, 1 << 20, (2 << 20) - 1, 2 << 20, 5_000_001]
+)
 def test_arena(nbytes: int) -> None:
     """Bytes to write, aligned, whether from malloc or in pages of their own."""
     memory = arena(nbytes)

@@ -4,6 +4,7 @@ Importing it imports numba. Compiled code is kept in NUMBA_CACHE_DIR, or else in
 user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
+from nnz_kernels.cpu import _runtime  # noqa: F401 - sets what numba reads on import
 from nnz_kernels.cpu.attention import attention_planes, layer_norm_planes
 from nnz_kernels.cpu.conv import identity, prepare_conv, tilings
 from nnz_kernels.cpu.pointwise import (
