@@ -59,7 +59,10 @@ def arena(nbytes: int) -> HostArray:
     if nbytes < _HUGE or advice is None:
         return aligned_empty(nbytes, np.uint8)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    pages = mmap.mmap(-1, nbytes + _HUGE, flags=flags)
+    try:
+        pages = mmap.mmap(-1, nbytes + _HUGE, flags=flags)
+    except OSError as exc:
+        raise MemoryError(f"{nbytes} bytes for one run: {exc.strerror}") from exc
     with contextlib.suppress(OSError):  # a system without them
         pages.madvise(advice)
     raw = np.frombuffer(pages, np.uint8)

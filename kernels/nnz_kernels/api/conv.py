@@ -149,6 +149,12 @@ class PreparedConv(Protocol[Array_contra]):
         """``nnz`` over the weights of the dense layer."""
         ...
 
+    def retiled(self, tiling: Tiling, /) -> PreparedConv[Array_contra] | None:
+        """Return the same packed weights under another tiling, None if that needs
+        others.
+        """
+        ...
+
     def bind(self, x: Grid, y: Grid, /, *, threads: int = 1) -> BoundConv[Array_contra]:
         """Work out offsets for one pair of grids, and the shares of threads.
 
@@ -170,13 +176,14 @@ class ConvOps(Protocol[Array_contra]):
         ...
 
     def tilings(
-        self, shape: tuple[int, ...], block: int | None, /
+        self, shape: tuple[int, ...], block: int | None, pixels: int, /
     ) -> tuple[Tiling, ...]:
         """Return the tilings worth measuring for weights of a shape, the usual first.
 
         Args:
             shape: ``(oc, ic / groups, kh, kw)``.
             block: As in ``prepare_conv``.
+            pixels: Pixels of the result in one channel.
         """
         ...
 

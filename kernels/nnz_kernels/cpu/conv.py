@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -25,7 +26,7 @@ from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import cpu_name, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, TALLEST
 from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
-from nnz_kernels.cpu.few_pixels import FewPixels, bind_few, is_few
+from nnz_kernels.cpu.few_pixels import FEW, FewPixels, bind_few, is_few
 from nnz_kernels.cpu.microkernel import _product, _product_threads
 from nnz_kernels.cpu.pack import REACH, Packed, pack
 from nnz_kernels.cpu.stage import Source, find_source
@@ -63,6 +64,13 @@ class CpuConv:
     def density(self) -> float:
         """Share of the weights that is multiplied."""
         return self.nnz / int(np.prod(self.shape))
+
+    def retiled(self, tiling: Tiling, /) -> CpuConv | None:
+        """Share the packed weights; chunks are packed otherwise."""
+        if "chunk" in (tiling, self.tiling):
+            return None
+        kernel = _name(self.block, tiling)
+        return dataclasses.replace(self, tiling=tiling, kernel=kernel)
 
     def bind(
         self, x: Grid, y: Grid, /, *, threads: int = 1
@@ -109,6 +117,10 @@ class CpuDepthwise:
     def nbytes(self) -> int:
         """Bytes of weights and bias."""
         return self.weights.nbytes + self.bias.nbytes
+
+    def retiled(self, tiling: Tiling, /) -> CpuDepthwise:
+        """Return itself: there is one way."""
+        return self
 
     def bind(
         self, x: Grid, y: Grid, /, *, threads: int = 1
@@ -207,6 +219,11 @@ class CpuBoundConv(BoundConv[HostArray]):
             check_buffer("residual", residual, self.y.size(outputs))
 
 
+def _name(block: int | None, tiling: Tiling) -> str:
+    kernel = "dense" if block is None else f"spmm_b{block}"
+    return kernel if tiling == "direct" else f"{kernel}_{tiling}"
+
+
 @functools.cache
 def identity() -> str:
     digest = hashlib.sha256()
@@ -215,9 +232,12 @@ def identity() -> str:
     return f"{cpu_name()}-{32 * LANES}-{digest.hexdigest()[:12]}"
 
 
-def tilings(shape: tuple[int, ...], block: int | None, /) -> tuple[Tiling, ...]:
+def tilings(
+    shape: tuple[int, ...], block: int | None, pixels: int, /
+) -> tuple[Tiling, ...]:
     columns = math.prod(shape[1:])
-    if shape[1] == 1 or columns < _FEW_COLUMNS:
+    few = pixels <= FEW and shape[2:] == (1, 1)
+    if few or shape[1] == 1 or columns < _FEW_COLUMNS:
         return ("direct",)
     if columns <= chunk_columns(block) or (block or TALLEST) > 2:
         return ("panel", "direct")
@@ -237,9 +257,6 @@ def prepare_conv(
     if is_depthwise(weights, spec):
         biases = np.zeros(weights.shape[0], np.float32) if bias is None else bias
         return CpuDepthwise(readable(weights), readable(biases), spec)
-    kernel = "dense" if block is None else f"spmm_b{block}"
-    if tiling != "direct":
-        kernel += f"_{tiling}"
     reach = REACH if tiling != "chunk" else chunk_columns(block)
     packed = pack(weights, bias, spec, block, reach)
-    return CpuConv(packed, spec, weights.shape, kernel, block, tiling)
+    return CpuConv(packed, spec, weights.shape, _name(block, tiling), block, tiling)

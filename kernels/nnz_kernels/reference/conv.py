@@ -49,6 +49,10 @@ class ReferenceConv:
         """Share of the weights that is multiplied."""
         return self.nnz / self.weights.size
 
+    def retiled(self, tiling: Tiling, /) -> ReferenceConv:
+        """Return itself: no tiling differs here."""
+        return self
+
     def bind(self, x: Grid, y: Grid, /, *, threads: int = 1) -> ReferenceBoundConv:
         """Check the grids and keep them."""
         kh, kw = self.weights.shape[2:]
@@ -125,7 +129,9 @@ def identity() -> str:
     return "reference"
 
 
-def tilings(shape: tuple[int, ...], block: int | None, /) -> tuple[Tiling, ...]:
+def tilings(
+    shape: tuple[int, ...], block: int | None, pixels: int, /
+) -> tuple[Tiling, ...]:
     return ("direct",)
 
 

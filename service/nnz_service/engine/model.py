@@ -323,7 +323,12 @@ class Model:
         return max(1, PIECE_BYTES // each) if images and self.max_batch else 0
 
     def _largest_batch(self, probes: Probes) -> int:
-        if probes.batches is None or not is_batchable(self._graph, *probes.batches):
+        if probes.batches is None:
+            return 0
+        # A graph may ask whether the batch is 1: compare one and two, two and three.
+        few, many = probes.batches
+        pairs = ((probes.main, few), (few, many))
+        if not all(is_batchable(self._graph, *pair) for pair in pairs):
             return 0
         each = max(self._shown.plan.arena_bytes, 1)
         return max(1, min(BATCH_ROWS, BATCH_BYTES // each))

@@ -1,8 +1,8 @@
 """Time the kernels that could run a layer, and take the fastest.
 
 A cost model says which formats are worth a try; what decides is a measurement on the
-grids that the layer will run on. The order of a sum is the same in all of them, so the
-choice changes no bit of an answer.
+grids that the layer will run on. The order of a sum is the same in all of them, so for
+finite inputs the choice changes no bit of an answer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,14 @@ WORTH_A_TRY = 1.7
 BYTES = 0.3
 
 #: Rounds in which all candidates take turns, at most, and seconds after which no other
-#: begins. After two of them, those so many times slower than the best are out.
-ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.4
+#: begins. After the first, those so many times slower than the best are out.
+ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.6
+
+#: Milliseconds of a first run from which on it counts as a measurement.
+SLOW_MS = 20.0
+
+#: Bytes of input, output and scratch of a layer beyond which nothing is measured.
+MOST_BYTES = 1 << 29
 
 _TILINGS = get_args(Tiling)
 
@@ -103,7 +109,8 @@ class Tuner:
         began = time.perf_counter()
         found = self._race(problem, expected)
         self.seconds -= time.perf_counter() - began
-        self.choices.put(key, [list(astuple(timed)) for timed in found])
+        if found:
+            self.choices.put(key, [list(astuple(timed)) for timed in found])
         return found
 
     def _known(
@@ -116,7 +123,7 @@ class Tuner:
             if timed is None or timed.block not in expected:
                 return []
             if timed.tiling not in self.kernels.tilings(
-                problem.weights.shape, timed.block
+                problem.weights.shape, timed.block, problem.grids[1].pixels
             ):
                 return []
             found.append(timed)
@@ -126,39 +133,57 @@ class Tuner:
         self, problem: Problem, expected: Mapping[int | None, float]
     ) -> list[Timed]:
         """Let candidates take turns, so that a slow moment of the machine hits all."""
+        entries = self._prepare(problem, expected)
+        calls = self._attach([one for *_, one in entries], problem)
+        found = [
+            Timed(block, tiling, prepared.kernel, ms, prepared.nbytes)
+            for (block, tiling, prepared), ms in zip(
+                entries, _take_turns(calls, self.seconds), strict=False
+            )
+            if ms < np.inf
+        ]
+        return sorted(found, key=lambda timed: timed.ms * timed.nbytes**BYTES)
+
+    def _prepare(
+        self, problem: Problem, expected: Mapping[int | None, float]
+    ) -> list[tuple[int | None, Tiling, PreparedConv[Array]]]:
+        """Pack the candidates; tilings that can share their weights do."""
+        shape, pixels = problem.weights.shape, problem.grids[1].pixels
         least = min(expected.values())
         entries: list[tuple[int | None, Tiling, PreparedConv[Array]]] = []
         for block in sorted(expected, key=lambda b: expected[b]):
             if expected[block] > WORTH_A_TRY * least:
                 continue
-            for tiling in self.kernels.tilings(problem.weights.shape, block):
-                prepared = self.kernels.prepare_conv(
-                    problem.weights,
-                    problem.bias,
-                    problem.spec,
-                    block=block,
-                    tiling=tiling,
-                )
-                entries.append((block, tiling, prepared))
-        times = _take_turns([self._attach(one, problem) for *_, one in entries])
-        found = [
-            Timed(block, tiling, prepared.kernel, ms, prepared.nbytes)
-            for (block, tiling, prepared), ms in zip(entries, times, strict=True)
-        ]
-        return sorted(found, key=lambda timed: timed.ms * timed.nbytes**BYTES)
+            first: PreparedConv[Array] | None = None
+            for tiling in self.kernels.tilings(shape, block, pixels):
+                made = None if first is None else first.retiled(tiling)
+                if made is None:
+                    made = self.kernels.prepare_conv(
+                        problem.weights,
+                        problem.bias,
+                        problem.spec,
+                        block=block,
+                        tiling=tiling,
+                    )
+                first = first or made
+                entries.append((block, tiling, made))
+        return entries
 
     def _attach(
-        self, prepared: PreparedConv[Array], problem: Problem
-    ) -> Callable[[], None]:
+        self, entries: list[PreparedConv[Array]], problem: Problem
+    ) -> list[Callable[[], None]]:
+        """Attach all candidates to the same buffers; none if these are too large."""
         x, y = problem.grids
-        bound = prepared.bind(x, y, threads=self.threads)
         outputs, inputs = problem.weights.shape[:2]
-        return bound.attach(
-            self._buffer("x", x.size(inputs * problem.spec.groups)),
-            self._buffer("y", y.size(outputs)),
-            None,
-            self._buffer("scratch", bound.scratch),
-        )
+        planes = x.size(inputs * problem.spec.groups), y.size(outputs)
+        if 4 * sum(planes) > MOST_BYTES:
+            return []
+        bound = [one.bind(x, y, threads=self.threads) for one in entries]
+        sizes = (*planes, max(one.scratch for one in bound))
+        if 4 * sum(sizes) > MOST_BYTES:
+            return []
+        source, target, scratch = map(self._buffer, ("x", "y", "scratch"), sizes)
+        return [one.attach(source, target, None, scratch) for one in bound]
 
     def _buffer(self, name: str, floats: int) -> Array:
         """Memory that grows with need: layers of a model share it."""
@@ -188,15 +213,18 @@ def _read(entry: object) -> Timed | None:
             float(ms),
             int(nbytes),
         ] if (
-            block is not True and tiling in _TILINGS and 0 < ms < np.inf and nbytes > 0
+            block is not True
+            and tiling in _TILINGS
+            and 0 < ms < np.inf
+            and 0 < nbytes < 2**63
         ):
             return Timed(block, cast("Tiling", tiling), kernel, ms, nbytes)
         case _:
             return None
 
 
-def _take_turns(calls: list[Callable[[], None]]) -> list[float]:
-    """Return the least milliseconds of each call."""
+def _take_turns(calls: list[Callable[[], None]], seconds: float) -> list[float]:
+    """Return the least milliseconds of each call, infinity where time has run out."""
     if len(calls) == 1:
         return [_once(calls[0])]
     began = time.perf_counter()
@@ -205,11 +233,17 @@ def _take_turns(calls: list[Callable[[], None]]) -> list[float]:
         if number > 2 and time.perf_counter() - began > ENOUGH_S:
             break
         for i, call in enumerate(calls):
-            if number < 2 or best[i] <= HOPELESS * min(best):
-                took = _once(call)
-                # The first round finds cold caches and fresh pages.
-                best[i] = min(best[i], took) if number else best[i]
-    return [float(ms) for ms in best]
+            if number and best[i] > HOPELESS * min(best):
+                continue
+            if time.perf_counter() - began > seconds:
+                return best
+            took = _once(call)
+            # The first round finds cold caches and fresh pages; where it takes long
+            # these are no matter.
+            if number == 1 and best[i] <= SLOW_MS:
+                best[i] = np.inf
+            best[i] = min(best[i], took)
+    return best
 
 
 def _once(call: Callable[[], None]) -> float:

@@ -111,6 +111,16 @@ MIXED = {
         ROWS,
         {},
     ),
+    "whether it is alone as data": (
+        [
+            node("Shape", "x", "s", end=1),
+            node("Equal", "s one", "e"),
+            node("Where", "e five unit", "f"),
+            node("Mul", "x f"),
+        ],
+        ROWS,
+        {"one": ints(1), "five": np.ones(1, F) * 5, "unit": np.ones(1, F)},
+    ),
     "place in the batch as data": (
         [
             node("Shape", "x", "s", end=1),

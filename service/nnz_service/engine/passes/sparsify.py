@@ -176,7 +176,7 @@ def _pack(
     choice = choose(weights, spec.groups)
     weights = weights_4d(weights)
     block, reason, fell_back = choice.block, choice.reason, False
-    tiling = kernels.tilings(weights.shape, block)[0]
+    tiling = kernels.tilings(weights.shape, block, grids[1].pixels)[0]
     timed: list[Timed] = []
     if tuner is not None:
         timed = tuner.measure(Problem(weights, bias, spec, grids), choice.expected)
