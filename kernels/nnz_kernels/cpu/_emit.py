@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from nnz_kernels.cpu._simd import LANES
 
-F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
 class Emitter:

@@ -123,7 +123,8 @@ def _onnxruntime(path: str, threads: int, problem: Problem) -> System:
 
 def _openvino(path: str, threads: int, problem: Problem) -> System:
     # Importing it would send usage statistics, without a question, from a process and
-    # threads of its own beside the measurement; without this package it does not.
+    # threads of its own beside the measurement; without this package it does not. None
+    # bars an import, of which the stubs do not know.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
