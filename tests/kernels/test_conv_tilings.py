@@ -1,4 +1,4 @@
-"""Tilings, blocks and threads change no bit of a convolution."""
+"""Tilings but ``winograd``, blocks and threads change no bit of a convolution."""
 
 from __future__ import annotations
 
@@ -260,16 +260,16 @@ def test_kernel_has_the_name_of_its_tiling(tiling: Tiling, block: int | None) ->
 class TestTilings:
     @pytest.mark.parametrize("block", BLOCKS)
     def test_few_columns_are_not_copied(self, block: int | None) -> None:
-        assert cpu.tilings((64, 15, 1, 1), block, 49) == ("direct",)
-        assert cpu.tilings((64, 1, 7, 7), block, 49) == ("direct",)
-        assert cpu.tilings((64, 16, 1, 1), block, 49) == ("panel", "direct")
-        assert cpu.tilings((64, 16, 1, 1), block, 4) == ("direct",)
+        assert cpu.tilings((64, 15, 1, 1), PLAIN, block, 49) == ("direct",)
+        assert cpu.tilings((64, 1, 7, 7), PLAIN, block, 49) == ("direct",)
+        assert cpu.tilings((64, 16, 1, 1), PLAIN, block, 49) == ("panel", "direct")
+        assert cpu.tilings((64, 16, 1, 1), PLAIN, block, 4) == ("direct",)
 
     def test_only_low_tiles_are_worth_chunks(self) -> None:
         many = (64, 1 + max(chunk_columns(block) for block in BLOCKS), 1, 1)
 
-        assert cpu.tilings(many, 1, 49) == ("panel", "narrow", "chunk", "direct")
-        assert cpu.tilings(many, 4, 49) == ("panel", "direct")
+        assert cpu.tilings(many, PLAIN, 1, 49) == ("panel", "narrow", "chunk", "direct")
+        assert cpu.tilings(many, PLAIN, 4, 49) == ("panel", "direct")
 
     def test_reference_has_one(self) -> None:
-        assert reference.tilings((64, 64, 3, 3), 4, 49) == ("direct",)
+        assert reference.tilings((64, 64, 3, 3), PADDED, 4, 49) == ("direct",)

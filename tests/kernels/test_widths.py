@@ -53,7 +53,7 @@ _SETTINGS = ("NNZ_VECTOR_BITS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 FILES = [
     "test_attention.py", "test_conv.py", "test_conv_edges.py", "test_conv_tilings.py",
     "test_depthwise.py", "test_few_pixels.py", "test_pointwise.py", "test_pool.py",
-    "test_products.py", "test_tasks.py", "test_tensor.py",
+    "test_products.py", "test_tasks.py", "test_tensor.py", "test_winograd.py",
 ]  # fmt: skip
 
 

@@ -178,6 +178,35 @@ def function(builder: Any, name: str, kinds: Sequence[Any], write: Any) -> Any:
     return made
 
 
+def unpack(
+    builder: Any, tuples: Sequence[Any], names: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Return the members of tuples, each by its name."""
+    return {
+        name: builder.extract_value(given, i)
+        for given, named in zip(tuples, names, strict=True)
+        for i, name in enumerate(named)
+    }
+
+
+def call(builder: Any, name: str, values: dict[str, Any], write: Any) -> None:
+    """Call a function of its own, see `function`, with named values.
+
+    Args:
+        builder: Stands where the call goes.
+        name: Of the function.
+        values: Its arguments.
+        write: ``(builder, arguments by their names) -> None`` writes its body.
+    """
+    made = function(
+        builder,
+        name,
+        [value.type for value in values.values()],
+        lambda inner, given: write(inner, dict(zip(values, given, strict=True))),
+    )
+    builder.call(made, list(values.values()))
+
+
 def switch(builder: Any, choice: Any, widest: int, body: Any) -> None:
     """Write ``body(width)`` for each width from 1 to ``widest`` and run one of them."""
     done = builder.append_basic_block("done")

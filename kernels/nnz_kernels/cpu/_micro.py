@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import F32, I64, Emitter, function, loop, switch
+from nnz_kernels.cpu._emit import F32, I64, Emitter, call, loop, switch, unpack
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 
 #: Columns of the table of runs: first output row, rows (at most the tile's height),
@@ -229,23 +229,15 @@ def _write_group(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     height, packed = sig.args[0].literal_value, bool(sig.args[1].literal_value)
     if height not in WIDTHS:
         return context.get_dummy_value()
-    names = (("lo", "hi"), NUMBERS, POINTERS)
-    values = {
-        name: builder.extract_value(given, i)
-        for given, group_of in zip(args[3:], names, strict=True)
-        for i, name in enumerate(group_of)
-    }
+    values = unpack(builder, args[3:], (("lo", "hi"), NUMBERS, POINTERS))
 
     def body(width: int) -> None:
-        made = function(
+        call(
             builder,
             f"nnz_group_{height}x{width}_{'packed' if packed else 'spread'}",
-            [value.type for value in values.values()],
-            lambda inner, given: _Group(
-                inner, (height, width), packed, dict(zip(values, given, strict=True))
-            ).write(),
+            values,
+            lambda inner, arg: _Group(inner, (height, width), packed, arg).write(),
         )
-        builder.call(made, list(values.values()))
 
     switch(builder, args[2], WIDTHS[height], body)
     return context.get_dummy_value()

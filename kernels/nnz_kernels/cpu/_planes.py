@@ -15,7 +15,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import I64, Emitter, function, loop
+from nnz_kernels.cpu._emit import I64, Emitter, call, loop, unpack
 
 #: Lanes of the narrowest vector, and so pixels of the shortest row of a kernel.
 SHORTEST = 4
@@ -196,20 +196,12 @@ def _type_plane(
 
 def _write_plane(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     lanes, stride, square = (sig.args[i].literal_value for i in range(3))
-    values = {
-        name: builder.extract_value(given, i)
-        for given, names in zip(args[3:], (CLAMP, NUMBERS, POINTERS), strict=True)
-        for i, name in enumerate(names)
-    }
-    made = function(
+    call(
         builder,
         f"nnz_depthwise_{lanes}_{stride}_{'square' if square else 'any'}",
-        [value.type for value in values.values()],
-        lambda inner, given: _Plane(
-            inner, lanes, stride, bool(square), dict(zip(values, given, strict=True))
-        ).write(),
+        unpack(builder, args[3:], (CLAMP, NUMBERS, POINTERS)),
+        lambda inner, arg: _Plane(inner, lanes, stride, bool(square), arg).write(),
     )
-    builder.call(made, list(values.values()))
     return context.get_dummy_value()
 
 
@@ -302,18 +294,13 @@ def _type_pool(
 def _write_pool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     lanes, stride, largest = (sig.args[i].literal_value for i in range(3))
     values = {"share": args[3]}
-    for given, names in ((args[4], POOL_NUMBERS), (args[5], POOL_POINTERS)):
-        for i, name in enumerate(names):
-            values[name] = builder.extract_value(given, i)
-    made = function(
+    values.update(unpack(builder, args[4:], (POOL_NUMBERS, POOL_POINTERS)))
+    call(
         builder,
         f"nnz_pool_{lanes}_{stride}_{'max' if largest else 'mean'}",
-        [value.type for value in values.values()],
-        lambda inner, given: _PoolRow(
-            inner, lanes, stride, bool(largest), dict(zip(values, given, strict=True))
-        ).write(),
+        values,
+        lambda inner, arg: _PoolRow(inner, lanes, stride, bool(largest), arg).write(),
     )
-    builder.call(made, list(values.values()))
     return context.get_dummy_value()
 
 

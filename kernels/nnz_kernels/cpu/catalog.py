@@ -22,6 +22,7 @@ from nnz_kernels.cpu import (
     products,
     stage,
     stamps,
+    winograd,
 )
 from nnz_kernels.cpu._entry import Entry
 
@@ -36,6 +37,7 @@ FILES: tuple[Any, ...] = (
     stage,
     few_pixels,
     depthwise,
+    winograd,
     pool,
     gemm,
     elementwise,

@@ -31,6 +31,12 @@ from nnz_kernels.cpu.microkernel import _product, _product_threads
 from nnz_kernels.cpu.pack import REACH, Packed, pack
 from nnz_kernels.cpu.stage import Source, find_source
 from nnz_kernels.cpu.tasks import Tasks, chunk_columns, pixel_masks, plan_tasks
+from nnz_kernels.cpu.winograd import (
+    LEAST_PIXELS,
+    Winograd,
+    is_winograd,
+    prepare_winograd,
+)
 from nnz_kernels.planes import LINE, Grid, round_up
 
 _NOTHING = np.empty(0, np.float32)
@@ -67,7 +73,7 @@ class CpuConv:
 
     def retiled(self, tiling: Tiling, /) -> CpuConv | None:
         """Share the packed weights; chunks are packed otherwise."""
-        if "chunk" in (tiling, self.tiling):
+        if "chunk" in (tiling, self.tiling) or tiling == "winograd":
             return None
         kernel = _name(self.block, tiling)
         return dataclasses.replace(self, tiling=tiling, kernel=kernel)
@@ -233,12 +239,14 @@ def identity() -> str:
 
 
 def tilings(
-    shape: tuple[int, ...], block: int | None, pixels: int, /
+    shape: tuple[int, ...], spec: ConvSpec, block: int | None, pixels: int, /
 ) -> tuple[Tiling, ...]:
     columns = math.prod(shape[1:])
     few = pixels <= FEW and shape[2:] == (1, 1)
     if few or shape[1] == 1 or columns < _FEW_COLUMNS:
         return ("direct",)
+    if pixels >= LEAST_PIXELS and is_winograd(shape, spec, block):
+        return ("panel", "direct", "winograd")
     if columns <= chunk_columns(block) or (block or TALLEST) > 2:
         return ("panel", "direct")
     return ("panel", "narrow", "chunk", "direct")
@@ -252,8 +260,12 @@ def prepare_conv(
     *,
     block: int | None,
     tiling: Tiling = "direct",
-) -> CpuConv | CpuDepthwise:
+) -> CpuConv | CpuDepthwise | Winograd:
     check_weights(weights, bias, spec, block)
+    if tiling == "winograd":
+        if is_winograd(weights.shape, spec, block) and np.isfinite(weights).all():
+            return prepare_winograd(weights, bias, spec)
+        tiling = "direct"
     if is_depthwise(weights, spec):
         biases = np.zeros(weights.shape[0], np.float32) if bias is None else bias
         return CpuDepthwise(readable(weights), readable(biases), spec)

@@ -130,7 +130,7 @@ def identity() -> str:
 
 
 def tilings(
-    shape: tuple[int, ...], block: int | None, pixels: int, /
+    shape: tuple[int, ...], spec: ConvSpec, block: int | None, pixels: int, /
 ) -> tuple[Tiling, ...]:
     return ("direct",)
 

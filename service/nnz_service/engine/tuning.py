@@ -1,8 +1,8 @@
 """Time the kernels that could run a layer, and take the fastest.
 
 A cost model says which formats are worth a try; what decides is a measurement on the
-grids that the layer will run on. The order of a sum is the same in all of them, so for
-finite inputs the choice changes no bit of an answer.
+grids that the layer will run on. The order of a sum is the same in all of them but
+``winograd``, so for finite inputs the choice of another changes no bit of an answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ WORTH_A_TRY = 1.7
 BYTES = 0.3
 
 #: Rounds in which all candidates take turns, at most, and seconds after which no other
-#: begins. After the first, those so many times slower than the best are out.
+#: begins. After two, those so many times slower than the best are out: a kernel's first
+#: run in a process may have had to read its code.
 ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.6
 
 #: Milliseconds of a first run from which on it counts as a measurement.
@@ -123,7 +124,10 @@ class Tuner:
             if timed is None or timed.block not in expected:
                 return []
             if timed.tiling not in self.kernels.tilings(
-                problem.weights.shape, timed.block, problem.grids[1].pixels
+                problem.weights.shape,
+                problem.spec,
+                timed.block,
+                problem.grids[1].pixels,
             ):
                 return []
             found.append(timed)
@@ -155,7 +159,7 @@ class Tuner:
             if expected[block] > WORTH_A_TRY * least:
                 continue
             first: PreparedConv[Array] | None = None
-            for tiling in self.kernels.tilings(shape, block, pixels):
+            for tiling in self.kernels.tilings(shape, problem.spec, block, pixels):
                 made = None if first is None else first.retiled(tiling)
                 if made is None:
                     made = self.kernels.prepare_conv(
@@ -233,7 +237,7 @@ def _take_turns(calls: list[Callable[[], None]], seconds: float) -> list[float]:
         if number > 2 and time.perf_counter() - began > ENOUGH_S:
             break
         for i, call in enumerate(calls):
-            if number and best[i] > HOPELESS * min(best):
+            if number > 1 and best[i] > HOPELESS * min(best):
                 continue
             if time.perf_counter() - began > seconds:
                 return best

@@ -176,7 +176,7 @@ def _pack(
     choice = choose(weights, spec.groups)
     weights = weights_4d(weights)
     block, reason, fell_back = choice.block, choice.reason, False
-    tiling = kernels.tilings(weights.shape, block, grids[1].pixels)[0]
+    tiling = kernels.tilings(weights.shape, spec, block, grids[1].pixels)[0]
     timed: list[Timed] = []
     if tuner is not None:
         timed = tuner.measure(Problem(weights, bias, spec, grids), choice.expected)
@@ -184,7 +184,8 @@ def _pack(
         block, tiling = timed[0].block, timed[0].tiling
         reason = _measured(timed, choice)
     prepared = kernels.prepare_conv(weights, bias, spec, block=block, tiling=tiling)
-    if block is not None and not agrees(kernels, prepared, weights, bias, spec):
+    checked = block is not None or tiling == "winograd"
+    if checked and not agrees(kernels, prepared, weights, bias, spec):
         _report(node, prepared.kernel)
         prepared = kernels.prepare_conv(weights, bias, spec, block=None)
         block, fell_back = None, True
