@@ -5,6 +5,9 @@ PY := .venv/bin/python
 # A sparse layer that differs from the dense one is an error, not a warning.
 export NNZ_STRICT ?= 1
 
+# Tests run in so many processes: as many as there are cores, few enough for one disk.
+JOBS := --numprocesses=auto --maxprocesses=4
+
 .PHONY: install demo test test-slow check lint type layers size format bench warm clean
 .DEFAULT_GOAL := help
 help:  ## show this list
@@ -22,10 +25,10 @@ demo: install  ## serve a pruned network and a sparse matrix, use both, print wh
 	$(PY) deploy/demo/demo.py
 
 test: install  ## everything that needs nothing special
-	$(PY) -m pytest
+	$(PY) -m pytest $(JOBS)
 
 test-slow: install  ## real processes, whole models, fuzzing
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow $(JOBS)
 
 check: lint type layers size  ## style, types, import layers, file sizes
 

@@ -22,7 +22,7 @@ from nnz_kernels.cpu import (
     products,
     stage,
     stamps,
-    winograd,
+    strips,
 )
 from nnz_kernels.cpu._entry import Entry
 
@@ -37,7 +37,7 @@ FILES: tuple[Any, ...] = (
     stage,
     few_pixels,
     depthwise,
-    winograd,
+    strips,
     pool,
     gemm,
     elementwise,

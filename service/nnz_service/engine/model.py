@@ -57,6 +57,9 @@ PIECE_BYTES = 1 << 20
 #: Bytes of arena up to which requests may be joined, and rows of a joined batch.
 BATCH_BYTES, BATCH_ROWS = 512 << 20, 128
 
+#: Dense weights of a model from which on memory is given back after its load.
+TRIM_BYTES = 1 << 20
+
 
 def load(
     source: str | Path | bytes,
@@ -109,7 +112,9 @@ def load(
         model = Model(graph, layers, kernels, exact, count)
     if kernels is not exact:
         model.warm()
-    trim()
+    # It looks at every object of the process: not for what a small model leaves.
+    if sum(layer.dense_bytes for layer in layers.values()) >= TRIM_BYTES:
+        trim()
     return model
 
 
