@@ -179,8 +179,8 @@ def _winograd_threads(  # type: ignore[no-untyped-def]
     """Give each thread its share."""
     for thread in numba.prange(shares.shape[0]):
         _winograd(
-            np.int64(thread), shares, table, runs, columns, offsets, weights, zeros, bias, x, y,
-            residual, masks, scratch, share, lo, hi, activation,
+            np.int64(thread), shares, table, runs, columns, offsets, weights, zeros,
+            bias, x, y, residual, masks, scratch, share, lo, hi, activation,
         )  # fmt: skip
 
 
