@@ -22,12 +22,13 @@ from nnz_kernels.api.conv import (
     is_depthwise,
 )
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import cpu_name, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, TALLEST
 from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
 from nnz_kernels.cpu.few_pixels import FEW, FewPixels, bind_few, is_few
-from nnz_kernels.cpu.microkernel import _product, _product_threads
+from nnz_kernels.cpu.microkernel import PRODUCT, _product_call, _product_threads
 from nnz_kernels.cpu.pack import REACH, Packed, pack
 from nnz_kernels.cpu.stage import Source, find_source
 from nnz_kernels.cpu.tasks import Tasks, chunk_columns, pixel_masks, plan_tasks
@@ -195,17 +196,17 @@ class CpuBoundConv(BoundConv[HostArray]):
             activation_kind(spec.activation),
         )  # fmt: skip
         behind = y[self.conv.shape[0] * self.y.ld :]
-        given = readable(x)
-        alone = (*head, 0, len(tasks.tasks), *middle, 0, *ends)
+        copy = None if stage is None else stage.attach(readable(x), planes, threads)
+        if threads == 1:
+            alone = (behind, *head, 0, len(tasks.tasks), *middle, 0, *ends)
+            multiply = sealed(_product_call, PRODUCT, *alone)
+            return multiply if copy is None else _both(copy, multiply)
         shared = (tasks.bounds, tasks.share, *head, *middle, *ends)
 
         def run() -> None:
-            if stage is not None:
-                stage.run(given, planes, threads)
-            if threads == 1:
-                _product(*alone)
-            else:
-                _product_threads(*shared)
+            if copy is not None:
+                copy()
+            _product_threads(*shared)
             behind.fill(0)
 
         return run
@@ -223,6 +224,14 @@ class CpuBoundConv(BoundConv[HostArray]):
         check_buffer("scratch", scratch, self.scratch)
         if residual is not None:
             check_buffer("residual", residual, self.y.size(outputs))
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        first()
+        second()
+
+    return run
 
 
 def _name(block: int | None, tiling: Tiling) -> str:

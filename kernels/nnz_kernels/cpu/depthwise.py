@@ -5,6 +5,7 @@ All of the jitted code is in this file: numba's cache does not see changes elsew
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate, activation_kind
 from nnz_kernels.cpu._planes import SHORTEST, depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
@@ -80,13 +82,19 @@ class BoundDepthwise(BoundConv[HostArray]):
             activation_kind(self.spec.activation),
         )  # fmt: skip
 
+        convolve: Callable[[], None]
+        if threads == 1:
+            convolve = sealed(_depthwise_call, _ONE, 0, channels, *arguments)
+        else:
+            convolve = functools.partial(
+                _depthwise_threads, threads, channels, *arguments
+            )
+        if not shared:
+            return convolve
+
         def run() -> None:
-            if shared:
-                np.copyto(kept, added)
-            if threads == 1:
-                _depthwise(0, channels, *arguments)
-            else:
-                _depthwise_threads(threads, channels, *arguments)
+            np.copyto(kept, added)
+            convolve()
 
         return run
 
@@ -230,7 +238,18 @@ _ALL = (
     types.int64[::1], _V, _V, _I,
 )  # fmt: skip
 
+_ONE = (_I, _I, *_ALL)
+
+_read = reader(_ONE)
+
+
+@numba.njit(**SERIAL)
+def _depthwise_call(frame):  # type: ignore[no-untyped-def]
+    """Convolve the channels of a frame."""
+    _depthwise(*_read(frame))
+
+
 ENTRIES = (
-    Entry(_depthwise, ((_I, _I, *_ALL),)),
+    Entry(_depthwise_call, ((_I,),)),
     Entry(_depthwise_threads, ((_I, _I, *_ALL),)),
 )

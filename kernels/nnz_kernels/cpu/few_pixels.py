@@ -20,6 +20,7 @@ from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._math import EXACT, _activate, activation_kind
 from nnz_kernels.cpu._micro import (
     BASE,
@@ -102,15 +103,14 @@ class FewPixels(BoundConv[HostArray]):
             np.float32(self.spec.clamp[1]),
             activation_kind(self.spec.activation), y, self.y.ld, places, outputs,
         )  # fmt: skip
-        bounds, threads = self.bounds, len(self.bounds) - 1
-        alone = (0, len(packed.runs), *multiply)
+        bounds = self.bounds
+        if len(bounds) == 2:
+            alone = (*collect, 0, len(packed.runs), *multiply, *spread)
+            return sealed(_few_call, _ALONE, *alone)
 
         def run() -> None:
             _collect(*collect)
-            if threads == 1:
-                _sums(*alone)
-            else:
-                _sums_threads(bounds, *multiply)
+            _sums_threads(bounds, *multiply)
             _spread(*spread)
 
         return run
@@ -265,9 +265,26 @@ _SUMS = (
     types.int32[:, ::1], types.uint16[::1], _F, _F, _F, _I, _I, _F, _I, _F, _I, _T,
 )  # fmt: skip
 
+_COLLECT = (_F, _T, _I, _I, _I, _F)
+_SPREAD = (_F, _I, _V, _V, _I, _F, _I, _T, _I)
+_ALONE = (*_COLLECT, _I, _I, _I, *_SUMS, *_SPREAD)
+_SECOND, _THIRD = len(_COLLECT), len(_ALONE) - len(_SPREAD)
+
+_read = reader(_ALONE)
+
+
+@numba.njit(**SERIAL)
+def _few_call(frame):  # type: ignore[no-untyped-def]
+    """Collect, multiply and spread what a frame holds."""
+    arguments = _read(frame)
+    _collect(*arguments[:_SECOND])
+    _sums(*arguments[_SECOND:_THIRD])
+    _spread(*arguments[_THIRD:])
+
+
 ENTRIES = (
-    Entry(_collect, ((_F, _T, _I, _I, _I, _F),)),
-    Entry(_sums, ((_I, _I, _I, *_SUMS),)),
+    Entry(_few_call, ((_I,),)),
+    Entry(_collect, (_COLLECT,)),
     Entry(_sums_threads, ((_T, _I, *_SUMS),)),
-    Entry(_spread, ((_F, _I, _V, _V, _I, _F, _I, _T, _I),)),
+    Entry(_spread, (_SPREAD,)),
 )

@@ -16,11 +16,12 @@ from numba import types
 
 from nnz_kernels.arrays import HostArray, aligned_empty, aligned_zeros
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import NO_ACTIVATION
 from nnz_kernels.cpu._micro import CONTINUED, UNFINISHED
 from nnz_kernels.cpu._runtime import SERIAL, readable
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
-from nnz_kernels.cpu.microkernel import _product
+from nnz_kernels.cpu.microkernel import PRODUCT, _product_call
 from nnz_kernels.cpu.pack import REACH
 from nnz_kernels.cpu.tasks import groups
 from nnz_kernels.errors import ShapeError
@@ -80,12 +81,13 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
         right[:, :, n:] = 0
     out = aligned_empty((batch, m, plan.width), np.float32)
     bias = np.zeros(len(plan.runs) * plan.height, np.float32)
-    _product(
-        plan.height, False, plan.tasks, 0, len(plan.tasks), plan.runs, plan.columns,
-        plan.table, packed, bias, right.reshape(-1), out.reshape(-1), plan.width,
-        _NOTHING, plan.masks, _NOTHING, 0, np.float32(-np.inf), np.float32(np.inf),
-        NO_ACTIVATION,
+    multiply = sealed(
+        _product_call, PRODUCT, _NOTHING, plan.height, False, plan.tasks, 0,
+        len(plan.tasks), plan.runs, plan.columns, plan.table, packed, bias,
+        right.reshape(-1), out.reshape(-1), plan.width, _NOTHING, plan.masks, _NOTHING,
+        0, -np.inf, np.inf, NO_ACTIVATION,
     )  # fmt: skip
+    multiply()
     return out if n == plan.width else np.ascontiguousarray(out[:, :, :n])
 
 

@@ -21,6 +21,7 @@ from numba import types
 
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
 from nnz_kernels.cpu._micro import (
     PART,
@@ -129,8 +130,22 @@ _T, _B = types.int32[:, ::1], types.boolean
 _TABLES = (_T, types.uint16[::1], types.int32[::1], _F, _F, _F, _F, _I, _F)
 _MASKS = (types.int32[::1], _F)
 
+#: What a frame of ``_product_call`` holds: what is to be zeroed, then the arguments.
+PRODUCT = (_F, _I, _B, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V, _I)
+
+_read = reader(PRODUCT)
+
+
+@numba.njit(**SERIAL)
+def _product_call(frame):  # type: ignore[no-untyped-def]
+    """Compute all tasks of a frame, and zero what lies behind the last plane."""
+    arguments = _read(frame)
+    _product(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
 ENTRIES = (
-    Entry(_product, ((_I, _B, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V, _I),)),
+    Entry(_product_call, ((_I,),)),
     Entry(
         _product_threads,
         ((types.int64[::1], _I, _I, _B, _T, *_TABLES, *_MASKS, _V, _V, _I),),

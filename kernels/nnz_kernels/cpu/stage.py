@@ -9,6 +9,8 @@ output's border is too narrow for that, one copy for each row or column of the k
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from numba.extending import intrinsic
 from nnz_kernels.api.conv import ConvSpec
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.errors import ShapeError
@@ -114,13 +117,15 @@ class Stage:
     floats: int
     channels: int
 
-    def run(self, x: HostArray, scratch: HostArray, threads: int) -> None:
-        """Copy."""
+    def attach(
+        self, x: HostArray, scratch: HostArray, threads: int
+    ) -> Callable[[], None]:
+        """Return a call that copies."""
+        arguments = (x, scratch, self.table, self.origins)
         if threads == 1:
-            _stage(x, scratch, self.table, self.origins, 0, self.channels)
-        else:
-            chunks = min(threads, self.channels)
-            _stage_threads(chunks, x, scratch, self.table, self.origins, self.channels)
+            return sealed(_stage_call, _STAGE, *arguments, 0, self.channels)
+        chunks = min(threads, self.channels)
+        return functools.partial(_stage_threads, chunks, *arguments, self.channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +277,18 @@ def _stage_threads(chunks, x, out, table, origins, channels):  # type: ignore[no
 
 _F, _I = types.float32[::1], types.int64
 _TABLES = (types.int64[::1], types.int64[:, ::1])
+_STAGE = (_F, _F, *_TABLES, _I, _I)
+
+_read = reader(_STAGE)
+
+
+@numba.njit(**SERIAL)
+def _stage_call(frame):  # type: ignore[no-untyped-def]
+    """Copy as a frame says."""
+    _stage(*_read(frame))
+
 
 ENTRIES = (
-    Entry(_stage, ((_F, _F, *_TABLES, _I, _I),)),
+    Entry(_stage_call, ((_I,),)),
     Entry(_stage_threads, ((_I, _F, _F, *_TABLES, _I),)),
 )

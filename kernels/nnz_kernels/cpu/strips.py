@@ -14,6 +14,7 @@ from numba import types
 
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
 from nnz_kernels.cpu._micro import ROW, ROWS, group
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
@@ -191,7 +192,21 @@ _ALL = (
     _F, _F, types.int32[::1], _F, _I, _V, _V, _I,
 )  # fmt: skip
 
+#: What a frame of ``_winograd_call`` holds: what is to be zeroed, then the arguments.
+WINOGRAD = (_F, _I, *_ALL)
+
+_read = reader(WINOGRAD)
+
+
+@numba.njit(**SERIAL)
+def _winograd_call(frame):  # type: ignore[no-untyped-def]
+    """Compute all strips of a frame, and zero what lies behind the last plane."""
+    arguments = _read(frame)
+    _winograd(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
 ENTRIES = (
-    Entry(_winograd, ((_I, *_ALL),)),
+    Entry(_winograd_call, ((_I,),)),
     Entry(_winograd_threads, (_ALL,)),
 )

@@ -18,6 +18,7 @@ import numpy as np
 
 from nnz_kernels.api.conv import BoundConv, ConvSpec, Tiling, check_bind, check_buffer
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.cpu._simd import LANES
@@ -32,7 +33,8 @@ from nnz_kernels.cpu.strips import (
     IN_STEP,
     LD,
     OUT_STEP,
-    _winograd,
+    WINOGRAD,
+    _winograd_call,
     _winograd_threads,
 )
 from nnz_kernels.planes import LINE, Grid, round_up
@@ -191,15 +193,20 @@ class BoundWinograd(BoundConv[HostArray]):
         )  # fmt: skip
         behind = y[outputs * self.y.ld :]
 
+        one = len(self.shares) == 1
+        alone = sealed(_winograd_call, WINOGRAD, behind, 0, *arguments)
+        if one and not copied.size:
+            return alone
+
         def run() -> None:
             if copied.size:
                 copied.fill(0)
                 self.source.view(copied, inputs)[...] = self.x.view(x, inputs)
-            if len(self.shares) == 1:
-                _winograd(0, *arguments)
+            if one:
+                alone()
             else:
                 _winograd_threads(*arguments)
-            behind.fill(0)
+                behind.fill(0)
 
         return run
 
