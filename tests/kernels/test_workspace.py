@@ -139,16 +139,19 @@ class TestHash:
     @pytest.mark.parametrize("shift", [0, 8, 20, 36])
     def test_regular_indices_spread(self, shift: int) -> None:
         """Indices that are multiples of a power of two do not share a few cells."""
-        free, mask = Workspace().reserve(4096), 4095
-        epoch = int(free[0]) + 2
-        free = np.zeros_like(free)
+        counts, free = [], np.zeros(4097, np.int64)
+        # One multiplier in some hundreds does badly: nine are drawn.
+        for _ in range(9):
+            epoch = int(Workspace().reserve(4096)[0]) + 2
+            cells = {
+                stamps._cell(
+                    free, 4095, epoch, np.int64(i << shift), np.empty(0, np.int64)
+                )
+                for i in range(1024)
+            }
+            counts.append(len(cells))
 
-        cells = {
-            stamps._cell(free, mask, epoch, np.int64(i << shift), np.empty(0, np.int64))
-            for i in range(1024)
-        }
-
-        assert len(cells) > 400
+        assert np.median(counts) > 700
 
     def test_cells_cannot_be_foreseen(self) -> None:
         """Else indices could be chosen that all meet in one cell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from nnz_kernels.api.attach import attach
 from nnz_kernels.api.attention import AttentionOps, AttentionSpec
 from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv, Tiling
 from nnz_kernels.api.pointwise import PointwiseOps
@@ -27,6 +28,7 @@ __all__ = [
     "TensorOps",
     "Tiling",
     "VectorOps",
+    "attach",
 ]
 
 A = TypeVar("A")

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numba import types
 
+from nnz_kernels.api.attach import Attachable, Call
 from nnz_kernels.api.attention import (
     AttentionSpec,
     check_attention,
@@ -23,6 +24,7 @@ from nnz_kernels.api.attention import (
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._math import EXACT, _exp
 from nnz_kernels.cpu._runtime import PARALLEL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, WIDTHS
@@ -43,6 +45,7 @@ _STRIP = 8
 _NOTHING = np.empty(0, np.float32)
 
 
+@Attachable
 def layer_norm_planes(
     x: HostArray,
     gamma: HostArray,
@@ -54,20 +57,25 @@ def layer_norm_planes(
     /,
     *,
     threads: int,
-) -> None:
+) -> Call:
     check_layer_norm_planes(x, gamma, beta, y, grid, channels)
     ld = _ld(grid)
     arrays = (readable(x), readable(gamma), readable(beta), np.float32(eps), y)
     sizes = (grid.w, ld, channels)
     strips = -(-grid.w // (LANES * _STRIP))
     chunks = min(thread_count(threads, 4 * grid.w * channels), strips)
+    behind = y[channels * ld :]
     if chunks == 1:
-        _normalise(*arrays, *sizes, 0, strips)
-    else:
+        return sealed(_normalise_call, _NORMS, behind, *arrays, *sizes, 0, strips)
+
+    def run() -> None:
         _normalise_threads(chunks, *arrays, *sizes, strips)
-    y[channels * ld :] = 0
+        behind.fill(0)
+
+    return run
 
 
+@Attachable
 def attention_planes(
     q: HostArray,
     k: HostArray,
@@ -78,7 +86,7 @@ def attention_planes(
     /,
     *,
     threads: int,
-) -> None:
+) -> Call:
     check_attention(q, k, v, mask, out, spec)
     table, end = _table(spec, None if mask is None else mask.shape)
     added = _NOTHING if mask is None else readable(mask).reshape(-1)
@@ -86,11 +94,15 @@ def attention_planes(
     pairs = spec.batch * spec.heads
     work = pairs * spec.queries * spec.keys * (spec.head_dim + spec.value_dim)
     chunks = min(thread_count(threads, work), pairs)
+    behind, scale = out[end:], np.float32(spec.scale)
     if chunks == 1:
-        _attend(*arrays, np.float32(spec.scale), 0, pairs)
-    else:
-        _attend_threads(chunks, *arrays, np.float32(spec.scale), pairs)
-    out[end:] = 0
+        return sealed(_attend_call, _PAIRS, behind, *arrays, scale, 0, pairs)
+
+    def run() -> None:
+        _attend_threads(chunks, *arrays, scale, pairs)
+        behind.fill(0)
+
+    return run
 
 
 @functools.lru_cache(maxsize=256)
@@ -249,9 +261,32 @@ _F, _I, _V = types.float32[::1], types.int64, types.float32
 _NORM = (_F, _F, _F, _V, _F, _I, _I, _I)
 _PLANES = (_F, _F, _F, _F, _F, types.int64[::1], _V)
 
+#: What frames hold: what is to be zeroed, then the arguments.
+_NORMS = (_F, *_NORM, _I, _I)
+_PAIRS = (_F, *_PLANES, _I, _I)
+
+_read_norms, _read_pairs = reader(_NORMS), reader(_PAIRS)
+
+
+@numba.njit(**EXACT)
+def _normalise_call(frame):  # type: ignore[no-untyped-def]
+    """Normalise all strips of a frame, and zero what lies behind the last plane."""
+    arguments = _read_norms(frame)
+    _normalise(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
+@numba.njit(**EXACT)
+def _attend_call(frame):  # type: ignore[no-untyped-def]
+    """Compute all pairs of a frame, and zero what lies behind the last plane."""
+    arguments = _read_pairs(frame)
+    _attend(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
 ENTRIES = (
-    Entry(_normalise, ((*_NORM, _I, _I),)),
+    Entry(_normalise_call, ((_I,),)),
     Entry(_normalise_threads, ((_I, *_NORM, _I),)),
-    Entry(_attend, ((*_PLANES, _I, _I),)),
+    Entry(_attend_call, ((_I,),)),
     Entry(_attend_threads, ((_I, *_PLANES, _I),)),
 )

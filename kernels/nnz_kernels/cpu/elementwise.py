@@ -13,6 +13,7 @@ import numpy as np
 from numba import types
 
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import (
     EXACT,
     _erf,
@@ -218,15 +219,59 @@ def _layer_norm(x, gamma, beta, eps, y):  # type: ignore[no-untyped-def]
             out[i] = (row[i] - mean) * scale * gamma[i] + beta[i]
 
 
+@numba.njit(**EXACT)
+def _spread_tokens(x, y, table, features):  # type: ignore[no-untyped-def]
+    """Write rows of features into planes, zeros around their tokens."""
+    tokens, ld, at = table[WIDTH], table[LD], table[AT]
+    _transpose(x, features, y[at:], ld, tokens, features)
+    for c in range(features):
+        y[c * ld : c * ld + at] = _ZERO
+        y[c * ld + at + tokens : (c + 1) * ld] = _ZERO
+    y[features * ld :] = _ZERO
+
+
 _F, _M, _V, _I = types.float32[::1], types.float32[:, ::1], types.float32, types.int64
+#: What frames hold.
+ADD = (_F, _F, _F, _V, _V)
+IMAGE = (_F, _F, types.int64[::1], _I)
+TRANSPOSE = (_F, _I, _F, _I, _I, _I)
+
+_read_add, _read_image = reader(ADD), reader(IMAGE)
+_read_transpose = reader(TRANSPOSE)
+
+
+@numba.njit(**EXACT)
+def _add_call(frame):  # type: ignore[no-untyped-def]
+    """Add what a frame holds."""
+    _add(*_read_add(frame))
+
+
+@numba.njit(**EXACT)
+def _gather_image_call(frame):  # type: ignore[no-untyped-def]
+    """Write the images of a frame."""
+    _gather_image(*_read_image(frame))
+
+
+@numba.njit(**EXACT)
+def _spread_tokens_call(frame):  # type: ignore[no-untyped-def]
+    """Write the tokens of a frame."""
+    _spread_tokens(*_read_image(frame))
+
+
+@numba.njit(**EXACT)
+def _transpose_call(frame):  # type: ignore[no-untyped-def]
+    """Turn the matrix of a frame."""
+    _transpose(*_read_transpose(frame))
+
 
 ENTRIES = (
     Entry(_unary, ((_I, _F, _F, _V, _V),)),
-    Entry(_add, ((_F, _F, _F, _V, _V),)),
+    Entry(_add_call, ((_I,),)),
     Entry(_channel_rows, ((_I, _F, _F, _F, _V, _V, _F, types.int64[::1], _I),)),
     Entry(_spread_image, ((_F, _F, types.int64[::1], _I),)),
-    Entry(_gather_image, ((_F, _F, types.int64[::1], _I),)),
-    Entry(_transpose, ((_F, _I, _F, _I, _I, _I),)),
+    Entry(_gather_image_call, ((_I,),)),
+    Entry(_spread_tokens_call, ((_I,),)),
+    Entry(_transpose_call, ((_I,),)),
     Entry(_softmax, ((_M, _M, types.boolean),)),
     Entry(_layer_norm, ((_M, _F, _F, _V, _M),)),
 )

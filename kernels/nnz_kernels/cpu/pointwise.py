@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from nnz_kernels.api.attach import Attachable, Call
 from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.api.pointwise import UnaryKind, check_layout, check_unary
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu import elementwise as loops
+from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._runtime import readable
 from nnz_kernels.planes import Grid
 
@@ -79,12 +81,13 @@ def channel_affine(
     _channel_rows(loops.AFFINE, x, scale, shift, (lo, hi), y, grid, channels)
 
 
+@Attachable
 def add_planes(
     a: HostArray, b: HostArray, y: HostArray, lo: float, hi: float, /
-) -> None:
+) -> Call:
     check_buffer("b", b, a.size)
     check_buffer("y", y, a.size)
-    loops._add(readable(a), readable(b), y, np.float32(lo), np.float32(hi))
+    return sealed(loops._add_call, loops.ADD, readable(a), readable(b), y, lo, hi)
 
 
 def prelu(
@@ -105,37 +108,53 @@ def to_planes(x: HostArray, y: HostArray, grid: Grid, /) -> None:
     loops._spread_image(readable(x).reshape(-1), y, _table(grid), channels)
 
 
-def from_planes(x: HostArray, grid: Grid, channels: int, out: HostArray, /) -> None:
+@Attachable
+def from_planes(x: HostArray, grid: Grid, channels: int, out: HostArray, /) -> Call:
     check_layout("out", out, (grid.n, channels, grid.h, grid.w))
     check_buffer("x", x, grid.size(channels))
     if out.flags.c_contiguous:
-        loops._gather_image(readable(x), _flat(out), _table(grid), channels)
-    else:
-        out[...] = grid.view(x, channels).transpose(1, 0, 2, 3)
+        arguments = (readable(x), _flat(out), _table(grid), channels)
+        return sealed(loops._gather_image_call, loops.IMAGE, *arguments)
+    return _copy(out, grid.view(x, channels).transpose(1, 0, 2, 3))
 
 
-def to_tokens(x: HostArray, y: HostArray, grid: Grid, /) -> None:
+@Attachable
+def to_tokens(x: HostArray, y: HostArray, grid: Grid, /) -> Call:
     check_layout("x", x, (grid.pixels, -1))
     features = x.shape[1]
     if grid.h == grid.n == 1:
         check_buffer("y", y, grid.size(features))
-        loops._transpose(
-            readable(x).reshape(-1), features, y[grid.lead :], grid.ld, grid.w, features
-        )
-    else:
+        arguments = (readable(x).reshape(-1), y, _table(grid), features)
+        return sealed(loops._spread_tokens_call, loops.IMAGE, *arguments)
+
+    def run() -> None:
         pixels = x.T.reshape(features, grid.n, grid.h, grid.w)
         grid.view(y, features)[...] = pixels
-    zero_border(y, grid, features)
+        zero_border(y, grid, features)
+
+    return run
 
 
-def from_tokens(x: HostArray, grid: Grid, features: int, out: HostArray, /) -> None:
+@Attachable
+def from_tokens(x: HostArray, grid: Grid, features: int, out: HostArray, /) -> Call:
     check_layout("out", out, (grid.pixels, features))
     if grid.h == grid.n == 1 and out.flags.c_contiguous:
         check_buffer("x", x, grid.size(features))
         start = readable(x)[grid.lead :]
-        loops._transpose(start, grid.ld, _flat(out), features, features, grid.w)
-    else:
+        arguments = (start, grid.ld, _flat(out), features, features, grid.w)
+        return sealed(loops._transpose_call, loops.TRANSPOSE, *arguments)
+
+    def run() -> None:
         out[...] = grid.view(x, features).reshape(features, -1).T
+
+    return run
+
+
+def _copy(out: HostArray, source: HostArray) -> Call:
+    def run() -> None:
+        out[...] = source
+
+    return run
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,11 +8,13 @@ import numba
 import numpy as np
 from numba import types
 
+from nnz_kernels.api.attach import Attachable, Call
 from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.api.pool import PoolSpec, check_global_pool, check_pool
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._planes import SHORTEST, pool_row
 from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
@@ -21,6 +23,7 @@ from nnz_kernels.planes import Grid
 _LOWEST = np.float32(-np.inf)
 
 
+@Attachable
 def max_pool(
     x: HostArray,
     xg: Grid,
@@ -31,10 +34,11 @@ def max_pool(
     /,
     *,
     threads: int,
-) -> None:
-    _pool(x, xg, y, yg, channels, spec, True, threads)
+) -> Call:
+    return _pool(x, xg, y, yg, channels, spec, True, threads)
 
 
+@Attachable
 def average_pool(
     x: HostArray,
     xg: Grid,
@@ -45,10 +49,11 @@ def average_pool(
     /,
     *,
     threads: int,
-) -> None:
-    _pool(x, xg, y, yg, channels, spec, False, threads)
+) -> Call:
+    return _pool(x, xg, y, yg, channels, spec, False, threads)
 
 
+@Attachable
 def global_average_pool(
     x: HostArray,
     xg: Grid,
@@ -58,13 +63,13 @@ def global_average_pool(
     /,
     *,
     threads: int,
-) -> None:
+) -> Call:
     check_global_pool(xg, yg)
     check_buffer("x", x, xg.size(channels))
     check_buffer("y", y, yg.size(channels))
     xt, places = _places(xg, yg)
-    _global_average(readable(x), y, xt, yg.ld, places, channels)
-    y[channels * yg.ld :].fill(0)
+    arguments = (readable(x), y, xt, yg.ld, places, channels)
+    return sealed(_average_call, _AVERAGE, y[channels * yg.ld :], *arguments)
 
 
 @functools.lru_cache(maxsize=64)
@@ -83,17 +88,21 @@ def _pool(
     spec: PoolSpec,
     largest: bool,
     threads: int,
-) -> None:
+) -> Call:
     tables = _tables(xg, yg, spec, largest)
     check_buffer("x", x, xg.size(channels))
     check_buffer("y", y, yg.size(channels))
     work = channels * yg.pixels * spec.kernel[0] * spec.kernel[1]
     chunks = min(thread_count(threads, work), channels)
+    behind, arguments = y[channels * yg.ld :], (readable(x), y, *tables, largest)
     if chunks == 1:
-        _pool_planes(readable(x), y, *tables, largest, 0, channels)
-    else:
-        _pool_threads(chunks, readable(x), y, *tables, largest, channels)
-    y[channels * yg.ld :].fill(0)
+        return sealed(_pool_call, _POOL, behind, *arguments, 0, channels)
+
+    def run() -> None:
+        _pool_threads(chunks, *arguments, channels)
+        behind.fill(0)
+
+    return run
 
 
 def _table(grid: Grid) -> HostArray:
@@ -253,8 +262,31 @@ def _global_average(x, y, xt, y_size, places, channels):  # type: ignore[no-unty
 _F, _I, _T = types.float32[::1], types.int64, types.int64[::1]
 _GRIDS = (_T, _T, _T, types.int64[:, ::1], types.int64[:, ::1], _F, _F, types.boolean)
 
+#: What frames hold: what is to be zeroed, then the arguments.
+_POOL = (_F, _F, _F, *_GRIDS, _I, _I)
+_AVERAGE = (_F, _F, _F, _T, _I, _T, _I)
+
+_read_pool, _read_average = reader(_POOL), reader(_AVERAGE)
+
+
+@numba.njit(**SERIAL)
+def _pool_call(frame):  # type: ignore[no-untyped-def]
+    """Pool all channels of a frame, and zero what lies behind the last plane."""
+    arguments = _read_pool(frame)
+    _pool_planes(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
+@numba.njit(**SERIAL)
+def _average_call(frame):  # type: ignore[no-untyped-def]
+    """Average what a frame holds, and zero what lies behind the last plane."""
+    arguments = _read_average(frame)
+    _global_average(*arguments[1:])
+    arguments[0][:] = np.float32(0)
+
+
 ENTRIES = (
-    Entry(_pool_planes, ((_F, _F, *_GRIDS, _I, _I),)),
+    Entry(_pool_call, ((_I,),)),
     Entry(_pool_threads, ((_I, _F, _F, *_GRIDS, _I),)),
-    Entry(_global_average, ((_F, _F, _T, _I, _T, _I),)),
+    Entry(_average_call, ((_I,),)),
 )

@@ -7,12 +7,13 @@ conversion, once for all readers. Pure data movement makes no step: it is a view
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnz_kernels.api.attach import Call, attach
 from nnz_kernels.planes import Grid, token_grid
 from nnz_service.engine.graph import Array, Graph, Node, Shape
 from nnz_service.engine.moves import MOVES, VIEWS
@@ -134,21 +135,21 @@ class Lowering:
         slot = self.build.allocate(spec.dtype, spec.shape)
         kernels, grid, channels = self.kernels, planes.grid, planes.channels
 
-        def from_image(x: Array, out: Array) -> None:
-            kernels.from_planes(x, grid, channels, out)
+        def from_image(x: Array, out: Array) -> Call:
+            return attach(kernels.from_planes, x, grid, channels, out)
 
-        def from_tokens(x: Array, out: Array) -> None:
-            kernels.from_tokens(x, grid, channels, out)
+        def from_tokens(x: Array, out: Array) -> Call:
+            return attach(kernels.from_tokens, x, grid, channels, out)
 
         if value.image is not None:
             shape = (grid.n, channels, grid.h, grid.w)
             target = self.build.view(slot, lambda a: a.reshape(shape))
-            self.build.step(
+            self.build.attached(
                 name, "from_planes", "from_planes", from_image, planes.slot, target
             )
         else:
             target = self.build.view(slot, lambda a: a.reshape(grid.pixels, channels))
-            self.build.step(
+            self.build.attached(
                 name, "from_tokens", "from_tokens", from_tokens, planes.slot, target
             )
         return slot
@@ -160,12 +161,8 @@ class Lowering:
             n, c = self.shape(name)[:2]
             h, w = image_size(self.shape(name))
             planes = self.new_planes(self.grids.image(n, h, w), c)
-            kernels, grid = self.kernels, planes.grid
-
-            def call(x: Array, y: Array) -> None:
-                kernels.to_planes(x.reshape(n, c, h, w), y, grid)
-
-            self._convert(name, value, call, planes, "to_planes")
+            op = self.kernels.to_planes
+            self._convert(name, value, op, (n, c, h, w), planes, "to_planes")
             value.image = planes
         return value.image
 
@@ -176,24 +173,34 @@ class Lowering:
             *lead, features = self.shape(name)
             count = int(np.prod(lead))
             planes = self.new_planes(token_grid(count), features)
-            kernels, grid = self.kernels, planes.grid
-
-            def call(x: Array, y: Array) -> None:
-                kernels.to_tokens(x.reshape(count, features), y, grid)
-
-            self._convert(name, value, call, planes, "to_tokens")
+            op = self.kernels.to_tokens
+            self._convert(name, value, op, (count, features), planes, "to_tokens")
             value.tokens = planes
         return value.tokens
 
     def _convert(
-        self, name: str, value: Value, call: Any, planes: Planes, kernel: str
+        self,
+        name: str,
+        value: Value,
+        op: Callable[[Array, Array, Grid], None],
+        shape: Shape,
+        planes: Planes,
+        kernel: str,
     ) -> None:
+        grid = planes.grid
+
+        def load(x: Array, y: Array) -> None:
+            op(x.reshape(shape), y, grid)
+
+        def place(x: Array, y: Array) -> Call:
+            return attach(op, x.reshape(shape), y, grid)
+
         # An input goes straight into its planes, without a plain copy in the arena.
         if name in self._inputs and value.rows is None:
-            self.build.load(name, call, planes.slot)
+            self.build.load(name, load, planes.slot)
         else:
-            source = self.rows(name)
-            self.build.step(name, kernel, kernel, call, source, planes.slot)
+            slots = (self.rows(name), planes.slot)
+            self.build.attached(name, kernel, kernel, place, *slots)
 
     # -- forms of outputs -----------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnz_kernels.api.attach import attach
 from nnz_kernels.api.pointwise import ZERO_KEEPING_KINDS
 from nnz_kernels.api.pool import PoolSpec
 from nnz_kernels.planes import token_grid
@@ -60,11 +61,11 @@ def _layer(state: Lowering, node: Node) -> bool:
     bound = layer.prepared.bind(x.grid, y.grid, threads=state.threads)
     scratch = state.build.flat(bound.scratch)
 
-    def attach(x: Array, y: Array, scratch: Array, *residual: Array) -> Call:
+    def place(x: Array, y: Array, scratch: Array, *residual: Array) -> Call:
         return bound.attach(x, y, residual[0] if residual else None, scratch)
 
     slots = [x.slot, y.slot, scratch, *([residual.slot] if residual else [])]
-    state.build.attached(node.name, node.op, layer.prepared.kernel, attach, *slots)
+    state.build.attached(node.name, node.op, layer.prepared.kernel, place, *slots)
     (state.set_image if node.op == "Conv" else state.set_tokens)(node.output, y)
     return True
 
@@ -85,10 +86,10 @@ def _pool(state: Lowering, node: Node) -> bool:
     run = state.kernels.max_pool if node.op == "MaxPool" else state.kernels.average_pool
     threads = state.threads
 
-    def call(source: Array, target: Array) -> None:
-        run(source, x.grid, target, y.grid, c, spec, threads=threads)
+    def place(source: Array, target: Array) -> Call:
+        return attach(run, source, x.grid, target, y.grid, c, spec, threads=threads)
 
-    state.build.step(node.name, node.op, run.__name__, call, x.slot, y.slot)
+    state.build.attached(node.name, node.op, run.__name__, place, x.slot, y.slot)
     state.set_image(node.output, y)
     return True
 
@@ -108,10 +109,12 @@ def _global_pool(state: Lowering, node: Node) -> bool:
     y = state.new_planes(token_grid(shape[0]), shape[1])
     run, threads = state.kernels.global_average_pool, state.threads
 
-    def call(source: Array, target: Array) -> None:
-        run(source, x.grid, target, y.grid, x.channels, threads=threads)
+    def place(source: Array, target: Array) -> Call:
+        return attach(run, source, x.grid, target, y.grid, x.channels, threads=threads)
 
-    state.build.step(node.name, node.op, "global_average_pool", call, x.slot, y.slot)
+    state.build.attached(
+        node.name, node.op, "global_average_pool", place, x.slot, y.slot
+    )
     kept = len(state.shape(node.output)) == len(shape)
     (state.set_image if kept else state.set_tokens)(node.output, y)
     return True
@@ -159,12 +162,13 @@ def _add(state: Lowering, node: Node, a: Planes, b: Planes) -> bool:
     if node.op != "Add" or not same or len(shapes) != 1 or len(forms) != 1:
         return False
     y = state.new_planes(a.grid, a.channels)
-    kernels = state.kernels
+    add = state.kernels.add_planes
 
-    def call(left: Array, right: Array, target: Array) -> None:
-        kernels.add_planes(left, right, target, -np.inf, np.inf)
+    def place(left: Array, right: Array, target: Array) -> Call:
+        return attach(add, left, right, target, -np.inf, np.inf)
 
-    state.build.step(node.name, node.op, "add_planes", call, a.slot, b.slot, y.slot)
+    slots = (a.slot, b.slot, y.slot)
+    state.build.attached(node.name, node.op, "add_planes", place, *slots)
     state.set_like(node.output, node.inputs[0], y)
     return True
 

@@ -6,6 +6,7 @@ import operator
 
 import numpy as np
 
+from nnz_kernels.api.attach import Call, attach
 from nnz_kernels.arrays import aligned_empty
 from nnz_service.engine.graph import Array, Node
 from nnz_service.engine.heads import attention_spec
@@ -27,19 +28,19 @@ def attention(state: Lowering, node: Node) -> bool:
         slots.append(state.build.view(planes.slot, span))
     y = state.new_planes(state.tokens(node.inputs[0]).grid, spec.heads * spec.value_dim)
 
-    def run(q: Array, k: Array, v: Array, out: Array) -> None:
-        kernels.attention_planes(q, k, v, None, out, spec, threads=threads)
-
-    def run_masked(q: Array, k: Array, v: Array, out: Array, mask: Array) -> None:
-        kernels.attention_planes(q, k, v, mask, out, spec, threads=threads)
+    def place(q: Array, k: Array, v: Array, out: Array, *mask: Array) -> Call:
+        added = mask[0] if mask else None
+        return attach(
+            kernels.attention_planes, q, k, v, added, out, spec, threads=threads
+        )
 
     if len(node.inputs) > 3:
         mask = state.rows(node.inputs[3])
         shape = (1,) * (4 - len(mask.shape)) + mask.shape
         slots += [y.slot, state.build.view(mask, lambda a: a.reshape(shape))]
-        state.build.step(node.name, node.op, "attention", run_masked, *slots)
     else:
-        state.build.step(node.name, node.op, "attention", run, *slots, y.slot)
+        slots.append(y.slot)
+    state.build.attached(node.name, node.op, "attention", place, *slots)
     state.set_tokens(node.output, y)
     return True
 
@@ -60,11 +61,13 @@ def layer_norm(state: Lowering, node: Node) -> bool:
     y = state.new_planes(x.grid, x.channels)
     kernels, threads, grid, channels = state.kernels, state.threads, y.grid, y.channels
 
-    def run(source: Array, target: Array) -> None:
-        kernels.layer_norm_planes(
-            source, gamma, beta, eps, target, grid, channels, threads=threads
-        )
+    def place(source: Array, target: Array) -> Call:
+        return attach(
+            kernels.layer_norm_planes,
+            source, gamma, beta, eps, target, grid, channels, threads=threads,
+        )  # fmt: skip
 
-    state.build.step(node.name, node.op, "layer_norm_planes", run, x.slot, y.slot)
+    slots = (x.slot, y.slot)
+    state.build.attached(node.name, node.op, "layer_norm_planes", place, *slots)
     state.set_tokens(node.output, y)
     return True

@@ -13,6 +13,7 @@ from nnz_service.engine.passes.geometry import layer_specs
 from nnz_service.engine.passes.layers import make_layers, make_left_layers
 from nnz_service.engine.passes.layout import layer_grids
 from nnz_service.engine.passes.patterns import find_activations, find_layer_norms
+from nnz_service.engine.passes.shortcuts import find_shortcuts
 from nnz_service.engine.passes.sparsify import Layer, sparsify
 from nnz_service.engine.shapes import Facts
 from nnz_service.engine.tuning import Tuner
@@ -52,6 +53,7 @@ def optimise(
     make_left_layers(graph, probe(graph)[0].specs)
     facts = probe(graph)
     find_layer_norms(graph, facts[0].specs)
+    find_shortcuts(graph, facts)
     fuse_pads(graph)
     fuse_layers(graph, facts)
     find_attention(graph, facts)

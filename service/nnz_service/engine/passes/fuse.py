@@ -49,14 +49,11 @@ def fuse_pads(graph: Graph) -> None:
     """Let a window pad its image itself where a Pad with zeros comes before it."""
     editor = Editor(graph)
     for pad in graph.nodes:
-        if pad.op != "Pad" or pad.attrs.get("mode", "constant") != "constant":
+        if pad.op != "Pad" or not fills_with_zeros(graph, pad):
             continue
         reader = editor.only_reader(pad.output)
         widths = graph.constant(pad.inputs[1])
-        fill = graph.constant(pad.inputs[2]) if len(pad.inputs) > 2 else None
-        zero = fill is None and not (len(pad.inputs) > 2 and pad.inputs[2])
-        zero = zero or (fill is not None and not np.any(fill))
-        if reader is None or widths is None or len(pad.inputs) > 3 or not zero:
+        if reader is None or widths is None:
             continue
         pads = _image_pads(reader, widths)
         if reader.op == "Conv" and reader.inputs[0] == pad.output and pads is not None:
@@ -66,6 +63,16 @@ def fuse_pads(graph: Graph) -> None:
                 reader, [pad], op="Conv", name=reader.name, inputs=inputs, attrs=attrs
             )
     editor.finish()
+
+
+def fills_with_zeros(graph: Graph, pad: Node) -> bool:
+    """Whether a Pad of all axes adds zeros."""
+    if pad.attrs.get("mode", "constant") != "constant" or len(pad.inputs) > 3:
+        return False
+    if len(pad.inputs) < 3 or not pad.inputs[2]:
+        return True
+    fill = graph.constant(pad.inputs[2])
+    return fill is not None and not np.any(fill)
 
 
 def _image_pads(conv: Node, widths: Array) -> list[int] | None:

@@ -3,7 +3,8 @@
 A layer is a node ``Conv`` or ``Linear`` with inputs ``[x]`` or ``[x, residual]`` and
 the attributes weights (``(oc, ic/group, ...)`` or ``(oc, ic)``), weight_shape, bias
 (``(oc,)`` or None), lo and hi (the clamp of its result), and activation (what is done
-to the clamped result, by the kernels' name, or None).
+to the clamped result, by the kernels' name, or None). Where apart is true, no weight of
+zero may be multiplied.
 """
 
 from __future__ import annotations

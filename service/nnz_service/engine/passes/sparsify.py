@@ -174,6 +174,11 @@ def _pack(
     weights, bias = node.attrs.pop("weights"), node.attrs.pop("bias")
     shape = weights.shape
     choice = choose(weights, spec.groups)
+    if node.attrs.get("apart"):
+        share = choice.density
+        choice = Choice(
+            1, share, (1,), {1: share}, f"{share:.0%} of weights: rows apart"
+        )
     weights = weights_4d(weights)
     block, reason, fell_back = choice.block, choice.reason, False
     tiling = kernels.tilings(weights.shape, spec, block, grids[1].pixels)[0]
