@@ -137,6 +137,23 @@ def loop(builder: Any, count: Any, carried: Sequence[Any], body: Any) -> list[An
     return results
 
 
+def in_pairs(builder: Any, count: Any, carried: Sequence[Any], body: Any) -> list[Any]:
+    """Write a `loop` whose rounds go two at a time, and the one that may be left.
+
+    Worth it where counts seldom change: the branch before the last round is then
+    foreseen.
+    """
+
+    def pair(number: Any, values: list[Any]) -> list[Any]:
+        first = builder.shl(number, I64(1))
+        return list(body(builder.add(first, I64(1)), body(first, values)))
+
+    values = loop(builder, builder.lshr(count, I64(1)), carried, pair)
+    last = builder.sub(count, I64(1))
+    odd = builder.and_(count, I64(1))
+    return loop(builder, odd, values, lambda _, held: body(last, held))
+
+
 def _as_it_is(module: Any) -> Any:
     """Return the mark of a loop that LLVM must not unroll.
 

@@ -1,7 +1,9 @@
 """Intrinsics of the product: one tile of rows x vectors, and copying a panel.
 
 A *tap* of a tile is one column of its weights. Its pixels lie ``table[column]`` floats
-away, in the planes themselves, or ``column * pitch`` away, in a packed panel.
+away, in the planes themselves (`SPREAD`), or ``column * pitch`` away, in a packed panel
+(`PACKED`). Where every column is kept, the next one is simply ``pitch`` further
+(`DENSE`): fewer instructions, which counts where another thread shares the core.
 """
 
 from __future__ import annotations
@@ -12,8 +14,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import F32, I64, Emitter, call, loop, switch, unpack
-from nnz_kernels.cpu._simd import LANES, WIDTHS
+from nnz_kernels.cpu._emit import (
+    F32,
+    I64,
+    Emitter,
+    call,
+    in_pairs,
+    loop,
+    switch,
+    unpack,
+)
+from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 
 #: Columns of the table of runs: first output row, rows (at most the tile's height),
 #: first of its columns, their number, first weight, what to add to its columns, and
@@ -24,6 +35,9 @@ _FIELDS = 7
 #: Bits of a part: others follow it, others came before it.
 UNFINISHED, CONTINUED = 1, 2
 
+#: Where the pixels of a column are.
+SPREAD, PACKED, DENSE = range(3)
+
 #: Sums that hide the latency of a multiply-add, four cycles of two each.
 _SUMS = 8
 
@@ -31,7 +45,7 @@ _SUMS = 8
 POINTERS = (
     "runs", "columns", "table", "weights", "bias", "x", "y", "residual", "masks",
 )  # fmt: skip
-NUMBERS = ("first", "last", "panels", "x_step", "ldy", "added")
+NUMBERS = ("first", "last", "panels", "x_step", "ldy", "added", "pitch")
 
 
 class _Group:
@@ -43,12 +57,14 @@ class _Group:
     """
 
     def __init__(
-        self, builder: Any, shape: tuple[int, int], packed: bool, arg: dict[str, Any]
+        self, builder: Any, shape: tuple[int, int], way: int, arg: dict[str, Any]
     ):
         self.emit = Emitter(builder)
-        self.builder, self.arg = builder, arg
+        self.builder, self.arg, self.way = builder, arg, way
         self.height, self.width = shape
-        self.pitch = self.width * LANES if packed else 0
+        # In a packed panel it is known here, which saves a register.
+        pitches = {SPREAD: I64(0), PACKED: I64(self.width * LANES)}
+        self.pitch = pitches.get(way, arg["pitch"])
         self.places = [(r, v) for r in range(self.height) for v in range(self.width)]
         self.chains = max(1, min(4, _SUMS // len(self.places)))
 
@@ -91,7 +107,7 @@ class _Group:
         start = builder.mul(row, arg["ldy"])
         at["y"] = builder.gep(arg["y"], [start])
         at["table"] = builder.gep(arg["table"], [base])
-        at["x"] = builder.gep(arg["x"], [builder.mul(base, I64(self.pitch))])
+        at["x"] = builder.gep(arg["x"], [builder.mul(base, self.pitch)])
         # A sum in several parts goes on from what the part before has stored; the last
         # part clamps.
         later = self._has(part, CONTINUED)
@@ -127,7 +143,7 @@ class _Group:
                 made += self._tap(at, tap, held[i * size : (i + 1) * size])
             return made
 
-        sums = loop(builder, least, sums, together)
+        sums = (in_pairs if self.way == DENSE else loop)(builder, least, sums, together)
         for i, at in enumerate(runs):
             mine = sums[i * size : (i + 1) * size]
             if len(runs) > 1:
@@ -175,11 +191,7 @@ class _Group:
     def _tap(self, at: dict[str, Any], tap: Any, sums: list[Any]) -> list[Any]:
         """Load the pixels of one tap once, use them for every row."""
         builder, emit = self.builder, self.emit
-        column = builder.zext(emit.load(at["columns"], tap), I64)
-        if self.pitch:
-            offset = builder.mul(column, I64(self.pitch))
-        else:
-            offset = builder.sext(emit.load(at["table"], column), I64)
+        offset = self._offset(at, tap)
         pixels = [
             emit.wide(at["pixels"], builder.add(offset, I64(vector * LANES)))
             for vector in range(self.width)
@@ -193,6 +205,15 @@ class _Group:
             emit.fma(weights[row], pixels[vector], total)
             for (row, vector), total in zip(self.places, sums, strict=True)
         ]
+
+    def _offset(self, at: dict[str, Any], tap: Any) -> Any:
+        builder, emit = self.builder, self.emit
+        if self.way == DENSE:
+            return builder.mul(tap, self.pitch)
+        column = builder.zext(emit.load(at["columns"], tap), I64)
+        if self.way == PACKED:
+            return builder.mul(column, self.pitch)
+        return builder.sext(emit.load(at["table"], column), I64)
 
     def _finish(self, at: dict[str, Any], shift: Any, sums: list[Any]) -> None:
         """Clamp, mask and store, row by row; rows beyond the last are not stored."""
@@ -217,38 +238,48 @@ class _Group:
 
 
 def _type_group(
-    typingctx: Any, height: Any, packed: Any, width: Any, clamp: Any, numbers: Any,
-    pointers: Any,
-) -> tuple[Any, Any]:  # fmt: skip
+    typingctx: Any, shape: Any, clamp: Any, numbers: Any, pointers: Any
+) -> tuple[Any, Any]:
     """Type a call of ``group``; the writer of its code comes with the types."""
-    return types.void(height, packed, width, clamp, numbers, pointers), _write_group
+    return types.void(shape, clamp, numbers, pointers), _write_group
 
 
 def _write_group(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Write a switch over the width of the panels, with a call for each."""
-    height, packed = sig.args[0].literal_value, bool(sig.args[1].literal_value)
-    if height not in WIDTHS:
-        return context.get_dummy_value()
-    values = unpack(builder, args[3:], (("lo", "hi"), NUMBERS, POINTERS))
-
-    def body(width: int) -> None:
-        call(
-            builder,
-            f"nnz_group_{height}x{width}_{'packed' if packed else 'spread'}",
-            values,
-            lambda inner, arg: _Group(inner, (height, width), packed, arg).write(),
-        )
-
-    switch(builder, args[2], WIDTHS[height], body)
+    """Write a switch over heights, ways and widths, with a call for each."""
+    values = unpack(builder, args[1:], (("lo", "hi"), NUMBERS, POINTERS))
+    height, way, width = (builder.extract_value(args[0], i) for i in range(3))
+    done = builder.append_basic_block("grouped")
+    table = builder.switch(builder.add(builder.mul(height, I64(4)), way), done)
+    for tall, widest in WIDTHS.items():
+        # Few rows are no matter for dense weights.
+        for kind in (SPREAD, PACKED, DENSE) if tall == TALLEST else (SPREAD, PACKED):
+            block = builder.append_basic_block(f"group{tall}_{kind}")
+            table.add_case(I64(4 * tall + kind), block)
+            builder.position_at_end(block)
+            switch(builder, width, widest, _tiles(builder, tall, kind, values))
+            builder.branch(done)
+    builder.position_at_end(done)
     return context.get_dummy_value()
 
 
-#: ``group(height, packed, width, clamp, numbers, pointers)`` computes the tiles of some
-#: runs and of some panels next to each other: ``height`` and ``packed`` are literal,
-#: ``width`` is the vectors of each panel, ``clamp`` is (lo, hi); numbers and pointers
-#: are those of ``NUMBERS`` and ``POINTERS``. A height that this machine has no tile for
-#: makes no code.
-group: Any = intrinsic(prefer_literal=True)(_type_group)
+def _tiles(builder: Any, height: int, way: int, values: dict[str, Any]) -> Any:
+    def body(width: int) -> None:
+        call(
+            builder,
+            f"nnz_group_{height}x{width}_{('spread', 'packed', 'dense')[way]}",
+            values,
+            lambda inner, arg: _Group(inner, (height, width), way, arg).write(),
+        )
+
+    return body
+
+
+#: ``group((height, way, width), clamp, numbers, pointers)`` computes the tiles of some
+#: runs and of some panels next to each other: the height of the runs (a key of
+#: ``WIDTHS``), ``SPREAD``, ``PACKED`` or, of the tallest, ``DENSE``, and the vectors of
+#: each panel; ``clamp`` is (lo, hi); numbers and pointers are those of ``NUMBERS`` and
+#: ``POINTERS``. For other shapes it does nothing.
+group: Any = intrinsic(_type_group)
 
 
 def _type_copy(

@@ -168,6 +168,14 @@ class CpuBoundConv(BoundConv[HostArray]):
         return 0 if stage is None else round_up(stage.floats, LINE)
 
     @property
+    def _pitch(self) -> int:
+        """Floats from one column to the next where all are kept, else 0."""
+        if self.conv.block is not None or self.conv.packed.height != TALLEST:
+            return 0
+        alone = self.source.taps.size == 1 and not self.source.taps.any()
+        return self.source.channel if alone or self.conv.tiling != "direct" else 0
+
+    @property
     def _threads(self) -> int:
         return len(self.tasks.bounds) - 1
 
@@ -185,7 +193,7 @@ class CpuBoundConv(BoundConv[HostArray]):
         stage, threads = self.source.stage, self._threads
         planes, panels = scratch[: self._staged], scratch[self._staged :]
         source = readable(x) if stage is None else planes
-        head = (packed.height, self.conv.tiling != "direct", tasks.tasks)
+        head = (packed.height, self.conv.tiling != "direct", self._pitch, tasks.tasks)
         middle = (
             packed.runs, packed.columns, self.table, packed.weights, packed.bias,
             source, y, self.y.ld, _NOTHING if residual is None else readable(residual),

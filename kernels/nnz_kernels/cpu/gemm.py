@@ -82,7 +82,7 @@ def multiply_batch(a: HostArray, b: HostArray) -> HostArray:
     out = aligned_empty((batch, m, plan.width), np.float32)
     bias = np.zeros(len(plan.runs) * plan.height, np.float32)
     multiply = sealed(
-        _product_call, PRODUCT, _NOTHING, plan.height, False, plan.tasks, 0,
+        _product_call, PRODUCT, _NOTHING, plan.height, False, 0, plan.tasks, 0,
         len(plan.tasks), plan.runs, plan.columns, plan.table, packed, bias,
         right.reshape(-1), out.reshape(-1), plan.width, _NOTHING, plan.masks, _NOTHING,
         0, -np.inf, np.inf, NO_ACTIVATION,

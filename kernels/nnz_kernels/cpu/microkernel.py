@@ -24,9 +24,12 @@ from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
 from nnz_kernels.cpu._micro import (
+    DENSE,
+    PACKED,
     PART,
     ROW,
     ROWS,
+    SPREAD,
     UNFINISHED,
     copy_panel,
     group,
@@ -50,10 +53,14 @@ def _finish(kind, y, start, stop):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FASTMATH, **SERIAL)
 def _product(  # type: ignore[no-untyped-def]
-    height, packed, tasks, first, last, runs, columns, table, weights, bias, x, y, ldy,
-    residual, masks, scratch, scratch_at, lo, hi, activation,
+    height, packed, pitch, tasks, first, last, runs, columns, table, weights, bias, x,
+    y, ldy, residual, masks, scratch, scratch_at, lo, hi, activation,
 ):  # fmt: skip
-    """Compute the tasks first..last-1; an empty residual means none."""
+    """Compute the tasks first..last-1; an empty residual means none.
+
+    A pitch that is not 0 says that every column is kept; where panels are not packed it
+    is the distance of one column from the next.
+    """
     held = np.int64(-1)
     clamp = (lo, hi)
     copies = forward(address(scratch), scratch_at)
@@ -69,9 +76,14 @@ def _product(  # type: ignore[no-untyped-def]
                 there = forward(copies, p * size)
                 copy_panel(_WIDEST, width, here, address(table), table.size, there)
         start, stop = np.int64(tasks[t, RUN_FROM]), np.int64(tasks[t, RUN_TO])
+        way, step = np.int64(SPREAD), width * LANES
+        if packed:
+            way, step = np.int64(PACKED), size
+        if pitch > 0:
+            way = np.int64(DENSE)
         numbers = (
-            start, stop, panels, size if packed else width * LANES, ldy,
-            np.int64(residual.size > 0),
+            start, stop, panels, step, ldy, np.int64(residual.size > 0),
+            width * LANES if packed else pitch,
         )  # fmt: skip
         y_at = np.int64(tasks[t, Y_AT])
         pointers = (
@@ -80,25 +92,7 @@ def _product(  # type: ignore[no-untyped-def]
             forward(address(residual), y_at),
             forward(address(masks), np.int64(tasks[t, MASK_AT])),
         )  # fmt: skip
-        if height == 4:
-            if packed:
-                group(4, 1, width, clamp, numbers, pointers)
-            else:
-                group(4, 0, width, clamp, numbers, pointers)
-        elif height == 1:
-            if packed:
-                group(1, 1, width, clamp, numbers, pointers)
-            else:
-                group(1, 0, width, clamp, numbers, pointers)
-        elif height == 2:
-            if packed:
-                group(2, 1, width, clamp, numbers, pointers)
-            else:
-                group(2, 0, width, clamp, numbers, pointers)
-        elif packed:
-            group(8, 1, width, clamp, numbers, pointers)
-        else:
-            group(8, 0, width, clamp, numbers, pointers)
+        group((height, way, width), clamp, numbers, pointers)
         rows = np.int64(runs[stop - 1, ROW]) + np.int64(runs[stop - 1, ROWS])
         if activation != NO_ACTIVATION and not runs[start, PART] & UNFINISHED:
             for channel in range(np.int64(runs[start, ROW]), rows):
@@ -113,15 +107,15 @@ def _product(  # type: ignore[no-untyped-def]
 
 @numba.njit(**PARALLEL)
 def _product_threads(  # type: ignore[no-untyped-def]
-    bounds, share, height, packed, tasks, runs, columns, table, weights, bias, x, y,
-    ldy, residual, masks, scratch, lo, hi, activation,
+    bounds, share, height, packed, pitch, tasks, runs, columns, table, weights, bias, x,
+    y, ldy, residual, masks, scratch, lo, hi, activation,
 ):  # fmt: skip
     """Give each thread the tasks between two bounds and its share of the scratch."""
     for c in numba.prange(bounds.size - 1):
         _product(
-            height, packed, tasks, bounds[c], bounds[c + 1], runs, columns, table,
-            weights, bias, x, y, ldy, residual, masks, scratch, c * share, lo, hi,
-            activation,
+            height, packed, pitch, tasks, bounds[c], bounds[c + 1], runs, columns,
+            table, weights, bias, x, y, ldy, residual, masks, scratch, c * share, lo,
+            hi, activation,
         )  # fmt: skip
 
 
@@ -131,7 +125,7 @@ _TABLES = (_T, types.uint16[::1], types.int32[::1], _F, _F, _F, _F, _I, _F)
 _MASKS = (types.int32[::1], _F)
 
 #: What a frame of ``_product_call`` holds: what is to be zeroed, then the arguments.
-PRODUCT = (_F, _I, _B, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V, _I)
+PRODUCT = (_F, _I, _B, _I, _T, _I, _I, *_TABLES, *_MASKS, _I, _V, _V, _I)
 
 _read = reader(PRODUCT)
 
@@ -148,6 +142,6 @@ ENTRIES = (
     Entry(_product_call, ((_I,),)),
     Entry(
         _product_threads,
-        ((types.int64[::1], _I, _I, _B, _T, *_TABLES, *_MASKS, _V, _V, _I),),
+        ((types.int64[::1], _I, _I, _B, _I, _T, *_TABLES, *_MASKS, _V, _V, _I),),
     ),
 )

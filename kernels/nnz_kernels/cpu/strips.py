@@ -16,7 +16,7 @@ from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
-from nnz_kernels.cpu._micro import ROW, ROWS, group
+from nnz_kernels.cpu._micro import DENSE, ROW, ROWS, group
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 from nnz_kernels.cpu._winograd import PLACES, tiles_in, tiles_out
@@ -74,7 +74,7 @@ def _inputs(table, first, last, x, out):  # type: ignore[no-untyped-def]
 
 @numba.njit(**SERIAL)
 def _products(  # type: ignore[no-untyped-def]
-    table, tiles, first, last, runs, columns, offsets, weights, zeros, masks, x, y,
+    table, tiles, first, last, runs, columns, weights, zeros, masks, x, y,
 ):  # fmt: skip
     """Compute runs first..last-1 of each of the sixteen products."""
     vectors = -(-tiles // LANES)
@@ -87,13 +87,18 @@ def _products(  # type: ignore[no-untyped-def]
         for width, panels in ((narrow + 1, wide), (narrow, count - wide)):
             if panels > 0:
                 sums = forward(y, place * APART + at)
-                numbers = (start, stop, panels, width * LANES, table[LD], np.int64(0))
-                pointers = (
-                    address(runs), address(columns), address(offsets),
-                    address(weights), address(zeros), forward(x, at), sums, sums,
-                    address(masks),
+                # The first column of a place is that of its runs.
+                here = forward(x, place * APART + at)
+                numbers = (
+                    start, stop, panels, width * LANES, table[LD], np.int64(0),
+                    table[LD],
                 )  # fmt: skip
-                group(TALLEST, 0, width, clamp, numbers, pointers)
+                pointers = (
+                    address(runs), address(columns), address(masks),
+                    address(weights), address(zeros), here, sums, sums, address(masks),
+                )  # fmt: skip
+                shape = (np.int64(TALLEST), np.int64(DENSE), width)
+                group(shape, clamp, numbers, pointers)
                 at += panels * width * LANES
 
 
@@ -147,7 +152,7 @@ def _outputs(  # type: ignore[no-untyped-def]
 
 @numba.njit(**SERIAL)
 def _winograd(  # type: ignore[no-untyped-def]
-    thread, shares, table, runs, columns, offsets, weights, zeros, bias, x, y, residual,
+    thread, shares, table, runs, columns, weights, zeros, bias, x, y, residual,
     masks, scratch, share, lo, hi, activation,
 ):  # fmt: skip
     """Take the strips and the runs of one thread through the three stages."""
@@ -164,7 +169,7 @@ def _winograd(  # type: ignore[no-untyped-def]
         _inputs(table, first, last, x, inputs)
         _products(
             table, (last - first) * table[ACROSS], first_run, last_run, runs, columns,
-            offsets, weights, zeros, masks, inputs, sums,
+            weights, zeros, masks, inputs, sums,
         )  # fmt: skip
         _outputs(
             table, first, last, top, bottom, bias, sums, line, y, residual, lo, hi,
@@ -174,13 +179,13 @@ def _winograd(  # type: ignore[no-untyped-def]
 
 @numba.njit(**PARALLEL)
 def _winograd_threads(  # type: ignore[no-untyped-def]
-    shares, table, runs, columns, offsets, weights, zeros, bias, x, y, residual, masks,
+    shares, table, runs, columns, weights, zeros, bias, x, y, residual, masks,
     scratch, share, lo, hi, activation,
 ):  # fmt: skip
     """Give each thread its share."""
     for thread in numba.prange(shares.shape[0]):
         _winograd(
-            np.int64(thread), shares, table, runs, columns, offsets, weights, zeros,
+            np.int64(thread), shares, table, runs, columns, weights, zeros,
             bias, x, y, residual, masks, scratch, share, lo, hi, activation,
         )  # fmt: skip
 
@@ -188,8 +193,8 @@ def _winograd_threads(  # type: ignore[no-untyped-def]
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _L, _M = types.int64[::1], types.int64[:, ::1]
 _ALL = (
-    _M, _L, types.int32[:, ::1], types.uint16[::1], types.int32[::1], _F, _F, _F, _F,
-    _F, _F, types.int32[::1], _F, _I, _V, _V, _I,
+    _M, _L, types.int32[:, ::1], types.uint16[::1], _F, _F, _F, _F, _F, _F,
+    types.int32[::1], _F, _I, _V, _V, _I,
 )  # fmt: skip
 
 #: What a frame of ``_winograd_call`` holds: what is to be zeroed, then the arguments.

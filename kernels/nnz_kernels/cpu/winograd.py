@@ -185,7 +185,7 @@ class BoundWinograd(BoundConv[HostArray]):
         copied = scratch[: self._copied]
         source = copied if copied.size else readable(x)
         arguments = (
-            self.shares, table, packed.runs, packed.columns, self._offsets(),
+            self.shares, table, packed.runs, packed.columns,
             packed.weights, packed.bias, self.conv.bias, source, y, added,
             self._masks(), scratch[self._copied :], self._share,
             np.float32(spec.clamp[0]), np.float32(spec.clamp[1]),
@@ -209,13 +209,6 @@ class BoundWinograd(BoundConv[HostArray]):
                 behind.fill(0)
 
         return run
-
-    def _offsets(self) -> HostArray:
-        """Return where each input of each product lies."""
-        columns = np.arange(PLACES * self.conv.shape[1])
-        place, channel = np.divmod(columns, self.conv.shape[1])
-        offsets = place * int(self.table[IN_STEP]) + channel * int(self.table[LD])
-        return np.asarray(offsets, np.int32)
 
     def _masks(self) -> HostArray:
         return np.full(int(self.table[LD]), -1, np.int32)
