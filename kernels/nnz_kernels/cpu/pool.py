@@ -149,16 +149,24 @@ def _shares(size: int, outputs: int, spec: PoolSpec, axis: int) -> HostArray:
 
 @numba.njit(**SERIAL)
 def _window(x, at, lines, line, steps, step, largest):  # type: ignore[no-untyped-def]
-    """Return the maximum or the sum of one window."""
-    best = _LOWEST if largest else np.float32(0)
+    """Return the maximum or the sum of one window.
+
+    Places are unsigned, which saves the check for negative ones.
+    """
+    if not largest:
+        total = np.float32(0)
+        for ky in range(lines):
+            for kx in range(steps):
+                total += x[np.uint64(at + ky * line + kx * step)]
+        return total
+    best = _LOWEST
     for ky in range(lines):
+        top = _LOWEST
         for kx in range(steps):
-            v = x[at + ky * line + kx * step]
-            if largest:
-                # A NaN is not larger, and nothing is larger than it.
-                best = v if v > best or v != v else best
-            else:
-                best += v
+            v = x[np.uint64(at + ky * line + kx * step)]
+            # A NaN is not larger, and nothing is larger than it.
+            top = v if v > top or v != v else top
+        best = top if top > best or top != top else best
     return best
 
 

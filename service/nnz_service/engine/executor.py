@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import threading
 import time
 from collections.abc import Mapping
@@ -31,6 +33,10 @@ class Arena:
             for step in plan.steps
         ]
         self.results = [self._array(slot) for _, _, slot in plan.results]
+        # Overflow gives infinity and 0/0 gives NaN, as in any other runtime. NumPy
+        # keeps that in the context, and to enter one costs less than to change it.
+        self.context = contextvars.copy_context()
+        self.context.run(functools.partial(np.seterr, all="ignore"))
 
     def _array(self, slot: Slot) -> Array:
         storage = self._plan.storages[slot.storage]
@@ -56,14 +62,15 @@ class Executor:
         """Compute all outputs; `feeds` are in C order and of the plan's shapes."""
         arena = self._take()
         try:
-            # Overflow gives infinity and 0/0 gives NaN, as in any other runtime.
-            with np.errstate(all="ignore"):
-                self._load(arena, feeds)
-                for call in arena.calls:
-                    call()
-            return self._results(arena)
+            return arena.context.run(self._run, arena, feeds)
         finally:
             self._give(arena)
+
+    def _run(self, arena: Arena, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        self._load(arena, feeds)
+        for call in arena.calls:
+            call()
+        return self._results(arena)
 
     def timed(self, feeds: Mapping[str, Array]) -> list[float]:
         """Run once and return the milliseconds that each step took."""
