@@ -29,7 +29,7 @@ class Attachable(Generic[P]):
 
 
 def attach(op: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Call:
-    """Return a call that runs an op on these buffers.
+    """Return a call that runs an op on these buffers, which must be in C order.
 
     A back-end whose op is `Attachable` checks here and never again; of any other op the
     call is all of it.

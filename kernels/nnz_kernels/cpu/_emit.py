@@ -6,7 +6,8 @@ loops of products and convolutions are written as IR and called from jitted loop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -224,17 +225,23 @@ def call(builder: Any, name: str, values: dict[str, Any], write: Any) -> None:
     builder.call(made, list(values.values()))
 
 
-def switch(builder: Any, choice: Any, widest: int, body: Any) -> None:
-    """Write ``body(width)`` for each width from 1 to ``widest`` and run one of them."""
+def cases(builder: Any, choice: Any, writers: Mapping[int, Callable[[], None]]) -> None:
+    """Write a switch: what stands beside the value of ``choice``, or else nothing."""
     done = builder.append_basic_block("done")
     table = builder.switch(choice, done)
-    for width in range(1, widest + 1):
-        block = builder.append_basic_block(f"width{width}")
-        table.add_case(I64(width), block)
+    for value, write in writers.items():
+        block = builder.append_basic_block(f"case{value}")
+        table.add_case(I64(value), block)
         builder.position_at_end(block)
-        body(width)
+        write()
         builder.branch(done)
     builder.position_at_end(done)
+
+
+def switch(builder: Any, choice: Any, widest: int, body: Any) -> None:
+    """Write ``body(width)`` for each width from 1 to ``widest`` and run one of them."""
+    widths = range(1, widest + 1)
+    cases(builder, choice, {width: partial(body, width) for width in widths})
 
 
 def _type_address(typingctx: Any, array: Any) -> tuple[Any, Any]:

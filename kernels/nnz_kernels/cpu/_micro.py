@@ -8,6 +8,8 @@ away, in the planes themselves (`SPREAD`), or ``column * pitch`` away, in a pack
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -19,6 +21,7 @@ from nnz_kernels.cpu._emit import (
     I64,
     Emitter,
     call,
+    cases,
     in_pairs,
     loop,
     switch,
@@ -248,17 +251,15 @@ def _write_group(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """Write a switch over heights, ways and widths, with a call for each."""
     values = unpack(builder, args[1:], (("lo", "hi"), NUMBERS, POINTERS))
     height, way, width = (builder.extract_value(args[0], i) for i in range(3))
-    done = builder.append_basic_block("grouped")
-    table = builder.switch(builder.add(builder.mul(height, I64(4)), way), done)
-    for tall, widest in WIDTHS.items():
+    writers = {
+        4 * tall + kind: partial(
+            switch, builder, width, widest, _tiles(builder, tall, kind, values)
+        )
+        for tall, widest in WIDTHS.items()
         # Few rows are no matter for dense weights.
-        for kind in (SPREAD, PACKED, DENSE) if tall == TALLEST else (SPREAD, PACKED):
-            block = builder.append_basic_block(f"group{tall}_{kind}")
-            table.add_case(I64(4 * tall + kind), block)
-            builder.position_at_end(block)
-            switch(builder, width, widest, _tiles(builder, tall, kind, values))
-            builder.branch(done)
-    builder.position_at_end(done)
+        for kind in ((SPREAD, PACKED, DENSE) if tall == TALLEST else (SPREAD, PACKED))
+    }
+    cases(builder, builder.add(builder.mul(height, I64(4)), way), writers)
     return context.get_dummy_value()
 
 
@@ -320,25 +321,33 @@ CHAINS = 4
 
 
 def _type_column_sums(
-    typingctx: Any, height: Any, chains: Any, taps: Any, places: Any, pointers: Any
+    typingctx: Any, height: Any, taps: Any, places: Any, pointers: Any
 ) -> tuple[Any, Any]:
     """Type a call of ``column_sums``."""
-    return types.void(height, chains, taps, places, pointers), _write_column_sums
+    return types.void(height, taps, places, pointers), _write_column_sums
 
 
 def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    height, chains = (sig.args[i].literal_value for i in (0, 1))
+    """Write a switch over heights."""
+    writers = {tall: partial(_sums_of, builder, tall, args[1:]) for tall in WIDTHS}
+    cases(builder, args[0], writers)
+    return context.get_dummy_value()
+
+
+def _sums_of(builder: Any, height: int, args: Sequence[Any]) -> None:
+    taps, places, pointers = args
     emit = Emitter(builder, height)
     columns, weights, pixels, sums = (
-        builder.extract_value(args[4], i) for i in range(4)
+        builder.extract_value(pointers, i) for i in range(4)
     )
-    counts = [builder.extract_value(args[2], chain) for chain in range(chains)]
+    chains = range(len(taps.type.elements))
+    counts = [builder.extract_value(taps, chain) for chain in chains]
     starts = [
         [
-            builder.extract_value(builder.extract_value(args[3], chain), i)
+            builder.extract_value(builder.extract_value(places, chain), i)
             for i in range(3)
         ]
-        for chain in range(chains)
+        for chain in chains
     ]
 
     def add(chain: int, tap: Any, total: Any) -> Any:
@@ -366,11 +375,10 @@ def _write_column_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             lambda tap, held, i=chain: [add(i, builder.add(least, tap), held[0])],
         )
         emit.store(whole, sums, starts[chain][2])
-    return context.get_dummy_value()
 
 
-#: ``column_sums(height, chains, taps, places, pointers)`` adds ``height`` (literal)
-#: weights of each tap times one pixel to the sums of ``chains`` (literal) runs. Of each
-#: run ``taps`` are how many, ``places`` the first in the columns, in the weights and in
-#: the sums; pointers are columns, weights, pixels and sums.
-column_sums: Any = intrinsic(prefer_literal=True)(_type_column_sums)
+#: ``column_sums(height, taps, places, pointers)`` adds ``height`` weights (a key of
+#: ``WIDTHS``) of each tap times one pixel to the sums of some runs. Of each run
+#: ``taps`` are how many, ``places`` the first in the columns, in the weights and in the
+#: sums; pointers are columns, weights, pixels and sums.
+column_sums: Any = intrinsic(_type_column_sums)

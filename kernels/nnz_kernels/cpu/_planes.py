@@ -10,15 +10,19 @@ of two vectors side by side.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import I64, Emitter, call, loop, unpack
+from nnz_kernels.cpu._emit import I64, Emitter, call, cases, loop, unpack
+from nnz_kernels.cpu._simd import LANES
 
-#: Lanes of the narrowest vector, and so pixels of the shortest row of a kernel.
+#: Lanes of the narrowest vector, and so pixels of the shortest row of a kernel, and of
+#: one for rows of fewer pixels than a register has.
 SHORTEST = 4
+HALF = max(SHORTEST, LANES // 2)
 
 #: Lanes of a vector whose halves are shuffled apart.
 _HALVED = 8
@@ -186,32 +190,53 @@ class _Plane:
         return loop(builder, arg["taps"], sums, one)
 
 
+#: Kinds of planes that there is code for: lanes, stride, and whether the kernel is 3x3.
+_KINDS = {
+    (LANES, 0, 1), (LANES, 0, 0),
+    *((lanes, stride, square) for lanes in (LANES, HALF) for stride in (1, 2)
+      for square in (0, 1)),
+    (SHORTEST, 1, 0), (SHORTEST, 2, 0),
+}  # fmt: skip
+
+
+def _key(builder: Any, kind: Any) -> Any:
+    """Write the number of a kind: 8 lanes + 2 second + third."""
+    lanes, second, third = (builder.extract_value(kind, i) for i in range(3))
+    wide = builder.mul(lanes, I64(8))
+    return builder.add(builder.add(wide, builder.mul(second, I64(2))), third)
+
+
 def _type_plane(
-    typingctx: Any, lanes: Any, stride: Any, square: Any, clamp: Any, numbers: Any,
-    pointers: Any,
-) -> tuple[Any, Any]:  # fmt: skip
+    typingctx: Any, kind: Any, clamp: Any, numbers: Any, pointers: Any
+) -> tuple[Any, Any]:
     """Type a call of ``depthwise_plane``."""
-    return types.void(lanes, stride, square, clamp, numbers, pointers), _write_plane
+    return types.void(kind, clamp, numbers, pointers), _write_plane
 
 
 def _write_plane(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    lanes, stride, square = (sig.args[i].literal_value for i in range(3))
-    call(
-        builder,
-        f"nnz_depthwise_{lanes}_{stride}_{'square' if square else 'any'}",
-        unpack(builder, args[3:], (CLAMP, NUMBERS, POINTERS)),
-        lambda inner, arg: _Plane(inner, lanes, stride, bool(square), arg).write(),
-    )
+    values = unpack(builder, args[1:], (CLAMP, NUMBERS, POINTERS))
+
+    def write(lanes: int, stride: int, square: int) -> None:
+        call(
+            builder,
+            f"nnz_depthwise_{lanes}_{stride}_{'square' if square else 'any'}",
+            values,
+            lambda inner, arg: _Plane(inner, lanes, stride, bool(square), arg).write(),
+        )
+
+    writers = {8 * k[0] + 2 * k[1] + k[2]: partial(write, *k) for k in sorted(_KINDS)}
+    cases(builder, _key(builder, args[0]), writers)
     return context.get_dummy_value()
 
 
-#: ``depthwise_plane(lanes, stride, square, clamp, numbers, pointers)`` convolves one
-#: plane. Lanes of a vector, stride of rows and columns (0 for a flat plane, whose width
-#: is a multiple of ``lanes``) and whether the kernel is 3x3 without dilation are
-#: literal; ``clamp`` is (bias, lo, hi), numbers and pointers are those of ``NUMBERS``
-#: and ``POINTERS``. ``x`` points to the first tap of the first pixel, ``table`` to the
-#: offsets of all taps from it. A row has at least ``lanes`` pixels.
-depthwise_plane: Any = intrinsic(prefer_literal=True)(_type_plane)
+#: ``depthwise_plane((lanes, stride, square), clamp, numbers, pointers)`` convolves one
+#: plane: lanes of a vector (``LANES``, ``HALF`` or ``SHORTEST``), stride of rows and
+#: columns (0 for a flat plane, whose width is a multiple of ``LANES``) and 1 for a 3x3
+#: kernel without dilation (not of the shortest vectors); ``clamp`` is (bias, lo, hi),
+#: numbers and pointers are those of ``NUMBERS`` and ``POINTERS``. ``x`` points to the
+#: first tap of the first pixel, ``table`` to the offsets of all taps from it. A row has
+#: at least ``lanes`` pixels.
+depthwise_plane: Any = intrinsic(_type_plane)
 
 
 #: Order of the pointers and of the numbers that ``pool_row`` takes.
@@ -284,30 +309,41 @@ class _PoolRow:
 
 
 def _type_pool(
-    typingctx: Any, lanes: Any, stride: Any, largest: Any, share: Any, numbers: Any,
-    pointers: Any,
-) -> tuple[Any, Any]:  # fmt: skip
+    typingctx: Any, kind: Any, share: Any, numbers: Any, pointers: Any
+) -> tuple[Any, Any]:
     """Type a call of ``pool_row``."""
-    return types.void(lanes, stride, largest, share, numbers, pointers), _write_pool
+    return types.void(kind, share, numbers, pointers), _write_pool
 
 
 def _write_pool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    lanes, stride, largest = (sig.args[i].literal_value for i in range(3))
-    values = {"share": args[3]}
-    values.update(unpack(builder, args[4:], (POOL_NUMBERS, POOL_POINTERS)))
-    call(
-        builder,
-        f"nnz_pool_{lanes}_{stride}_{'max' if largest else 'mean'}",
-        values,
-        lambda inner, arg: _PoolRow(inner, lanes, stride, bool(largest), arg).write(),
-    )
+    values = {"share": args[1]}
+    values.update(unpack(builder, args[2:], (POOL_NUMBERS, POOL_POINTERS)))
+
+    def write(lanes: int, stride: int, largest: int) -> None:
+        call(
+            builder,
+            f"nnz_pool_{lanes}_{stride}_{'max' if largest else 'mean'}",
+            values,
+            lambda inner, arg: _PoolRow(
+                inner, lanes, stride, bool(largest), arg
+            ).write(),
+        )
+
+    kinds = [
+        (lanes, stride, largest)
+        for lanes in sorted({LANES, SHORTEST})
+        for stride in (1, 2)
+        for largest in (0, 1)
+    ]
+    writers = {8 * k[0] + 2 * k[1] + k[2]: partial(write, *k) for k in kinds}
+    cases(builder, _key(builder, args[0]), writers)
     return context.get_dummy_value()
 
 
-#: ``pool_row(lanes, stride, largest, share, numbers, pointers)`` pools one row of
-#: windows that all lie inside the image: lanes of a vector, stride of columns and
-#: whether it is a maximum are literal; ``share`` is what a sum is multiplied by, and
-#: numbers and pointers are those of ``POOL_NUMBERS`` (floats between the lines of a
-#: window, lines, floats between the pixels of a line, pixels, windows, at least
-#: ``lanes``) and ``POOL_POINTERS``.
-pool_row: Any = intrinsic(prefer_literal=True)(_type_pool)
+#: ``pool_row((lanes, stride, largest), share, numbers, pointers)`` pools one row of
+#: windows that all lie inside the image: lanes of a vector (``LANES`` or ``SHORTEST``),
+#: stride of columns (1 or 2), 1 for a maximum and 0 for a sum, which is multiplied by
+#: ``share``; numbers and pointers are those of ``POOL_NUMBERS`` (floats between the
+#: lines of a window, lines, floats between the pixels of a line, pixels, windows, at
+#: least ``lanes``) and ``POOL_POINTERS``.
+pool_row: Any = intrinsic(_type_pool)

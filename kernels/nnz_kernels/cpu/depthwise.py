@@ -19,7 +19,7 @@ from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate, activation_kind
-from nnz_kernels.cpu._planes import SHORTEST, depthwise_plane
+from nnz_kernels.cpu._planes import HALF, SHORTEST, depthwise_plane
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.cpu.stage import border_holds_padding, reads_in_place
@@ -27,7 +27,6 @@ from nnz_kernels.cpu.tasks import extent, pixel_masks
 from nnz_kernels.planes import Grid
 
 _NOTHING = np.empty(0, np.float32)
-_HALF = max(SHORTEST, LANES // 2)
 
 #: Columns of the table of the two grids: of each floats from channel to channel, to the
 #: first pixel (for x: to its first tap), from image to image, from row to row; then
@@ -166,6 +165,12 @@ def _depthwise(  # type: ignore[no-untyped-def]
     numbers = (
         table[X_PITCH], pitch, height, width, taps.size, np.int64(residual.size > 0),
     )  # fmt: skip
+    lanes = LANES
+    if stride > 0 and width < LANES:
+        lanes = HALF if width >= HALF else SHORTEST
+    # The shortest vectors know no kernel by heart.
+    known = square and lanes in (LANES, HALF)
+    kind = (np.int64(lanes), stride, np.int64(known))
     for c in range(first, last):
         clamp = (bias[c], lo, hi)
         start = c * table[Y_LD]
@@ -179,33 +184,7 @@ def _depthwise(  # type: ignore[no-untyped-def]
                 forward(address(y), to), forward(address(residual), to),
                 forward(address(weights), c * taps.size), address(taps), address(masks),
             )  # fmt: skip
-            if stride == 0:
-                if square:
-                    depthwise_plane(LANES, 0, 1, clamp, numbers, pointers)
-                else:
-                    depthwise_plane(LANES, 0, 0, clamp, numbers, pointers)
-            elif width >= LANES:
-                if square and stride == 1:
-                    depthwise_plane(LANES, 1, 1, clamp, numbers, pointers)
-                elif square:
-                    depthwise_plane(LANES, 2, 1, clamp, numbers, pointers)
-                elif stride == 1:
-                    depthwise_plane(LANES, 1, 0, clamp, numbers, pointers)
-                else:
-                    depthwise_plane(LANES, 2, 0, clamp, numbers, pointers)
-            elif width >= _HALF:
-                if square and stride == 1:
-                    depthwise_plane(_HALF, 1, 1, clamp, numbers, pointers)
-                elif square:
-                    depthwise_plane(_HALF, 2, 1, clamp, numbers, pointers)
-                elif stride == 1:
-                    depthwise_plane(_HALF, 1, 0, clamp, numbers, pointers)
-                else:
-                    depthwise_plane(_HALF, 2, 0, clamp, numbers, pointers)
-            elif stride == 1:
-                depthwise_plane(SHORTEST, 1, 0, clamp, numbers, pointers)
-            else:
-                depthwise_plane(SHORTEST, 2, 0, clamp, numbers, pointers)
+            depthwise_plane(kind, clamp, numbers, pointers)
             for row in range(height - 1):
                 end = to + row * pitch + width
                 for p in range(end, end + pitch - width):

@@ -195,24 +195,10 @@ def _sums(  # type: ignore[no-untyped-def]
                     _taps(runs, r), _taps(runs, r + 1), _taps(runs, r + 2),
                     _taps(runs, r + 3),
                 )  # fmt: skip
-                if height == 4:
-                    column_sums(4, CHAINS, taps, chains, pointers)
-                elif height == 1:
-                    column_sums(1, CHAINS, taps, chains, pointers)
-                elif height == 2:
-                    column_sums(2, CHAINS, taps, chains, pointers)
-                else:
-                    column_sums(8, CHAINS, taps, chains, pointers)
+                column_sums(height, taps, chains, pointers)
             else:
                 place, tap = (_place(runs, r, start),), (_taps(runs, r),)
-                if height == 4:
-                    column_sums(4, 1, tap, place, pointers)
-                elif height == 1:
-                    column_sums(1, 1, tap, place, pointers)
-                elif height == 2:
-                    column_sums(2, 1, tap, place, pointers)
-                else:
-                    column_sums(8, 1, tap, place, pointers)
+                column_sums(height, tap, place, pointers)
         r += step
 
 

@@ -171,28 +171,6 @@ def _window(x, at, lines, line, steps, step, largest):  # type: ignore[no-untype
 
 
 @numba.njit(**SERIAL)
-def _row(largest, stride, share, numbers, pointers):  # type: ignore[no-untyped-def]
-    """Pool windows side by side that are all inside, if there is a kernel for them."""
-    if numbers[4] >= LANES:
-        if largest and stride == 1:
-            pool_row(LANES, 1, 1, share, numbers, pointers)
-        elif largest:
-            pool_row(LANES, 2, 1, share, numbers, pointers)
-        elif stride == 1:
-            pool_row(LANES, 1, 0, share, numbers, pointers)
-        else:
-            pool_row(LANES, 2, 0, share, numbers, pointers)
-    elif largest and stride == 1:
-        pool_row(SHORTEST, 1, 1, share, numbers, pointers)
-    elif largest:
-        pool_row(SHORTEST, 2, 1, share, numbers, pointers)
-    elif stride == 1:
-        pool_row(SHORTEST, 1, 0, share, numbers, pointers)
-    else:
-        pool_row(SHORTEST, 2, 0, share, numbers, pointers)
-
-
-@numba.njit(**SERIAL)
 def _pool_planes(  # type: ignore[no-untyped-def]
     x, y, xt, yt, window, down, across, row_share, column_share, largest, first, last
 ):  # fmt: skip
@@ -208,6 +186,8 @@ def _pool_planes(  # type: ignore[no-untyped-def]
         stop += 1
     if stride > 2 or stop - start < SHORTEST:
         stop = start
+    lanes = LANES if stop - start >= LANES else SHORTEST
+    kind = (np.int64(lanes), np.int64(stride), np.int64(largest))
     for c in range(first, last):
         done = c * yt[0]
         for image in range(yt[4]):
@@ -232,7 +212,7 @@ def _pool_planes(  # type: ignore[no-untyped-def]
                         forward(address(y), to + start),
                     )  # fmt: skip
                     share = row_share[r] * column_share[start]
-                    _row(largest, stride, share, numbers, pointers)
+                    pool_row(kind, share, numbers, pointers)
         y[done : (c + 1) * yt[0]] = np.float32(0)
 
 
