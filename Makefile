@@ -6,7 +6,7 @@ PY := .venv/bin/python
 export NNZ_STRICT ?= 1
 
 # Tests run in so many processes: as many as there are cores, few enough for one disk.
-JOBS := --numprocesses=auto --maxprocesses=4
+JOBS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: install demo test test-slow check lint type layers size format bench warm clean
 .DEFAULT_GOAL := help

@@ -325,6 +325,28 @@ class TestLoad:
             for answer in answers[1:]:
                 np.testing.assert_array_equal(answer[n], answers[0][n])
 
+    def test_dense_squares_may_be_transformed(self, folder: Path) -> None:
+        """That rounds otherwise, but an image has its answer in any batch."""
+        constants = {"w": draw(F, (16, 12, 3, 3)), "b": draw(F, (16,), 1)}
+        nodes = [node("Conv", "x w b", "c", pads=[1, 1, 1, 1]), node("Relu", "c")]
+        file = graph(nodes, {"x": (F, ("n", 12, 11, 13))}, constants)
+        (row,) = layers(load(file))
+        assert set(row["candidates"]) == {"dense", "dense_panel", "dense_winograd"}
+        choices = the_file(folder)
+        ((key, entry),) = json.loads(choices.read_text()).items()
+        first = next(one for one in entry if one[1] == "winograd")
+        choices.write_text(json.dumps({key: [first, *entry]}))
+
+        model = load(file)
+
+        assert layers(model)[0]["kernel"] == "dense_winograd"
+        x = draw(F, (5, 12, 11, 13), 2)
+        together = model.run({"x": x})["y"]
+        assert difference(together, judge(file, {"x": x})["y"]) < 2e-6
+        for image in range(5):
+            alone = model.run({"x": x[image : image + 1]})["y"]
+            np.testing.assert_array_equal(alone[0], together[image])
+
     @pytest.mark.parametrize(
         "entry", [[[999, "direct", "x", 1.0, 5]], [["?"]], {"a": 1}, 5, [None]]
     )
