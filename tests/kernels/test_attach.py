@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnz_kernels import cpu
 from nnz_kernels.api import Kernels, PoolSpec, attach
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import Grid, token_grid
@@ -50,9 +51,21 @@ def test_tokens_there_and_back(kernels: Kernels[Any], tokens: int) -> None:
         assert not planes.any()
 
 
-def test_faults_are_found_at_once(kernels: Kernels[Any]) -> None:
+def test_faults_are_found_at_once() -> None:
     grid = token_grid(4)
     small = np.zeros(3, np.float32)
 
-    with pytest.raises(ShapeError):
-        attach(kernels.to_tokens, np.zeros((4, 2), np.float32), small, grid)()
+    with pytest.raises(ShapeError, match="y must be a flat buffer"):
+        attach(cpu.to_tokens, np.zeros((4, 2), np.float32), small, grid)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_would_be_copied_is_refused(kernels: Kernels[Any], place: int) -> None:
+    """Else the call would go on with what lay there when it was attached."""
+    crooked = np.zeros(80, np.uint8)[1:65].view(np.float32)
+    for wrong in (np.zeros(32, np.float32)[::2], crooked):
+        given = [np.zeros(16, np.float32) for _ in range(3)]
+        given[place] = wrong
+
+        with pytest.raises(ShapeError, match=f"argument {place} must be aligned"):
+            attach(kernels.add_planes, *given, -1.0, 1.0)

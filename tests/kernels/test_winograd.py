@@ -95,7 +95,7 @@ def test_residual_clamp_and_activation(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("width", [7, 16, 18, 40])
+@pytest.mark.parametrize("width", [7, 16, 18, 40, 48, 80])
 def test_residual_may_be_the_output(width: int, threads: int) -> None:
     x, weights, bias = case((2, 8, 5, width), 8)
     grid = Grid(2, 5, width, 1, 1)
@@ -144,12 +144,15 @@ def test_nan_stays_near_its_pixel() -> None:
     close(y[..., far], expected[..., far], 1e-5)
 
 
-def test_nothing_is_written_outside() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("width", [7, 16, 18, 40, 48])
+def test_nothing_is_written_outside(width: int, batch: int, threads: int) -> None:
     """Without borders the next row, plane or buffer begins right behind a row."""
-    x, weights, bias = case((1, 8, 7, 7), 8)
-    grid, narrow = Grid(1, 7, 7, 1, 1), Grid(1, 7, 7)
+    x, weights, bias = case((batch, 8, 7, width), 8)
+    grid, narrow = Grid(batch, 7, width, 1, 1), Grid(batch, 7, width)
     prepared = cpu.prepare_conv(weights, bias, PADDED, block=None, tiling="winograd")
-    conv = prepared.bind(grid, narrow)
+    conv = prepared.bind(grid, narrow, threads=threads)
     laid, scratch = planes(x, grid), np.full(conv.scratch, np.nan, np.float32)
 
     y = written(narrow, 8, lambda out: conv.run(laid, out, None, scratch))

@@ -6,6 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Generic, ParamSpec
 
+import numpy as np
+
+from nnz_kernels.api.conv import check_steady
+
 P = ParamSpec("P")
 
 #: A call without arguments that computes from what the buffers hold then.
@@ -29,11 +33,18 @@ class Attachable(Generic[P]):
 
 
 def attach(op: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Call:
-    """Return a call that runs an op on these buffers, which must be in C order.
+    """Return a call that runs an op on these buffers.
 
     A back-end whose op is `Attachable` checks here and never again; of any other op the
     call is all of it.
+
+    Raises:
+        ShapeError: An array has gaps or is not aligned: what a kernel would read in its
+            place is a copy, which does not see what is written later.
     """
+    for place, array in enumerate(args):
+        if isinstance(array, np.ndarray):
+            check_steady(f"argument {place}", array)
     if isinstance(op, Attachable):
         made: Call = op.attach(*args, **kwargs)
         return made

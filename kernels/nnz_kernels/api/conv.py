@@ -297,7 +297,7 @@ def check_buffer(name: str, buffer: HostArray, floats: int) -> None:
     """Check a flat buffer.
 
     Raises:
-        ShapeError: It is too short or not flat.
+        ShapeError: It is too short, not flat, or its floats do not lie side by side.
         DTypeError: It is not float32.
     """
     if buffer.dtype != np.float32:
@@ -305,4 +305,18 @@ def check_buffer(name: str, buffer: HostArray, floats: int) -> None:
     if buffer.ndim != 1 or buffer.size < floats:
         raise ShapeError(
             f"{name} must be a flat buffer of {floats} floats, got {buffer.shape}"
+        )
+    check_steady(name, buffer)
+
+
+def check_steady(name: str, array: HostArray) -> None:
+    """Check that a kernel can read an array where it lies, again and again.
+
+    Raises:
+        ShapeError: There are gaps in it, or its elements are not aligned.
+    """
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ShapeError(
+            f"{name} must be aligned and in C order, got shape {array.shape} with "
+            f"strides {array.strides}"
         )

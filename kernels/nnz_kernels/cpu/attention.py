@@ -59,7 +59,7 @@ def layer_norm_planes(
     threads: int,
 ) -> Call:
     check_layer_norm_planes(x, gamma, beta, y, grid, channels)
-    ld = _ld(grid)
+    ld = grid.ld
     arrays = (readable(x), readable(gamma), readable(beta), np.float32(eps), y)
     sizes = (grid.w, ld, channels)
     strips = -(-grid.w // (LANES * _STRIP))
@@ -103,11 +103,6 @@ def attention_planes(
         behind.fill(0)
 
     return run
-
-
-@functools.lru_cache(maxsize=256)
-def _ld(grid: Grid) -> int:
-    return grid.ld
 
 
 @functools.lru_cache(maxsize=256)

@@ -85,6 +85,7 @@ def channel_affine(
 def add_planes(
     a: HostArray, b: HostArray, y: HostArray, lo: float, hi: float, /
 ) -> Call:
+    check_buffer("a", a, 0)
     check_buffer("b", b, a.size)
     check_buffer("y", y, a.size)
     return sealed(loops._add_call, loops.ADD, readable(a), readable(b), y, lo, hi)

@@ -22,8 +22,8 @@ from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 from nnz_kernels.cpu._winograd import PLACES, tiles_in, tiles_out
 from nnz_kernels.planes import LINE
 
-#: Lanes of a vector for rows of fewer tiles than a register has.
-FEW = min(LANES, 8)
+#: Lanes of a vector for rows of fewer tiles than a register has lanes.
+SHORT = min(LANES, 8)
 
 _WIDEST = WIDTHS[TALLEST]
 
@@ -69,7 +69,7 @@ def _inputs(table, first, last, x, out):  # type: ignore[no-untyped-def]
             if across >= LANES:
                 tiles_in(LANES, (across, table[IN_STEP]), pointers)
             else:
-                tiles_in(FEW, (across, table[IN_STEP]), pointers)
+                tiles_in(SHORT, (across, table[IN_STEP]), pointers)
 
 
 @numba.njit(**SERIAL)
@@ -93,6 +93,7 @@ def _products(  # type: ignore[no-untyped-def]
                     start, stop, panels, width * LANES, table[LD], np.int64(0),
                     table[LD],
                 )  # fmt: skip
+                # Dense tiles read no table, and without a residual none is read.
                 pointers = (
                     address(runs), address(columns), address(masks),
                     address(weights), address(zeros), here, sums, sums, address(masks),
@@ -132,7 +133,7 @@ def _outputs(  # type: ignore[no-untyped-def]
             if across >= LANES:
                 tiles_out(LANES, clamp, numbers, pointers)
             else:
-                tiles_out(FEW, clamp, numbers, pointers)
+                tiles_out(SHORT, clamp, numbers, pointers)
             if tile_row == 0:
                 y[plane : plane + table[Y_AT]] = np.float32(0)
             for r in range(rows):

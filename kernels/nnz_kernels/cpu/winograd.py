@@ -28,11 +28,11 @@ from nnz_kernels.cpu.stage import border_holds_padding
 from nnz_kernels.cpu.strips import (
     ACROSS,
     APART,
-    FEW,
     IN_PLACE,
     IN_STEP,
     LD,
     OUT_STEP,
+    SHORT,
     WINOGRAD,
     _winograd_call,
     _winograd_threads,
@@ -97,7 +97,7 @@ class Winograd:
         down, across = -(-y.h // 2), -(-y.w // 2)
         # One more vector than the tiles fill: a short row is stored as a whole vector.
         ld = (-(-(strip * across + LANES) // LINE) | 1) * LINE
-        in_place = y.w % 2 == 0 and across >= FEW
+        in_place = y.w % 2 == 0 and across >= SHORT
         return np.array(
             [
                 x.ld, x.lead - top * x.pitch - left, x.rows * x.pitch, x.pitch,
@@ -180,7 +180,8 @@ class BoundWinograd(BoundConv[HostArray]):
             # The last vector of a row goes over some pixels twice: what is added must
             # still be there.
             table = table.copy()
-            table[IN_PLACE] &= table[ACROSS] % FEW == 0
+            lanes = LANES if table[ACROSS] >= LANES else SHORT
+            table[IN_PLACE] &= table[ACROSS] % lanes == 0
         packed, spec = self.conv.packed, self.conv.spec
         copied = scratch[: self._copied]
         source = copied if copied.size else readable(x)

@@ -10,18 +10,30 @@ from nnz_service.engine.graph import Graph, Node
 from nnz_service.engine.passes.edit import Editor
 from nnz_service.engine.passes.fuse import fills_with_zeros
 from nnz_service.engine.passes.layers import layer_attrs
+from nnz_service.engine.rows import BINARY, UNARY
 from nnz_service.engine.shapes import Facts
+
+#: Weights of a shortcut, zeros included, beyond which it stays what it is.
+MOST_WEIGHTS = 1 << 20
+
+#: What makes an image, and what may lie between it and a shortcut.
+_SOURCES = frozenset({"Conv", "MaxPool", "AveragePool"})
+_BETWEEN = frozenset({"ChannelAffine", "Clip", "PRelu", *UNARY, *BINARY})
+_DEPTH = 8
 
 #: From here on the end of a slice means "to the last".
 _LAST = 2**31 - 1
 
 
 def find_shortcuts(graph: Graph, probes: Sequence[Facts]) -> None:
-    """Replace a Pad of channels, and a strided Slice before it, by a layer, in place.
+    """Replace a Pad of an image's channels, and a strided Slice before it, by a layer.
 
     Every output channel is one input channel or none: a 1x1 kernel with a single one in
     a row, which stays in planes and takes in the sum and the activation that follow.
     Source: option A of He et al., "Deep residual learning" (2015), section 4.2.
+
+    Only where the image comes from a layer or a window: it is in planes there. Other
+    values may be wide along that axis, and are better off as they are.
 
     Args:
         graph: Changed in place.
@@ -44,7 +56,7 @@ def _find_shortcut(editor: Editor, pad: Node, probes: Sequence[Facts]) -> None:
         return
     before, after = int(widths[1]), int(widths[5])
     elsewhere = np.delete(widths, [1, 5])
-    if elsewhere.any() or min(before, after) < 0 or specs[0].dtype != np.float32:
+    if elsewhere.any() or min(before, after) < 0 or before + after == 0:
         return
     others, strides = [], [1, 1]
     cut = editor.producers.get(source)
@@ -53,11 +65,26 @@ def _find_shortcut(editor: Editor, pad: Node, probes: Sequence[Facts]) -> None:
         if found is not None:
             others, strides, source = [cut], found, cut.inputs[0]
     inputs = channels.pop()
-    weights = np.eye(before + inputs + after, inputs, -before, np.float32)
+    outputs = before + inputs + after
+    if inputs * outputs > MOST_WEIGHTS or not _is_image(editor, source):
+        return
+    weights = np.eye(outputs, inputs, -before, np.float32)
     # Rows apart: an infinite pixel times a zero of a neighbour would be a NaN there.
     attrs = {"kernel_shape": [1, 1], "group": 1, "strides": strides, "apart": True}
     attrs |= layer_attrs(weights[:, :, None, None], None)
     editor.become(pad, others, op="Conv", name=pad.name, inputs=[source], attrs=attrs)
+
+
+def _is_image(editor: Editor, value: str) -> bool:
+    """Whether a value is made by a layer or a window, or from such values alone."""
+    maker = editor.producers.get(value)
+    for _ in range(_DEPTH):
+        if maker is None or maker.op in _SOURCES:
+            break
+        if maker.op not in _BETWEEN:
+            return False
+        maker = editor.producers.get(maker.inputs[0])
+    return maker is not None and maker.op in _SOURCES
 
 
 def _strides(graph: Graph, cut: Node, probes: Sequence[Facts]) -> list[int] | None:
@@ -72,7 +99,9 @@ def _strides(graph: Graph, cut: Node, probes: Sequence[Facts]) -> list[int] | No
     ):
         place = axis % 4
         sizes = [facts.shape(cut.inputs[0])[place] for facts in probes]
-        whole = start == 0 and (end >= _LAST or end >= max(sizes))
+        # Sizes that were tried bound an axis only if it is fixed.
+        fixed = len(set(sizes)) == 1 and end >= sizes[0]
+        whole = start == 0 and (end >= _LAST or fixed)
         if place < 2 or step < 1 or not whole:
             return None
         strides[place - 2] = step

@@ -52,7 +52,7 @@ class Layer:
         blocks_found: Blocks whose pattern the zeros follow.
         block: The chosen block, None for dense.
         reason: The choice in words.
-        fell_back: Whether the sparse kernel failed its check at load.
+        fell_back: Whether the chosen kernel failed its check at load.
         candidates: Kernels that were measured with their ms, the chosen one first.
     """
 
@@ -111,7 +111,7 @@ def sparsify(
         Packed layers by the name of their node.
 
     Raises:
-        ServiceError: Under NNZ_STRICT=1, a sparse layer differs from its dense twin.
+        ServiceError: Under NNZ_STRICT=1, a layer differs from its dense twin.
     """
     return {
         node.name: _pack(node, kernels, specs[node.name], grids[node.name], tuner)
@@ -192,9 +192,10 @@ def _pack(
     checked = block is not None or tiling == "winograd"
     if checked and not agrees(kernels, prepared, weights, bias, spec):
         _report(node, prepared.kernel)
+        failed = prepared.kernel
         prepared = kernels.prepare_conv(weights, bias, spec, block=None)
         block, fell_back = None, True
-        reason = "the sparse kernel differed from the dense one at load"
+        reason = f"{failed} differed from the dense kernel at load"
     return Layer(
         prepared,
         spec,
@@ -249,6 +250,8 @@ def agrees(
     channels = weights.shape[1] * spec.groups
     h = (kh - 1) * spec.dilations[0] + 1 + spec.strides[0]
     w = (kw - 1) * spec.dilations[1] + 1 + spec.strides[1] + (30 if kh == 1 else 4)
+    if prepared.kernel == "dense_winograd":
+        h, w = h + 6, w + 66  # several strips, and rows of more tiles than lanes
     out_h, out_w = spec.output_size(h, w, (kh, kw))
     x, y = Grid(1, h, w), Grid(1, out_h, out_w)
     image = np.random.default_rng(0).standard_normal((1, channels, h, w), np.float32)

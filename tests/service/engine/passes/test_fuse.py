@@ -119,19 +119,13 @@ def test_pad_joins_the_convolution() -> None:
     ) == ["Conv"]
 
 
-@pytest.mark.parametrize(
-    ("pads", "made"),
-    [([0, 0, 0, 0, 0, 1, 0, 0], "Conv"), ([1, 0, 0, 0, 0, 0, 0, 0], "Pad")],
-)
-def test_pad_of_channels_or_images_is_a_step(pads: list[int], made: str) -> None:
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
+def test_pad_of_channels_or_images_stays(pads: list[int]) -> None:
     w = draw(F, (4, 6 + pads[5], 3, 3))
     nodes = [node("Pad", "x p", "a"), node("Conv", "a w")]
     inputs = {"x": (F, (2, 6, 7, 7))}
 
-    found = ops(graph(nodes, inputs, {"p": np.array(pads), "w": w}))
-
-    assert (found[0], found[-1]) == (made, "Conv")
-    assert len(found) >= 2
+    assert "Pad" in ops(graph(nodes, inputs, {"p": np.array(pads), "w": w}))
 
 
 def test_pad_with_ones_stays() -> None:
