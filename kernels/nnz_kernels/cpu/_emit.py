@@ -138,21 +138,29 @@ def loop(builder: Any, count: Any, carried: Sequence[Any], body: Any) -> list[An
     return results
 
 
-def in_pairs(builder: Any, count: Any, carried: Sequence[Any], body: Any) -> list[Any]:
+def in_pairs(
+    builder: Any, count: Any, carried: Sequence[Any], body: Any, least: int = 0
+) -> list[Any]:
     """Write a `loop` whose rounds go two at a time, and the one that may be left.
 
-    Worth it where counts seldom change: the branch before the last round is then
-    foreseen.
+    Worth it where there are many rounds, or as many each time: the branch before the
+    last one is not foreseen. Fewer than ``least`` go one at a time.
     """
 
     def pair(number: Any, values: list[Any]) -> list[Any]:
         first = builder.shl(number, I64(1))
         return list(body(builder.add(first, I64(1)), body(first, values)))
 
-    values = loop(builder, builder.lshr(count, I64(1)), carried, pair)
-    last = builder.sub(count, I64(1))
-    odd = builder.and_(count, I64(1))
-    return loop(builder, odd, values, lambda _, held: body(last, held))
+    many = builder.icmp_signed(">=", count, I64(least))
+    pairs = builder.select(many, builder.lshr(count, I64(1)), I64(0))
+    values = loop(builder, pairs, carried, pair)
+    done = builder.shl(pairs, I64(1))
+    return loop(
+        builder,
+        builder.sub(count, done),
+        values,
+        lambda number, held: body(builder.add(done, number), held),
+    )
 
 
 def _as_it_is(module: Any) -> Any:

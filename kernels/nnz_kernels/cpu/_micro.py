@@ -44,6 +44,9 @@ SPREAD, PACKED, DENSE = range(3)
 #: Sums that hide the latency of a multiply-add, four cycles of two each.
 _SUMS = 8
 
+#: Columns of a run from which on they go in pairs.
+_LONG = 96
+
 #: Order of the pointers and of the numbers that ``group`` takes.
 POINTERS = (
     "runs", "columns", "table", "weights", "bias", "x", "y", "residual", "masks",
@@ -146,7 +149,11 @@ class _Group:
                 made += self._tap(at, tap, held[i * size : (i + 1) * size])
             return made
 
-        sums = (in_pairs if self.way == DENSE else loop)(builder, least, sums, together)
+        if self.chains == 1:
+            fewest = 0 if self.way == DENSE else _LONG
+            sums = in_pairs(builder, least, sums, together, fewest)
+        else:
+            sums = loop(builder, least, sums, together)
         for i, at in enumerate(runs):
             mine = sums[i * size : (i + 1) * size]
             if len(runs) > 1:
