@@ -309,6 +309,32 @@ def check_buffer(name: str, buffer: HostArray, floats: int) -> None:
     check_steady(name, buffer)
 
 
+def check_buffers(
+    grids: tuple[Grid, Grid],
+    channels: tuple[int, int],
+    floats: int,
+    buffers: tuple[HostArray, HostArray, HostArray | None, HostArray],
+) -> None:
+    """Check what ``BoundConv.attach`` is given.
+
+    Args:
+        grids: Of x and y.
+        channels: Of x and y.
+        floats: Of scratch.
+        buffers: x, y, residual or None, and scratch.
+
+    Raises:
+        ShapeError: One is too short, not flat, or has gaps.
+        DTypeError: One is not float32.
+    """
+    x, y, residual, scratch = buffers
+    check_buffer("x", x, grids[0].size(channels[0]))
+    check_buffer("y", y, grids[1].size(channels[1]))
+    check_buffer("scratch", scratch, floats)
+    if residual is not None:
+        check_buffer("residual", residual, grids[1].size(channels[1]))
+
+
 def check_steady(name: str, array: HostArray) -> None:
     """Check that a kernel can read an array where it lies, again and again.
 

@@ -233,6 +233,28 @@ def call(builder: Any, name: str, values: dict[str, Any], write: Any) -> None:
     builder.call(made, list(values.values()))
 
 
+def where(
+    builder: Any, condition: Any, values: Sequence[Any], change: Any
+) -> list[Any]:
+    """Write a branch: return what ``change()`` makes, or the values as they are."""
+    before = builder.block
+    changing = builder.append_basic_block("changing")
+    after = builder.append_basic_block("changed")
+    builder.cbranch(condition, changing, after)
+    builder.position_at_end(changing)
+    made = change()
+    last = builder.block
+    builder.branch(after)
+    builder.position_at_end(after)
+    found = []
+    for value, new in zip(values, made, strict=True):
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        phi.add_incoming(new, last)
+        found.append(phi)
+    return found
+
+
 def cases(builder: Any, choice: Any, writers: Mapping[int, Callable[[], None]]) -> None:
     """Write a switch: what stands beside the value of ``choice``, or else nothing."""
     done = builder.append_basic_block("done")

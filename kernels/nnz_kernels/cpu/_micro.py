@@ -26,6 +26,7 @@ from nnz_kernels.cpu._emit import (
     loop,
     switch,
     unpack,
+    where,
 )
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 
@@ -174,29 +175,22 @@ class _Group:
         biases = [
             emit.splat(emit.load(at["bias"], I64(row))) for row in range(self.height)
         ]
-        before = builder.block
-        add = builder.append_basic_block("residual")
-        after = builder.append_basic_block("taps")
-        builder.cbranch(at["added"], add, after)
-        builder.position_at_end(add)
-        residual = builder.gep(at["residual"], [shift])
-        added = []
-        last = builder.sub(at["rows"], I64(1))
-        for row, vector in self.places:
-            # Rows beyond the last are read from it: there may be nothing behind it.
-            below = builder.icmp_signed("<", I64(row), last)
-            place = builder.mul(builder.select(below, I64(row), last), self.arg["ldy"])
-            value = emit.wide(residual, builder.add(place, I64(vector * LANES)))
-            added.append(builder.fadd(biases[row], value))
-        builder.branch(after)
-        builder.position_at_end(after)
-        sums = []
-        for (row, _), total in zip(self.places, added, strict=True):
-            phi = builder.phi(emit.vector)
-            phi.add_incoming(biases[row], before)
-            phi.add_incoming(total, add)
-            sums.append(phi)
-        return sums
+        starts = [biases[row] for row, _ in self.places]
+
+        def add() -> list[Any]:
+            residual = builder.gep(at["residual"], [shift])
+            added = []
+            last = builder.sub(at["rows"], I64(1))
+            for row, vector in self.places:
+                # Rows beyond the last are read from it: nothing may be behind it.
+                below = builder.icmp_signed("<", I64(row), last)
+                line = builder.select(below, I64(row), last)
+                place = builder.mul(line, self.arg["ldy"])
+                value = emit.wide(residual, builder.add(place, I64(vector * LANES)))
+                added.append(builder.fadd(biases[row], value))
+            return added
+
+        return where(builder, at["added"], starts, add)
 
     def _tap(self, at: dict[str, Any], tap: Any, sums: list[Any]) -> list[Any]:
         """Load the pixels of one tap once, use them for every row."""

@@ -16,7 +16,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import I64, Emitter, call, cases, loop, unpack
+from nnz_kernels.cpu._emit import I64, Emitter, call, cases, loop, unpack, where
 from nnz_kernels.cpu._simd import LANES
 
 #: Lanes of the narrowest vector, and so pixels of the shortest row of a kernel, and of
@@ -107,22 +107,12 @@ class _Plane:
     def _residual(self, places: list[Any]) -> list[Any]:
         """Start with the bias, and the residual where there is one."""
         builder, arg, emit = self.builder, self.arg, self.emit
-        before = builder.block
-        add = builder.append_basic_block("residual")
-        after = builder.append_basic_block("taps")
-        builder.cbranch(arg["added"], add, after)
-        builder.position_at_end(add)
-        values = [self._ordered(emit.wide(arg["residual"], place)) for place in places]
-        sums = [builder.fadd(arg["bias"], value) for value in values]
-        builder.branch(after)
-        builder.position_at_end(after)
-        found = []
-        for total in sums:
-            phi = builder.phi(emit.vector)
-            phi.add_incoming(arg["bias"], before)
-            phi.add_incoming(total, add)
-            found.append(phi)
-        return found
+
+        def add() -> list[Any]:
+            values = [emit.wide(arg["residual"], place) for place in places]
+            return [builder.fadd(arg["bias"], self._ordered(v)) for v in values]
+
+        return where(builder, arg["added"], [arg["bias"]] * len(places), add)
 
     def _square(self, start: Any, sums: list[Any]) -> list[Any]:
         """Write nine taps; every row of pixels is read once for all sums."""

@@ -12,7 +12,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from nnz_kernels.cpu._emit import I64, Emitter, call, loop, unpack
+from nnz_kernels.cpu._emit import I64, Emitter, call, loop, unpack, where
 
 #: Products of one layer: one for each of the 4 x 4 places in a tile.
 PLACES = 16
@@ -134,26 +134,16 @@ class _Tiles:
 
     def _residual(self, values: list[Any], places: list[Any]) -> list[Any]:
         builder, arg, emit = self.builder, self.arg, self.emit
-        before = builder.block
-        add = builder.append_basic_block("residual")
-        after = builder.append_basic_block("clamp")
-        builder.cbranch(arg["added"], add, after)
-        builder.position_at_end(add)
-        below = builder.gep(arg["residual"], [arg["pitch"]])
-        sums = [
-            builder.fadd(value, emit.wide(row, place))
-            for row, half in ((arg["residual"], 0), (below, 2))
-            for value, place in zip(values[half : half + 2], places, strict=True)
-        ]
-        builder.branch(after)
-        builder.position_at_end(after)
-        found = []
-        for value, total in zip(values, sums, strict=True):
-            phi = builder.phi(emit.vector)
-            phi.add_incoming(value, before)
-            phi.add_incoming(total, add)
-            found.append(phi)
-        return found
+
+        def add() -> list[Any]:
+            below = builder.gep(arg["residual"], [arg["pitch"]])
+            return [
+                builder.fadd(value, emit.wide(row, place))
+                for row, half in ((arg["residual"], 0), (below, 2))
+                for value, place in zip(values[half : half + 2], places, strict=True)
+            ]
+
+        return where(builder, arg["added"], values, add)
 
 
 def _type_in(

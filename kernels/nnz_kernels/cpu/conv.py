@@ -17,7 +17,7 @@ from nnz_kernels.api.conv import (
     ConvSpec,
     Tiling,
     check_bind,
-    check_buffer,
+    check_buffers,
     check_weights,
     is_depthwise,
 )
@@ -227,11 +227,9 @@ class CpuBoundConv(BoundConv[HostArray]):
         scratch: HostArray,
     ) -> None:
         outputs, a_group = self.conv.shape[:2]
-        check_buffer("x", x, self.x.size(a_group * self.conv.spec.groups))
-        check_buffer("y", y, self.y.size(outputs))
-        check_buffer("scratch", scratch, self.scratch)
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(outputs))
+        channels = (a_group * self.conv.spec.groups, outputs)
+        buffers = (x, y, residual, scratch)
+        check_buffers((self.x, self.y), channels, self.scratch, buffers)
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import types
 
-from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
+from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffers
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
@@ -65,10 +65,9 @@ class BoundDepthwise(BoundConv[HostArray]):
     ) -> Callable[[], None]:
         """Return a call that computes all channels."""
         channels, threads = self.bias.size, self.threads
-        check_buffer("x", x, self.x.size(channels // int(self.table[MULTIPLE])))
-        check_buffer("y", y, self.y.size(channels))
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(channels))
+        inputs = channels // int(self.table[MULTIPLE])
+        buffers = (x, y, residual, scratch)
+        check_buffers((self.x, self.y), (inputs, channels), self.scratch, buffers)
         added = _NOTHING if residual is None else readable(residual)
         # The last vector of a row takes in pixels of the one before: what is added must
         # still be there.

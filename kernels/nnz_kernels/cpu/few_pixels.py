@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numba import types
 
-from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffer
+from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffers
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
@@ -82,11 +82,8 @@ class FewPixels(BoundConv[HostArray]):
     ) -> Callable[[], None]:
         """Return a call that collects the pixels, multiplies and spreads the sums."""
         outputs, inputs = self.shape[:2]
-        check_buffer("x", x, self.x.size(inputs))
-        check_buffer("y", y, self.y.size(outputs))
-        check_buffer("scratch", scratch, self.scratch)
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(outputs))
+        buffers = (x, y, residual, scratch)
+        check_buffers((self.x, self.y), (inputs, outputs), self.scratch, buffers)
         packed, count = self.packed, self.y.pixels
         length = round_up(inputs, LINE)
         edge = count * length

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnz_kernels.api.conv import BoundConv, ConvSpec, Tiling, check_bind, check_buffer
+from nnz_kernels.api.conv import BoundConv, ConvSpec, Tiling, check_bind, check_buffers
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import activation_kind
@@ -169,11 +169,8 @@ class BoundWinograd(BoundConv[HostArray]):
     ) -> Callable[[], None]:
         """Return a call that computes all strips."""
         outputs, inputs = self.conv.shape[:2]
-        check_buffer("x", x, self.x.size(inputs))
-        check_buffer("y", y, self.y.size(outputs))
-        check_buffer("scratch", scratch, self.scratch)
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(outputs))
+        buffers = (x, y, residual, scratch)
+        check_buffers((self.x, self.y), (inputs, outputs), self.scratch, buffers)
         added = _NOTHING if residual is None else readable(residual)
         table = self.table
         if residual is not None and np.may_share_memory(added, y):

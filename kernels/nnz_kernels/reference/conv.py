@@ -13,7 +13,7 @@ from nnz_kernels.api.conv import (
     ConvSpec,
     Tiling,
     check_bind,
-    check_buffer,
+    check_buffers,
     check_weights,
     is_depthwise,
     kept_weights,
@@ -79,10 +79,9 @@ class ReferenceBoundConv(BoundConv[HostArray]):
     ) -> Callable[[], None]:
         """Check the buffers and keep them for a call."""
         oc, a_group = self.conv.weights.shape[:2]
-        check_buffer("x", x, self.x.size(a_group * self.conv.spec.groups))
-        check_buffer("y", y, self.y.size(oc))
-        if residual is not None:
-            check_buffer("residual", residual, self.y.size(oc))
+        channels = (a_group * self.conv.spec.groups, oc)
+        buffers = (x, y, residual, scratch)
+        check_buffers((self.x, self.y), channels, self.scratch, buffers)
         return functools.partial(self._compute, x, y, residual)
 
     def _compute(self, x: HostArray, y: HostArray, residual: HostArray | None) -> None:

@@ -71,7 +71,7 @@ class LocalServer:
         self._thread.start()
         try:
             self._lifespan = self.run(self._start())
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the thread must not stay behind
             self._stop_loop()
             raise
         atexit.register(self._abandon)
