@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 HostArray: TypeAlias = npt.NDArray[Any]
 
+#: An array of any back-end: it has dtype, shape, ndim, size and flags as NumPy's do.
+AnyArray: TypeAlias = Any
+
 #: Bytes of a cache line; NumPy aligns to 16, which splits every wide load.
 ALIGNMENT = 64
 

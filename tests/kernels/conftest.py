@@ -1,33 +1,38 @@
-"""Every back-end in turn."""
+"""Every back-end in turn; CUDA's on a GPU if there is one, and emulated on the host."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cuda_emulator.emulated import Emulator
 
 from nnz_kernels.api import Kernels
 from nnz_kernels.backends import Backend, load
 from nnz_kernels.cpu import _runtime
+from nnz_kernels.cuda.device import Device
+from nnz_kernels.cuda.kernels import CudaKernels
 from nnz_kernels.errors import BackendUnavailableError
-
-#: The back-ends that this version has; tests of one that it lacks would all be skips.
-PRESENT = [b for b in Backend if find_spec(f"nnz_kernels.{b}")]
+from nnz_kernels.hosted import hosted
 
 
 @pytest.fixture(
     params=[
-        pytest.param(b, id=b, marks=[pytest.mark.gpu] if b == "cuda" else [])
-        for b in PRESENT
+        pytest.param("reference"),
+        pytest.param("cpu"),
+        pytest.param("cuda-emulated"),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
     scope="session",
 )
 def kernels(request: pytest.FixtureRequest) -> Kernels[Any]:
     """One back-end; one that cannot load here is skipped with its reason."""
+    if request.param == "cuda-emulated":
+        folder = request.config.cache.mkdir("cuda_emulator")
+        return hosted(CudaKernels(Device(Emulator(folder))))
     try:
-        return load(request.param)
+        return hosted(load(Backend(request.param)))
     except BackendUnavailableError as exc:
         pytest.skip(str(exc))
 

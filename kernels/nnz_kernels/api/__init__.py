@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nnz_kernels.api.attach import attach
 from nnz_kernels.api.attention import AttentionOps, AttentionSpec
 from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv, Tiling
+from nnz_kernels.api.device import DeviceMemory
 from nnz_kernels.api.pointwise import PointwiseOps
 from nnz_kernels.api.pool import PoolOps, PoolSpec
 from nnz_kernels.api.products import ProductOps
@@ -19,6 +20,7 @@ __all__ = [
     "BoundConv",
     "ConvOps",
     "ConvSpec",
+    "DeviceMemory",
     "Kernels",
     "PointwiseOps",
     "PoolOps",
@@ -49,6 +51,11 @@ class Kernels(
     A back-end is a module with these functions; mypy compares each module with this
     class, so an op that is missing or differs in one place never ships.
     """
+
+    @property
+    def DEVICE(self) -> DeviceMemory[Any] | None:  # noqa: N802 - a module's constant
+        """Where its arrays lie; None for NumPy's."""
+        ...
 
     @property
     def FAMILIES(self) -> tuple[str, ...]:  # noqa: N802 - a module's constant

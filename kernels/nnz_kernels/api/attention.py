@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from nnz_kernels.api.conv import check_buffer
-from nnz_kernels.arrays import HostArray
+from nnz_kernels.arrays import AnyArray
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.planes import Grid, token_grid
 
@@ -52,11 +52,11 @@ class AttentionSpec:
 
 
 def check_attention(
-    q: HostArray,
-    k: HostArray,
-    v: HostArray,
-    mask: HostArray | None,
-    out: HostArray,
+    q: AnyArray,
+    k: AnyArray,
+    v: AnyArray,
+    mask: AnyArray | None,
+    out: AnyArray,
     spec: AttentionSpec,
 ) -> None:
     """Check what ``attention_planes`` is given.
@@ -97,10 +97,10 @@ def _planes(grid: Grid, channels: int) -> int:
 
 
 def check_layer_norm_planes(
-    x: HostArray,
-    gamma: HostArray,
-    beta: HostArray,
-    y: HostArray,
+    x: AnyArray,
+    gamma: AnyArray,
+    beta: AnyArray,
+    y: AnyArray,
     grid: Grid,
     count: int,
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from nnz_kernels.api.pointwise import UnaryKind
-from nnz_kernels.arrays import HostArray
+from nnz_kernels.arrays import AnyArray, HostArray
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.planes import Grid
 
@@ -293,27 +293,37 @@ def check_bind(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> Non
         )
 
 
-def check_buffer(name: str, buffer: HostArray, floats: int) -> None:
+def check_buffer(name: str, buffer: AnyArray, floats: int) -> None:
     """Check a flat buffer.
 
     Raises:
         ShapeError: It is too short, not flat, or its floats do not lie side by side.
         DTypeError: It is not float32.
     """
-    if buffer.dtype != np.float32:
-        raise DTypeError(f"{name} must be float32, got {buffer.dtype}")
+    check_floats(name, buffer)
     if buffer.ndim != 1 or buffer.size < floats:
         raise ShapeError(
             f"{name} must be a flat buffer of {floats} floats, got {buffer.shape}"
         )
-    check_steady(name, buffer)
+
+
+def check_floats(name: str, array: AnyArray) -> None:
+    """Check an array of any shape.
+
+    Raises:
+        ShapeError: Its floats do not lie side by side.
+        DTypeError: It is not float32.
+    """
+    if array.dtype != np.float32:
+        raise DTypeError(f"{name} must be float32, got {array.dtype}")
+    check_steady(name, array)
 
 
 def check_buffers(
     grids: tuple[Grid, Grid],
     channels: tuple[int, int],
     floats: int,
-    buffers: tuple[HostArray, HostArray, HostArray | None, HostArray],
+    buffers: tuple[AnyArray, AnyArray, AnyArray | None, AnyArray],
 ) -> None:
     """Check what ``BoundConv.attach`` is given.
 
@@ -335,7 +345,7 @@ def check_buffers(
         check_buffer("residual", residual, grids[1].size(channels[1]))
 
 
-def check_steady(name: str, array: HostArray) -> None:
+def check_steady(name: str, array: AnyArray) -> None:
     """Check that a kernel can read an array where it lies, again and again.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeVar, get_args
 
-from nnz_kernels.arrays import HostArray
+from nnz_kernels.arrays import AnyArray
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import Grid
 
@@ -29,7 +29,7 @@ ZERO_KEEPING_KINDS = frozenset(
 )  # fmt: skip
 
 
-def check_unary(kind: str, x: HostArray, y: HostArray) -> None:
+def check_unary(kind: str, x: AnyArray, y: AnyArray) -> None:
     """Check what ``unary`` is given.
 
     Raises:
@@ -42,7 +42,7 @@ def check_unary(kind: str, x: HostArray, y: HostArray) -> None:
         raise ShapeError(f"x and y must be of one size, got {x.shape} and {y.shape}")
 
 
-def check_layout(name: str, x: HostArray, shape: tuple[int, ...]) -> None:
+def check_layout(name: str, x: AnyArray, shape: tuple[int, ...]) -> None:
     """Check a shape in which -1 stands for any size.
 
     Raises:

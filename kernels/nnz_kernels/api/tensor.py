@@ -7,8 +7,8 @@ from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from nnz_kernels.arrays import HostArray
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.arrays import AnyArray
+from nnz_kernels.errors import DTypeError, ShapeError
 
 Array = TypeVar("Array")
 
@@ -24,7 +24,7 @@ REDUCE_KINDS: tuple[ReduceKind, ...] = get_args(ReduceKind)
 BINARY_KINDS: tuple[BinaryKind, ...] = get_args(BinaryKind)
 
 
-def check_axes(x: HostArray, axes: Sequence[int]) -> tuple[int, ...]:
+def check_axes(x: AnyArray, axes: Sequence[int]) -> tuple[int, ...]:
     """Return axes counted from the front.
 
     Raises:
@@ -39,9 +39,7 @@ def check_axes(x: HostArray, axes: Sequence[int]) -> tuple[int, ...]:
     return front
 
 
-def check_reduce(
-    kind: str, x: HostArray, axes: Sequence[int] | None
-) -> tuple[int, ...]:
+def check_reduce(kind: str, x: AnyArray, axes: Sequence[int] | None) -> tuple[int, ...]:
     """Check what ``reduce`` is given and return the axes counted from the front.
 
     Raises:
@@ -58,7 +56,7 @@ def check_reduce(
     return over
 
 
-def check_layer_norm(x: HostArray, gamma: HostArray, beta: HostArray | None) -> None:
+def check_layer_norm(x: AnyArray, gamma: AnyArray, beta: AnyArray | None) -> None:
     """Check what ``layer_norm`` is given.
 
     Raises:
@@ -70,7 +68,7 @@ def check_layer_norm(x: HostArray, gamma: HostArray, beta: HostArray | None) -> 
         raise ShapeError(f"beta must be {gamma.shape} as gamma, got {beta.shape}")
 
 
-def check_matmul(a: HostArray, b: HostArray) -> None:
+def check_matmul(a: AnyArray, b: AnyArray) -> None:
     """Check what ``matmul`` is given.
 
     Raises:
@@ -84,7 +82,7 @@ def check_matmul(a: HostArray, b: HostArray) -> None:
     _broadcast(a.shape[:-2], b.shape[:-2])
 
 
-def check_binary(kind: str, a: HostArray, b: HostArray) -> None:
+def check_binary(kind: str, a: AnyArray, b: AnyArray) -> None:
     """Check what ``binary`` is given.
 
     Raises:
@@ -96,6 +94,20 @@ def check_binary(kind: str, a: HostArray, b: HostArray) -> None:
     _broadcast(a.shape, b.shape)
 
 
+def check_copy(x: AnyArray, y: AnyArray) -> None:
+    """Check what ``copy`` is given.
+
+    Raises:
+        ShapeError: ``x`` does not broadcast to the shape of ``y``.
+        DTypeError: The types differ.
+    """
+    if x.dtype != y.dtype:
+        raise DTypeError(f"a copy keeps the type, got {x.dtype} and {y.dtype}")
+    _broadcast(x.shape, y.shape)
+    if np.broadcast_shapes(x.shape, y.shape) != y.shape:
+        raise ShapeError(f"{x.shape} does not broadcast to {y.shape}")
+
+
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     try:
         np.broadcast_shapes(a, b)
@@ -104,7 +116,7 @@ def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 
 class TensorOps(Protocol[Array]):
-    """Ops that give a new float32 array in C order; NaN passes through."""
+    """Ops that give a new float32 array in C order, and copies; NaN passes through."""
 
     def softmax(self, x: Array, axis: int, /) -> Array:
         """Return ``exp(x)`` over its sum along an axis, shifted so as not to overflow.
@@ -157,4 +169,17 @@ class TensorOps(Protocol[Array]):
             ShapeError: The shapes do not broadcast.
             ValueError: No such kind.
         """
+        ...
+
+    def copy(self, x: Array, y: Array, /) -> None:
+        """Write ``x``, of any type and strides, to ``y`` of its type, broadcast.
+
+        Raises:
+            ShapeError: ``x`` does not broadcast to the shape of ``y``.
+            DTypeError: The types differ.
+        """
+        ...
+
+    def fill(self, y: Array, value: float, /) -> None:
+        """Write one value everywhere."""
         ...

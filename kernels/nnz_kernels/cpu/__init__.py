@@ -22,6 +22,8 @@ from nnz_kernels.cpu.pool import average_pool, global_average_pool, max_pool
 from nnz_kernels.cpu.products import spmm, spmm_t, spmv, spmv_t
 from nnz_kernels.cpu.tensor import (
     binary,
+    copy,
+    fill,
     layer_norm,
     log_softmax,
     matmul,
@@ -38,6 +40,9 @@ from nnz_kernels.cpu.vectors import (
     scatter,
 )
 
+#: Arrays are NumPy's, in the memory of the host.
+DEVICE = None
+
 FAMILIES: tuple[str, ...] = (
     "vectors",
     "products",
@@ -49,6 +54,7 @@ FAMILIES: tuple[str, ...] = (
 )
 
 __all__ = [
+    "DEVICE",
     "FAMILIES",
     "add_planes",
     "attention_planes",
@@ -58,8 +64,10 @@ __all__ = [
     "binary",
     "channel_affine",
     "combine",
+    "copy",
     "dot",
     "dot_many",
+    "fill",
     "from_planes",
     "from_tokens",
     "gather",

@@ -13,6 +13,7 @@ from nnz_kernels.api.tensor import (
     ReduceKind,
     check_axes,
     check_binary,
+    check_copy,
     check_layer_norm,
     check_matmul,
     check_reduce,
@@ -100,6 +101,15 @@ def binary(kind: BinaryKind, a: HostArray, b: HostArray, /) -> HostArray:
         else:
             result = _BINARY[kind](a, b)
     return np.asarray(result, np.float32, order="C")
+
+
+def copy(x: HostArray, y: HostArray, /) -> None:
+    check_copy(x, y)
+    np.copyto(y, x)
+
+
+def fill(y: HostArray, value: float, /) -> None:
+    y[...] = value
 
 
 def _normalised(x: HostArray, axis: int, logarithm: bool) -> HostArray:

@@ -17,6 +17,8 @@ from nnz_kernels.reference.pool import average_pool, global_average_pool, max_po
 from nnz_kernels.reference.products import spmm, spmm_t, spmv, spmv_t
 from nnz_kernels.reference.tensor import (
     binary,
+    copy,
+    fill,
     layer_norm,
     log_softmax,
     matmul,
@@ -33,6 +35,9 @@ from nnz_kernels.reference.vectors import (
     scatter,
 )
 
+#: Arrays are NumPy's, in the memory of the host.
+DEVICE = None
+
 FAMILIES: tuple[str, ...] = (
     "vectors",
     "products",
@@ -44,6 +49,7 @@ FAMILIES: tuple[str, ...] = (
 )
 
 __all__ = [
+    "DEVICE",
     "FAMILIES",
     "add_planes",
     "attention_planes",
@@ -53,8 +59,10 @@ __all__ = [
     "binary",
     "channel_affine",
     "combine",
+    "copy",
     "dot",
     "dot_many",
+    "fill",
     "from_planes",
     "from_tokens",
     "gather",

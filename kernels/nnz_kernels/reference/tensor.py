@@ -12,6 +12,7 @@ from nnz_kernels.api.tensor import (
     ReduceKind,
     check_axes,
     check_binary,
+    check_copy,
     check_layer_norm,
     check_matmul,
     check_reduce,
@@ -87,6 +88,15 @@ def binary(kind: BinaryKind, a: HostArray, b: HostArray, /) -> HostArray:
     with np.errstate(all="ignore"):
         wide = _BINARY[kind](a.astype(np.float64), b.astype(np.float64))
         return np.asarray(wide, dtype=np.float32)
+
+
+def copy(x: HostArray, y: HostArray, /) -> None:
+    check_copy(x, y)
+    np.copyto(y, x)
+
+
+def fill(y: HostArray, value: float, /) -> None:
+    y[...] = value
 
 
 def _log_softmax(x: HostArray, axis: int) -> HostArray:

@@ -1,0 +1,144 @@
+"""Arrays on the device: where they lie, and how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from nnz_kernels.errors import ShapeError
+
+
+class Memory(Protocol):
+    """A piece of device memory, given back when nothing holds it any more."""
+
+    @property
+    def address(self) -> int:
+        """Where it begins."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """How elements lie, by NumPy's names."""
+
+    c_contiguous: bool
+    aligned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """A view of device memory.
+
+    It moves nothing and computes nothing; `Device` does. Libraries that know the CUDA
+    array interface (CuPy, Numba, PyTorch) read it in place.
+
+    Attributes:
+        memory: What it keeps alive.
+        offset: Bytes from the beginning of that to its first element.
+        dtype: Type of its elements.
+        shape: Elements along each axis.
+        strides: Bytes from one element to the next along each axis.
+    """
+
+    memory: Memory
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def address(self) -> int:
+        """Where its first element lies."""
+        return self.memory.address + self.offset
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements, gaps between them not counted."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def flags(self) -> Flags:
+        """How its elements lie."""
+        return Flags(self.is_contiguous, self.address % self.dtype.itemsize == 0)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether its elements lie in C order without gaps."""
+        return self.size == 0 or self.strides == contiguous(self.shape, self.dtype)
+
+    @property
+    def span(self) -> int:
+        """Bytes from its first element to behind its last."""
+        if self.size == 0:
+            return 0
+        pairs = zip(self.shape, self.strides, strict=True)
+        return self.dtype.itemsize + sum((n - 1) * step for n, step in pairs)
+
+    def reshape(self, *shape: int) -> DeviceArray:
+        """Return the same elements in another shape, in C order.
+
+        Raises:
+            ShapeError: The sizes differ, or there are gaps.
+        """
+        if math.prod(shape) != self.size or not self.is_contiguous:
+            raise ShapeError(
+                f"an array of shape {self.shape} and strides {self.strides} cannot "
+                f"become {shape} without a copy"
+            )
+        return self._as(self.offset, shape, contiguous(shape, self.dtype))
+
+    def part(self, start: int, stop: int) -> DeviceArray:
+        """Return the elements from *start* to *stop* of the first axis."""
+        offset = self.offset + start * self.strides[0]
+        return self._as(offset, (stop - start, *self.shape[1:]), self.strides)
+
+    def transposed(self, axes: tuple[int, ...]) -> DeviceArray:
+        """Return the same elements with the axes in another order."""
+        shape = tuple(self.shape[axis] for axis in axes)
+        strides = tuple(self.strides[axis] for axis in axes)
+        return self._as(self.offset, shape, strides)
+
+    def _as(
+        self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+    ) -> DeviceArray:
+        return DeviceArray(self.memory, offset, self.dtype, shape, strides)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the interface; the stream is the device's default one."""
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": self.strides,
+            "stream": 1,
+        }
+
+
+def contiguous(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Return the strides, in bytes, of an array in C order."""
+    strides = []
+    step = dtype.itemsize
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))

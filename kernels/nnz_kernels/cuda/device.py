@@ -1,0 +1,218 @@
+"""Arrays, launches and tables on one device, on top of a `Launcher`."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.cuda.array import DeviceArray, contiguous
+from nnz_kernels.cuda.launcher import Dim, Launcher
+from nnz_kernels.cuda.registry import Kernel
+
+#: A launch, or several, with their arguments in place.
+Call = Callable[[], None]
+
+#: Largest size of a grid along its second and third axis.
+MOST_ROWS = 65535
+
+_SCALARS: dict[str, Any] = {
+    "i": ctypes.c_int32,
+    "l": ctypes.c_int64,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+
+
+class Device:
+    """One device; ops of a back-end share it.
+
+    Args:
+        launcher: The GPU, or what stands in for it.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        #: Held while a graph is recorded or a plan runs: there is one stream.
+        self.turn = threading.RLock()
+        self._empty = launcher.allocate(256)
+        self._recording = threading.local()
+
+    # -- arrays ---------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
+        """Take an array of any content.
+
+        Raises:
+            DeviceMemoryError: There is no room for it.
+        """
+        kind = np.dtype(dtype)
+        strides = contiguous(shape, kind)
+        nbytes = int(np.prod(shape, dtype=object)) * kind.itemsize
+        memory = self.launcher.allocate(nbytes) if nbytes else self._empty
+        return DeviceArray(memory, 0, kind, shape, strides)
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
+        """Take an array of zeros."""
+        made = self.empty(shape, dtype)
+        if made.nbytes:
+            zero = functools.partial(self.launcher.zero, made.address, made.nbytes)
+            self._do(functools.partial(_hold, zero, made))
+        return made
+
+    def to_device(
+        self, host: HostArray, target: DeviceArray | None = None
+    ) -> DeviceArray:
+        """Copy an array to the device, into *target* if there is one."""
+        if target is None:
+            target = self.empty(host.shape, host.dtype)
+        if host.size:
+            packed = np.ascontiguousarray(host).astype(target.dtype, copy=False)
+            self.launcher.upload(packed, target.address)
+        return target
+
+    def to_host(self, array: DeviceArray) -> HostArray:
+        """Copy an array to the host, after all that was asked before."""
+        # Bytes between elements travel too: that is one copy, whatever the strides.
+        raw = np.empty(array.span, np.uint8)
+        if array.size:
+            self.launcher.download(array.address, raw)
+        if not array.size:
+            return np.empty(array.shape, array.dtype)
+        return np.ndarray(array.shape, array.dtype, raw.data, 0, array.strides)
+
+    def view(
+        self,
+        memory: DeviceArray,
+        offset: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> DeviceArray:
+        """Return an array in the bytes of another, from *offset* on."""
+        start = memory.offset + offset
+        return DeviceArray(memory.memory, start, dtype, shape, strides)
+
+    # -- launches -------------------------------------------------------------------
+
+    def prepare(self, kernel: Kernel, grid: Dim, block: Dim, *values: Any) -> Call:
+        """Return a launch that can be repeated.
+
+        Args:
+            kernel: From the registry.
+            grid: Blocks along each axis; a launch without any does nothing.
+            block: Threads along each axis.
+            values: A `DeviceArray`, None (a null pointer), a number or a
+                `ctypes.Structure` for each parameter.
+        """
+        if min(grid) < 1:
+            return _nothing
+        held = [
+            _argument(kind, value)
+            for kind, value in zip(kernel.signature, values, strict=True)
+        ]
+        pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+        launch = self.launcher.prepare(kernel, grid, block, pointers)
+        return functools.partial(_hold, launch, (held, values))
+
+    def launch(self, kernel: Kernel, grid: Dim, block: Dim, *values: Any) -> None:
+        """Launch once."""
+        self._do(self.prepare(kernel, grid, block, *values))
+
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy between arrays of one size in C order."""
+        if source.nbytes:
+            places = source.address, target.address, source.nbytes
+            copy = functools.partial(self.launcher.copy, *places)
+            self._do(functools.partial(_hold, copy, (source, target)))
+
+    def record(self, ask: Callable[[], object]) -> Call:
+        """Return what *ask* would launch as one call, instead of launching it.
+
+        Arrays that it allocates on its way live as long as the call; it must not read
+        from the device.
+        """
+        calls: list[Call] = []
+        outer = getattr(self._recording, "calls", None)
+        self._recording.calls = calls
+        try:
+            ask()
+        finally:
+            self._recording.calls = outer
+        return functools.partial(in_turn, calls)
+
+    def _do(self, call: Call) -> None:
+        recording = getattr(self._recording, "calls", None)
+        if recording is None:
+            call()
+        else:
+            recording.append(call)
+
+    def capture(self, calls: Sequence[Call]) -> Call:
+        """Record calls as one; they must not allocate, nor copy from or to the host."""
+        with self.turn:
+            return self.launcher.capture(functools.partial(in_turn, calls))
+
+    def synchronize(self) -> None:
+        """Wait until all that was asked is done."""
+        self.launcher.synchronize()
+
+
+class Tables:
+    """Constants of the host that are kept on a device as long as their key lives on."""
+
+    def __init__(self, device: Device, most: int = 512) -> None:
+        # Weakly: the device's owner holds these tables.
+        self._device = weakref.proxy(device)
+        self._held: dict[Any, DeviceArray] = {}
+        self._most = most
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], HostArray]) -> DeviceArray:
+        """Return the table of a key, made and uploaded when it is first asked for."""
+        with self._lock:
+            found = self._held.pop(key, None)
+            if found is None:
+                found = self._device.to_device(make())
+            self._held[key] = found
+            while len(self._held) > self._most:
+                del self._held[next(iter(self._held))]
+            return found
+
+
+def in_turn(calls: Sequence[Call]) -> None:
+    """Make calls one after the other."""
+    for call in calls:
+        call()
+
+
+def blocks_of(count: int, each: int) -> int:
+    """Return how many runs of *each* hold *count*."""
+    return -(-count // each)
+
+
+def _argument(kind: str, value: Any) -> Any:
+    """Return a value as the driver reads it."""
+    if kind == "p":
+        return ctypes.c_uint64(0 if value is None else value.address)
+    if kind[0] == "s":
+        if ctypes.sizeof(value) != int(kind[1:]):
+            raise TypeError(f"{value} has {ctypes.sizeof(value)} bytes, not {kind}")
+        return value
+    return _SCALARS[kind](value)
+
+
+def _hold(call: Call, held: Any) -> None:
+    # `held` keeps arguments and arrays alive as long as the call can be made.
+    call()
+
+
+def _nothing() -> None:
+    """Do nothing: the launch of an empty grid."""

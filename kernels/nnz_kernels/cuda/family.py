@@ -1,0 +1,102 @@
+"""What the families of ops share: the device, tables of grids, and calls to attach."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import numpy as np
+
+from nnz_kernels.api.attach import Attachable
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.cuda.array import DeviceArray
+from nnz_kernels.cuda.device import MOST_ROWS, Call, Device, Tables, blocks_of
+from nnz_kernels.cuda.launcher import Dim
+from nnz_kernels.cuda.structs import Plane
+from nnz_kernels.planes import LINE, Grid
+
+P = ParamSpec("P")
+S = TypeVar("S")
+
+
+class attachable(Generic[S, P]):  # noqa: N801 - a decorator
+    """Make an op of a method that checks its arguments and returns a call to repeat."""
+
+    def __init__(self, make: Callable[Concatenate[S, P], Call]) -> None:
+        self._make = make
+        functools.update_wrapper(self, make)  # type: ignore[arg-type]
+
+    def __get__(self, instance: S, owner: type[S] | None = None) -> Attachable[P]:
+        bound: Callable[P, Call] = functools.partial(self._make, instance)
+        functools.update_wrapper(bound, self._make)
+        return Attachable(bound)
+
+
+class Family:
+    """Ops on one device.
+
+    Args:
+        device: Where arrays lie and kernels run.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.tables = Tables(device)
+
+    def plane(self, grid: Grid, channels: int) -> Plane:
+        """Return the places of planes as kernels take them.
+
+        The table of places is kept with the grid; see planes.cuh for its order.
+        """
+        table = self.tables.get(("places", grid), lambda: places(grid))
+        return Plane(table.address, grid.ld, grid.pixels, grid.ld, table.size, channels)
+
+    def planes_grid(self, grid: Grid, channels: int, threads: int = 256) -> Dim:
+        """Return blocks for a thread a place: the domain, then channels."""
+        return (
+            blocks_of(grid.ld + grid.lead + LINE, threads),
+            min(channels, MOST_ROWS),
+            1,
+        )
+
+    def flat_grid(self, count: int, threads: int = 256) -> Dim:
+        """Return blocks for loops over so many elements: as many as are resident."""
+        most = 8 * self.device.launcher.processors
+        return (min(blocks_of(count, threads), most), 1, 1)
+
+
+def places(grid: Grid) -> HostArray:
+    """Return the domain of a grid: places of pixels, then all others, then the tail."""
+    pixels = pixel_places(grid)
+    is_pixel = np.zeros(grid.ld, np.bool_)
+    is_pixel[pixels] = True
+    others = np.flatnonzero(~is_pixel)
+    tail = np.arange(grid.ld, grid.ld + grid.lead + LINE)
+    return np.concatenate([pixels, others, tail]).astype(np.int32)
+
+
+def pixel_places(grid: Grid) -> HostArray:
+    """Return the places of pixels in the order image, row, column."""
+    return window_places(grid, (grid.h, grid.w), (1, 1), (0, 0))
+
+
+def window_places(
+    grid: Grid, size: tuple[int, int], strides: tuple[int, int], pads: tuple[int, int]
+) -> HostArray:
+    """Return where in a row the windows of *size* output pixels an image begin."""
+    image, row, column = np.ogrid[: grid.n, : size[0], : size[1]]
+    y = image * grid.rows + row * strides[0] - pads[0]
+    x = column * strides[1] - pads[1]
+    found: HostArray = (grid.lead + y * grid.pitch + x).ravel()
+    return found
+
+
+def flat(x: DeviceArray) -> DeviceArray:
+    """Return an array in C order as one axis."""
+    return x.reshape(x.size)
+
+
+def as_int(value: Any) -> int:
+    """Return a number that was read from the device."""
+    return int(np.asarray(value).reshape(-1)[0])

@@ -1,0 +1,108 @@
+"""Weights as the kernels read them, made on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from nnz_kernels.api.conv import kept_weights
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.planes import round_up
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(Generic[A]):
+    """Weights of a layer.
+
+    Attributes:
+        values: What is multiplied, in the order that a kernel reads.
+        nnz: How many weights that are.
+        columns: Of each offset that a kernel reads the column (input channel, tap) of
+            the whole layer; stays on the host.
+        indptr: Of each block row where its blocks begin.
+        order: Block rows, the longest first.
+        channels: Of each block row its first output channel, and how many it has.
+        rows: Block rows.
+        pitch: Floats from one column of dense weights to the next.
+    """
+
+    values: A
+    nnz: int
+    columns: HostArray
+    indptr: A | None = None
+    order: A | None = None
+    channels: A | None = None
+    rows: int = 0
+    pitch: int = 0
+
+    def map(self, move: Callable[[A], B], /) -> Packed[B]:
+        """Return the same weights with each array moved."""
+        indptr, order, channels = (
+            None if one is None else move(one)
+            for one in (self.indptr, self.order, self.channels)
+        )
+        return Packed(
+            move(self.values), self.nnz, self.columns, indptr, order, channels,
+            self.rows, self.pitch,
+        )  # fmt: skip
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights and of 32 bits an index, however often it is bound."""
+        held: tuple[Any, ...] = (self.values, self.indptr, self.order, self.channels)
+        arrays = sum(int(one.nbytes) for one in held if one is not None)
+        return arrays + 4 * int(self.columns.size)
+
+
+def pack_blocks(weights: HostArray, groups: int, block: int) -> Packed[HostArray]:
+    """Keep blocks of output channels in which any weight is not zero.
+
+    Args:
+        weights: ``(oc, ic / groups, kh, kw)``.
+        groups: A block never crosses one.
+        block: Output channels of a block; the last of a group may have fewer.
+    """
+    oc = weights.shape[0]
+    a_group, depth = oc // groups, int(np.prod(weights.shape[1:]))
+    lines = -(-a_group // block)
+    padded = np.zeros((groups, lines * block, depth), np.float32)
+    padded[:, :a_group] = weights.reshape(groups, a_group, depth)
+    blocks = padded.reshape(groups * lines, block, depth)
+    kept = (blocks != 0).any(axis=1)
+    row, column = np.nonzero(kept)
+    lengths = kept.sum(axis=1)
+    first = np.arange(lines) * block
+    channels = np.stack([first, np.minimum(block, a_group - first)], axis=1)
+    starts = np.arange(groups)[:, None, None] * a_group * np.array([1, 0])
+    return Packed(
+        values=np.ascontiguousarray(blocks[row, :, column]),
+        nnz=int(kept_weights(weights, groups, block).sum()),
+        columns=row // lines * depth + column,
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+        order=np.argsort(-lengths, kind="stable").astype(np.int32),
+        channels=(channels + starts).reshape(-1, 2).astype(np.int32),
+        rows=groups * lines,
+    )
+
+
+def pack_columns(weights: HostArray, groups: int) -> Packed[HostArray]:
+    """Lay dense weights out column by column, output channels side by side."""
+    oc = weights.shape[0]
+    a_group, depth = oc // groups, int(np.prod(weights.shape[1:]))
+    pitch = round_up(a_group, 4)
+    values = np.zeros((groups, depth, pitch), np.float32)
+    flat = weights.reshape(groups, a_group, depth)
+    values[:, :, :a_group] = flat.transpose(0, 2, 1)
+    return Packed(values, weights.size, np.arange(groups * depth), pitch=pitch)
+
+
+def pack_depthwise(weights: HostArray) -> Packed[HostArray]:
+    """Keep the taps of each channel as they are."""
+    taps = int(np.prod(weights.shape[2:]))
+    return Packed(np.ascontiguousarray(weights), weights.size, np.arange(taps))

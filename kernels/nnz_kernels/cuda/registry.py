@@ -1,0 +1,175 @@
+"""Every kernel in every instantiation, for those who load, compile or emulate them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+#: Sizes of blocks for which there are sparse convolutions, each with the numbers of
+#: pixels that a lane may have: B x V sums are at most 32 registers.
+BLOCK_WIDTHS: dict[int, tuple[int, ...]] = {
+    1: (1, 8), 2: (1, 8), 4: (1, 8), 8: (1, 4), 16: (1, 2),
+}  # fmt: skip
+
+#: Tiles of the dense convolution: channels, pixels, and those of a thread.
+DENSE_TILES = ((64, 64, 4, 4), (128, 128, 8, 8), (32, 32, 4, 2))
+
+#: Lanes that may share a row of a matrix.
+ROW_LANES = (1, 2, 4, 8, 16, 32)
+
+#: Columns of a narrow product, and columns of a lane in a wide one.
+NARROW, WIDE = (2, 4, 8, 16), (1, 4)
+
+_PLANE, _WINDOW, _WALK = "s32", "s72", "s208"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One compiled kernel.
+
+    Args:
+        module: Its file in ``src``, without the ending.
+        name: Its name there.
+        template: Arguments of its template, as written in C++.
+        signature: A token a parameter: ``p`` for a pointer, ``i`` and ``l`` for 32 and
+            64-bit integers, ``f`` and ``d`` for floats, ``s<n>`` for a struct of so
+            many bytes.
+    """
+
+    module: str
+    name: str
+    template: tuple[str, ...]
+    signature: tuple[str, ...]
+
+    @property
+    def expression(self) -> str:
+        """Its name in C++, by which the compiler knows the instantiation."""
+        arguments = f"<{', '.join(self.template)}>" if self.template else ""
+        return f"{self.name}{arguments}"
+
+
+def _kernel(module: str, name: str, signature: str, *template: str | int) -> Kernel:
+    return Kernel(module, name, tuple(map(str, template)), tuple(signature.split()))
+
+
+def _typed(
+    module: str, name: str, signature: str, types: str, *rest: tuple[int, ...]
+) -> list[Kernel]:
+    """Return a kernel for each type of values (``T``), of indices (``I``), and more."""
+    choices = {"T": ("float", "double"), "I": ("int", "long long")}
+    options: list[tuple[str | int, ...]] = [choices[one] for one in types]
+    return [
+        _kernel(module, name, signature, *template)
+        for template in itertools.product(*options, *rest)
+    ]
+
+
+def _convolutions() -> list[Kernel]:
+    return [
+        *(
+            _kernel("sparse_conv", "conv_block", f"{_PLANE} p s48 p s32 p", b, v)
+            for b, widths in BLOCK_WIDTHS.items()
+            for v in widths
+        ),
+        *(
+            _kernel("dense_conv", "conv_dense", f"{_PLANE} p s40 p s32 p p", *tile)
+            for tile in DENSE_TILES
+        ),
+        _kernel("dense_conv", "conv_finish", f"{_PLANE} i p s32 p"),
+        _kernel("dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", 1),
+        _kernel("dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", 4),
+    ]
+
+
+def _planes() -> list[Kernel]:
+    pooled = f"{_PLANE} {_WINDOW} l p p"
+    return [
+        _kernel("pool", "max_pool", pooled),
+        _kernel("pool", "average_pool", pooled),
+        _kernel("pool", "global_average_pool", f"{_PLANE} {_PLANE} p p"),
+        _kernel("pointwise", "unary", "i f f l p p"),
+        _kernel("pointwise", "add_planes", "l f f p p p"),
+        _kernel("pointwise", "channel_affine", f"{_PLANE} f f p p p p"),
+        _kernel("pointwise", "prelu", f"{_PLANE} p p p"),
+        _kernel("pointwise", "zero_border", f"{_PLANE} p"),
+        _kernel("pointwise", "copy_planes", f"{_PLANE} p l p p"),
+        _kernel("pointwise", "to_planes", f"{_PLANE} i p p"),
+        _kernel("pointwise", "from_planes", f"{_PLANE} i p p"),
+        _kernel("pointwise", "to_tokens", f"{_PLANE} p p"),
+        _kernel("pointwise", "from_tokens", f"{_PLANE} p p"),
+        _kernel("attention", "layer_norm_planes", f"{_PLANE} f p p p p"),
+        _kernel("attention", "attention", f"{_PLANE} s96 p p p p p", 64),
+        _kernel("attention", "attention", f"{_PLANE} s96 p p p p p", 32),
+    ]
+
+
+def _tensors() -> list[Kernel]:
+    elements = ("unsigned char", "unsigned short", "unsigned int", "unsigned long long")
+    return [
+        _kernel("tensor", "binary", f"i {_WALK} p p p"),
+        *(_kernel("tensor", "copy_strided", f"{_WALK} p p", one) for one in elements),
+        _kernel("tensor", "fill", "l f p"),
+        _kernel("tensor", "softmax", "i l l p p"),
+        _kernel("tensor", "layer_norm", "f l l p p p p"),
+        _kernel("tensor", "reduce", "i l l p p"),
+        _kernel("tensor", "matmul", "i i i p p p p p"),
+    ]
+
+
+def _products() -> list[Kernel]:
+    return [
+        *_typed("products", "spmv_csr", "l p p p p p", "TI", ROW_LANES),
+        *_typed("products", "spmv_merge", "l l p p p p p p p", "TI"),
+        *_typed("products", "spmv_carry", "l l p p p", "T"),
+        *_typed("products", "spmm_narrow", "l i p p p p p", "TI", NARROW),
+        *_typed("products", "spmm_wide", "l i p p p p p p", "TI", WIDE),
+        *_typed("products", "row_lengths", "l p p p p", "I"),
+        *_typed("products", "transpose_keys", "l p p p", "I"),
+        *_typed("products", "transpose_fill", "l l l p p p p p p p", "TI"),
+    ]
+
+
+def _vectors() -> list[Kernel]:
+    compact = "s32 p p p p p p p p p p p"
+    return [
+        _kernel("sort", "sort_count", "i i p p"),
+        _kernel("sort", "sort_move", "i i p p p p p"),
+        _kernel("sort", "scan_tiles", "l p p p"),
+        _kernel("sort", "scan_add", "l p p"),
+        *_typed("vectors", "vectors_pack", "s32 p p p p p p p", "I"),
+        *_typed("vectors", "vectors_axpy", "s32 i i i p p p p p p p p p p", "TI"),
+        *_typed("vectors", "vectors_compact", compact, "TI"),
+        *_typed("vectors", "vectors_dot", "s32 p p p p p p", "T"),
+        *_typed("vectors", "vectors_sum", "l p p p p", "I"),
+        *_typed("vectors", "vectors_scatter", "l p p p p", "TI"),
+        *_typed("vectors", "vectors_gather", "l l p p p p", "TI"),
+    ]
+
+
+#: Every kernel.
+KERNELS: tuple[Kernel, ...] = (
+    *_convolutions(), *_planes(), *_tensors(), *_products(), *_vectors(),
+)  # fmt: skip
+
+#: Names of the files in ``src`` that are compiled each on its own.
+MODULES: tuple[str, ...] = tuple(dict.fromkeys(kernel.module for kernel in KERNELS))
+
+
+@functools.cache
+def find(name: str, *template: str | int) -> Kernel:
+    """Return a kernel by its name and the arguments of its template.
+
+    Raises:
+        LookupError: There is no such instantiation.
+    """
+    wanted = tuple(map(str, template))
+    for kernel in KERNELS:
+        if kernel.name == name and kernel.template == wanted:
+            return kernel
+    raise LookupError(f"no kernel {name}<{', '.join(wanted)}> is compiled")
+
+
+def of_module(module: str) -> tuple[Kernel, ...]:
+    """Return the kernels of one file."""
+    return tuple(kernel for kernel in KERNELS if kernel.module == module)

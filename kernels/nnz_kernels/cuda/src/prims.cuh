@@ -1,0 +1,21 @@
+// What the kernels need beyond CUDA C++, once each: nothing else in this folder holds PTX.
+#pragma once
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+constexpr u32 WARP = 0xffffffffu;
+constexpr float INF = __builtin_huge_valf();
+
+// Products and sums that round apart: the compiler may not make one FMA of them.
+__device__ __forceinline__ float multiplied(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double multiplied(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float added(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double added(double a, double b) { return __dadd_rn(a, b); }
+
+// Reads of what is used once: they should not push out what is used again.
+template <typename T>
+__device__ __forceinline__ T streamed(const T* at) {
+  return __ldcs(at);
+}

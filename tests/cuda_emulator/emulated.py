@@ -1,0 +1,206 @@
+"""A launcher that runs kernels on the host, compiled by g++ with ``cuda_words.h``."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.cuda import registry
+from nnz_kernels.cuda.launcher import Arguments, Dim
+from nnz_kernels.cuda.registry import Kernel
+from nnz_kernels.cuda.source import module_source
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+SANITIZER = ("-fsanitize=address", "-g")
+
+#: Bytes before and behind each allocation that a kernel must leave alone.
+GUARD = 256
+_MARK = 0x5A
+
+FORWARD, REVERSE, SHUFFLED = 0, 1, 2
+
+
+class EmulationError(AssertionError):
+    """A kernel waited for ever, met wrongly, or wrote where it must not."""
+
+
+class HostMemory:
+    """Memory of the emulated device, between guards; NaN or -1 until written."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._raw = np.full(nbytes + 2 * GUARD + 64, _MARK, np.uint8)
+        self._start = GUARD + -(self._raw.ctypes.data + GUARD) % 64
+        self.address = self._raw.ctypes.data + self._start
+        self._raw[self._start : self._start + nbytes] = 0xFF
+
+    def is_intact(self) -> bool:
+        """Whether nothing was written outside of it."""
+        before, after = self._raw[: self._start], self._raw[self._start + self.nbytes :]
+        return bool((before == _MARK).all() and (after == _MARK).all())
+
+
+class Emulator:
+    """One emulated device.
+
+    Args:
+        folder: Where compiled modules are kept.
+        order: In which order blocks and threads run.
+        sanitize: Whether to compile with AddressSanitizer, whose runtime must then be
+            in the process.
+        change: Applied to the text of every module, to plant an error.
+    """
+
+    name = "emulator"
+    processors = 4
+
+    def __init__(
+        self,
+        folder: Path,
+        order: int = FORWARD,
+        sanitize: bool = False,
+        change: Callable[[str, str], str] = lambda module, text: text,
+    ) -> None:
+        self.order = order
+        self.launches: dict[str, int] = {}
+        self._folder = folder
+        self._flags = (*FLAGS, *(SANITIZER if sanitize else ()))
+        self._change = change
+        self._libraries: dict[str, ctypes.CDLL] = {}
+        self._lock = threading.RLock()
+        self._recording: list[Callable[[], None]] | None = None
+
+    def allocate(self, nbytes: int) -> HostMemory:
+        """Take memory between guards."""
+        return HostMemory(nbytes)
+
+    def memory(self) -> tuple[int, int]:
+        """Return plenty."""
+        return 1 << 34, 1 << 34
+
+    def upload(self, host: HostArray, address: int) -> None:
+        """Copy in."""
+        assert self._recording is None, "an upload cannot be recorded"
+        ctypes.memmove(address, host.ctypes.data, host.nbytes)
+
+    def download(self, address: int, host: HostArray) -> None:
+        """Copy out."""
+        assert self._recording is None, "a download cannot be recorded"
+        ctypes.memmove(host.ctypes.data, address, host.nbytes)
+
+    def copy(self, source: int, target: int, nbytes: int) -> None:
+        """Copy on the device."""
+        self._do(lambda: ctypes.memmove(target, source, nbytes))
+
+    def zero(self, address: int, nbytes: int) -> None:
+        """Write zeros."""
+        self._do(lambda: ctypes.memset(address, 0, nbytes))
+
+    def prepare(
+        self, kernel: Kernel, grid: Dim, block: Dim, arguments: Arguments
+    ) -> Callable[[], None]:
+        """Return a call that emulates the launch."""
+        assert max(grid[1:]) <= 65535, f"{kernel}: grid {grid}"
+        assert np.prod(block) <= 1024, f"{kernel}: block {block}"
+        number = registry.of_module(kernel.module).index(kernel)
+        run = getattr(self._library(kernel.module), f"launch_{number}")
+        run.restype = ctypes.c_char_p
+        sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
+
+        def launch() -> None:
+            with self._lock:
+                error = run(*sizes, self.order, arguments)
+                count = self.launches.get(kernel.expression, 0)
+                self.launches[kernel.expression] = count + 1
+            if error is not None:
+                raise EmulationError(f"{kernel.expression}: {error.decode()}")
+
+        return lambda: self._do(launch)
+
+    def capture(self, calls: Callable[[], None]) -> Callable[[], None]:
+        """Record calls, and return them as one."""
+        recorded: list[Callable[[], None]] = []
+        self._recording = recorded
+        try:
+            calls()
+        finally:
+            self._recording = None
+
+        def replay() -> None:
+            for call in recorded:
+                call()
+
+        return replay
+
+    def synchronize(self) -> None:
+        """Do nothing: every call has ended."""
+
+    def describe(self) -> dict[str, Any]:
+        """Say what it is."""
+        return {"name": self.name}
+
+    def _do(self, call: Callable[[], Any]) -> None:
+        if self._recording is None:
+            call()
+        else:
+            self._recording.append(call)
+
+    def _library(self, module: str) -> ctypes.CDLL:
+        with self._lock:
+            if module not in self._libraries:
+                text = self._change(module, module_source(module))
+                self._libraries[module] = _load(module, text, self._flags, self._folder)
+            return self._libraries[module]
+
+
+def _load(module: str, text: str, flags: tuple[str, ...], folder: Path) -> ctypes.CDLL:
+    """Compile a module, if it has not been, and compare its signatures."""
+    kernels = registry.of_module(module)
+    exports = "\n".join(
+        f"EXPORT_KERNEL({i}, {kernel.expression})" for i, kernel in enumerate(kernels)
+    )
+    headers = "".join(p.read_text() for p in sorted(HERE.glob("*.h")))
+    whole = "\n".join((headers, text, exports, *flags))
+    target = folder / f"{module}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.so"
+    if not target.exists():
+        _compile(f"{text}\n{exports}\n", flags, target)
+    library = ctypes.CDLL(str(target))
+    for i, kernel in enumerate(kernels):
+        ask = getattr(library, f"signature_{i}")
+        ask.restype = ctypes.c_char_p
+        found = ask().decode().split()
+        if tuple(found) != kernel.signature:
+            raise EmulationError(
+                f"{kernel.expression} takes {found}, the registry says "
+                f"{list(kernel.signature)}"
+            )
+    return library
+
+
+def _compile(text: str, flags: tuple[str, ...], target: Path) -> None:
+    if COMPILER is None:
+        raise EmulationError("g++ is not installed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        source, made = Path(work, "kernels.cpp"), Path(work, "kernels.so")
+        source.write_text(text)
+        command = [
+            COMPILER, *flags, "-shared", "-fPIC", "-I", str(HERE),
+            "-include", "cuda_words.h", str(source), "-o", str(made),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EmulationError(f"{target.name}:\n{done.stderr[:4000]}")
+        made.replace(target)
