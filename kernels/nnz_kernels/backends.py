@@ -17,9 +17,15 @@ if TYPE_CHECKING:  # never imported: these lines make mypy compare the twins
     from nnz_kernels import cpu, reference
     from nnz_kernels.api import Kernels
     from nnz_kernels.arrays import HostArray
+    from nnz_kernels.cuda.array import DeviceArray
+    from nnz_kernels.cuda.kernels import CudaKernels
+    from nnz_kernels.cuda.launcher import Launcher
 
     _reference: Kernels[HostArray] = reference
     _cpu: Kernels[HostArray] = cpu
+
+    def _cuda(made: CudaKernels) -> Kernels[DeviceArray]:
+        return made
 
 
 class Backend(enum.StrEnum):
@@ -52,12 +58,14 @@ class Probe:
 def load(backend: Backend) -> Kernels[Any]:
     """Import one back-end and nothing of the others.
 
+    The device of the CUDA back-end is the first that CUDA_VISIBLE_DEVICES leaves.
+
     Raises:
         BackendUnavailableError: Its library, driver or device is missing.
     """
     backend = Backend(backend)
     if backend is Backend.CUDA:
-        raise BackendUnavailableError(f"cuda: {probe(backend).reason}")
+        return _open_cuda()
     try:
         module: Any = importlib.import_module(f"nnz_kernels.{backend}")
     except ImportError as exc:
@@ -106,33 +114,44 @@ def _describe_cpu() -> dict[str, Any]:
 
 @functools.cache
 def _probe_cuda() -> Probe:
-    """Ask for a device: library, driver, device, compiler, in that order."""
-    if os.environ.get("NNZ_NO_CUDA", "") not in ("", "0"):
-        return Probe(Backend.CUDA, False, "switched off by NNZ_NO_CUDA")
-    if importlib.util.find_spec("cupy") is None:
-        return Probe(Backend.CUDA, False, "the package cupy is not installed")
     try:
-        details = _ask_device()
+        kernels = _open_cuda()
+    except BackendUnavailableError as exc:
+        return Probe(Backend.CUDA, False, str(exc).removeprefix("cuda: "))
+    details = kernels.device.launcher.describe()
+    return Probe(Backend.CUDA, True, "", details, kernels.FAMILIES)
+
+
+@functools.cache
+def _open_cuda() -> CudaKernels:
+    """Open the device and let it prove itself: once a process, if it succeeds.
+
+    Raises:
+        BackendUnavailableError: Library, driver, device, compiler or headers are
+            missing, or it computes wrongly.
+    """
+    if os.environ.get("NNZ_NO_CUDA", "") not in ("", "0"):
+        raise BackendUnavailableError("cuda: switched off by NNZ_NO_CUDA")
+    from nnz_kernels.cuda.device import Device
+    from nnz_kernels.cuda.health import check_device
+    from nnz_kernels.cuda.kernels import CudaKernels
+
+    try:
+        kernels = CudaKernels(Device(_launcher()))
+        check_device(kernels)
     except Exception as exc:  # any failure of a foreign library means: not here
-        return Probe(Backend.CUDA, False, f"{type(exc).__name__}: {exc}")
-    reason = f"{details['name']} found, but this version has no CUDA kernels"
-    return Probe(Backend.CUDA, False, reason, details)
+        why = str(exc) if isinstance(exc, BackendUnavailableError) else _named(exc)
+        raise BackendUnavailableError(f"cuda: {why}") from exc
+    return kernels
 
 
-def _ask_device() -> dict[str, Any]:
-    """Compile and run one trivial kernel, which also finds missing headers."""
-    import cupy
+def _launcher() -> Launcher:
+    if importlib.util.find_spec("cupy") is None:
+        raise BackendUnavailableError("the package cupy is not installed")
+    from nnz_kernels.cuda.cupy_launcher import CupyLauncher
 
-    if cupy.cuda.runtime.getDeviceCount() < 1:
-        raise BackendUnavailableError("no CUDA device")
-    source = 'extern "C" __global__ void one(int* x) { *x = 1; }'
-    out = cupy.zeros(1, dtype=cupy.int32)
-    cupy.RawModule(code=source).get_function("one")((1,), (1,), (out,))
-    if int(out[0]) != 1:
-        raise BackendUnavailableError("a trivial kernel gave a wrong answer")
-    facts = cupy.cuda.runtime.getDeviceProperties(0)
-    return {
-        "name": facts["name"].decode(),
-        "memory": int(facts["totalGlobalMem"]),
-        "driver": int(cupy.cuda.runtime.driverGetVersion()),
-    }
+    return CupyLauncher()
+
+
+def _named(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}"

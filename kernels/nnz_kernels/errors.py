@@ -2,6 +2,9 @@
 
 * KernelError
   - BackendUnavailableError: its library, driver or device is missing
+  - DeviceError: a device refused or failed
+    - DeviceMemoryError (also a MemoryError): it has not enough memory left
+    - DeviceLostError: this process cannot use it any more and must be replaced
   - ShapeError (also a ValueError): sizes that do not fit each other
   - DTypeError (also a TypeError): an element type that no kernel takes
   - StructureError (also a ValueError): a format's ``check`` failed
@@ -16,6 +19,18 @@ class KernelError(Exception):
 
 class BackendUnavailableError(KernelError):
     """The back-end cannot run here; the message says what is missing."""
+
+
+class DeviceError(KernelError):
+    """A device refused or failed."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device has not enough memory left; the message has the numbers."""
+
+
+class DeviceLostError(DeviceError):
+    """A device that this process cannot use any more: only a new process can."""
 
 
 class ShapeError(KernelError, ValueError):
