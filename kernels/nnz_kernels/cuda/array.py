@@ -85,12 +85,14 @@ class DeviceArray:
         return self.size == 0 or self.strides == contiguous(self.shape, self.dtype)
 
     @property
-    def span(self) -> int:
-        """Bytes from its first element to behind its last."""
+    def extent(self) -> tuple[int, int]:
+        """Bytes from its first element to its lowest, and to behind its highest."""
         if self.size == 0:
-            return 0
+            return 0, 0
         pairs = zip(self.shape, self.strides, strict=True)
-        return self.dtype.itemsize + sum((n - 1) * step for n, step in pairs)
+        steps = [(n - 1) * step for n, step in pairs]
+        low = sum(step for step in steps if step < 0)
+        return low, self.dtype.itemsize + sum(step for step in steps if step > 0)
 
     def reshape(self, *shape: int) -> DeviceArray:
         """Return the same elements in another shape, in C order.

@@ -81,12 +81,12 @@ class Device:
     def to_host(self, array: DeviceArray) -> HostArray:
         """Copy an array to the host, after all that was asked before."""
         # Bytes between elements travel too: that is one copy, whatever the strides.
-        raw = np.empty(array.span, np.uint8)
-        if array.size:
-            self.launcher.download(array.address, raw)
         if not array.size:
             return np.empty(array.shape, array.dtype)
-        return np.ndarray(array.shape, array.dtype, raw.data, 0, array.strides)
+        low, high = array.extent
+        raw = np.empty(high - low, np.uint8)
+        self.launcher.download(array.address + low, raw)
+        return np.ndarray(array.shape, array.dtype, raw.data, -low, array.strides)
 
     def view(
         self,

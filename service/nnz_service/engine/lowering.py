@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnz_kernels.api.attach import Call, attach
+from nnz_kernels.hosted import hosted
 from nnz_kernels.planes import Grid, token_grid
+from nnz_service.engine.device_rows import on_device
 from nnz_service.engine.graph import Array, Graph, Node, Shape
 from nnz_service.engine.moves import MOVES, VIEWS
 from nnz_service.engine.passes.layout import Grids, choose_grids, image_size
@@ -89,6 +91,7 @@ class Lowering:
         self.facts = facts
         self.layers = layers
         self.kernels = kernels
+        self.device = kernels.DEVICE
         self.threads = threads
         self.build = PlanBuilder()
         self.grids: Grids = choose_grids(graph, facts)
@@ -107,6 +110,17 @@ class Lowering:
         """Shape of a value."""
         return self.facts.shape(name)
 
+    def constant(self, array: Array) -> Array:
+        """A constant in the memory of the back-end."""
+        if self.device is None:
+            return array
+        made: Array = self.device.to_device(array)
+        return made
+
+    def later(self, ask: Call) -> Call:
+        """What `ask` does, at every run: on a device its work is recorded."""
+        return ask if self.device is None else self.device.record(ask)
+
     # -- forms of inputs ------------------------------------------------------------
 
     def rows(self, name: str, *, contiguous: bool = True) -> Slot:
@@ -117,7 +131,12 @@ class Lowering:
         if contiguous and not value.rows.is_contiguous:
             strided = value.rows
             packed = self.build.allocate(strided.dtype, strided.shape)
-            self.build.step(name, "copy", "numpy", _copy, strided, packed)
+            copy = self.kernels.copy
+
+            def place(source: Array, target: Array) -> Call:
+                return self.later(lambda: copy(source, target))
+
+            self.build.attached(name, "copy", "copy", place, strided, packed)
             value.rows = packed
         return value.rows
 
@@ -195,8 +214,9 @@ class Lowering:
         def place(x: Array, y: Array) -> Call:
             return attach(op, x.reshape(shape), y, grid)
 
-        # An input goes straight into its planes, without a plain copy in the arena.
-        if name in self._inputs and value.rows is None:
+        # An input goes straight into its planes, without a plain copy in the arena; to
+        # a device it travels as it is.
+        if name in self._inputs and value.rows is None and self.device is None:
             self.build.load(name, load, planes.slot)
         else:
             slots = (self.rows(name), planes.slot)
@@ -253,6 +273,8 @@ class Lowering:
         """Run a node on plain arrays: as a view where it only moves data."""
         if node.op in VIEWS and self._as_view(node):
             return
+        if self.device is not None and on_device(self, node):
+            return
         names = node.inputs
         known = [self.facts.values.get(n) if n else None for n in names]
         places = [i for i, n in enumerate(names) if n and known[i] is None]
@@ -264,7 +286,7 @@ class Lowering:
             spec = self.facts.specs[name]
             slots.append(self.build.allocate(spec.dtype, spec.shape))
             self.set_rows(name, slots[-1])
-        kernels, count = self.kernels, len(places)
+        kernels, count = hosted(self.kernels), len(places)
         wanted = [i for i, n in enumerate(node.outputs) if n]
 
         def call(*arrays: Array) -> None:
@@ -327,10 +349,6 @@ def _pixels(planes: Planes, value: Value, shape: Shape) -> Any:
         return pixels.transpose(0, 2, 3, 1).reshape(shape, copy=False)
 
     return change
-
-
-def _copy(source: Array, target: Array) -> None:
-    np.copyto(target, source)
 
 
 def _load(source: Array, target: Array) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nnz_kernels.backends import Backend, choices_folder, use_cache
 from nnz_kernels.backends import load as load_kernels
+from nnz_kernels.backends import probe as find
 from nnz_kernels.errors import BackendUnavailableError, ShapeError
 from nnz_service.engine.batching import is_batchable
 from nnz_service.engine.choices import Choices
@@ -73,8 +74,8 @@ def load(
 
     Args:
         source: A file, or the bytes of one.
-        backend: ``cpu``, ``reference`` (slow, for comparison) or ``auto``, the best
-            that is here.
+        backend: ``cpu``, ``cuda``, ``reference`` (slow, for comparison) or ``auto``:
+            CUDA where a device can be used, else the CPU.
         threads: Threads that one run may use; None for all cores.
         precision: ``fp32``, the only one so far.
         cache_dir: Folder for compiled kernels; by default $NUMBA_CACHE_DIR or the
@@ -314,7 +315,7 @@ class Model:
                 f"its values take {plan.arena_bytes} bytes at once; the limit is "
                 f"{MAX_ARENA}"
             )
-        return Executor(plan)
+        return Executor(plan, device=self._kernels.DEVICE)
 
     def _rows_together(self) -> int:
         """Rows of a batch that run at once, 0 for all of them.
@@ -323,6 +324,8 @@ class Model:
         weights that are read once for several images; small networks gain by the calls
         that they save.
         """
+        if self._kernels.DEVICE is not None:
+            return 0  # a device is filled by many images, not kept warm by few
         images = any(node.op == "Conv" for node in self._graph.nodes)
         each = max(self._shown.plan.arena_bytes, 1)
         return max(1, PIECE_BYTES // each) if images and self.max_batch else 0
@@ -340,7 +343,9 @@ class Model:
 
 
 def _kernels(backend: str) -> Kernels[Array]:
-    wanted = "cpu" if backend == "auto" else backend
+    wanted = backend
+    if backend == "auto":
+        wanted = Backend.CUDA if find(Backend.CUDA).available else Backend.CPU
     try:
         return load_kernels(Backend(wanted))
     except ValueError as exc:

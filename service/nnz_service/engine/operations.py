@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from nnz_service.engine.lowering import Lowering, Planes
 from nnz_service.engine.passes.fuse import per_channel
 from nnz_service.engine.passes.layout import image_size
 from nnz_service.engine.passes.sparsify import Layer
-from nnz_service.engine.plan import Call, Plan
+from nnz_service.engine.plan import Call, Plan, Slot
 from nnz_service.engine.rows import BINARY, UNARY, reduce_axes, unary_settings
 from nnz_service.engine.shapes import Facts
 from nnz_service.engine.transformer_ops import attention, layer_norm
@@ -133,12 +134,15 @@ def _unary(state: Lowering, node: Node) -> bool:
     y = state.new_planes(x.grid, x.channels)
     kernels: Any = state.kernels
 
-    def call(source: Array, target: Array) -> None:
-        kernels.unary(kind, source, target, alpha=alpha, beta=beta)
-        if not keeps:
-            kernels.zero_border(target, y.grid, y.channels)
+    def place(source: Array, target: Array) -> Call:
+        def ask() -> None:
+            kernels.unary(kind, source, target, alpha=alpha, beta=beta)
+            if not keeps:
+                kernels.zero_border(target, y.grid, y.channels)
 
-    state.build.step(node.name, node.op, kind, call, x.slot, y.slot)
+        return state.later(ask)
+
+    state.build.attached(node.name, node.op, kind, place, x.slot, y.slot)
     state.set_like(node.output, node.inputs[0], y)
     return True
 
@@ -205,15 +209,14 @@ def _channel_affine(
     if x is None:
         return False
     y = state.new_planes(x.grid, x.channels)
-    kernels = state.kernels
-    scale, shift = np.array(scale, np.float32), np.array(shift, np.float32)
+    run = state.kernels.channel_affine
+    scale, shift = (state.constant(np.array(one, np.float32)) for one in (scale, shift))
 
-    def call(pixels: Array, target: Array) -> None:
-        kernels.channel_affine(
-            pixels, scale, shift, -np.inf, np.inf, target, y.grid, y.channels
-        )
+    def place(pixels: Array, target: Array) -> Call:
+        bounds = -np.inf, np.inf
+        return attach(run, pixels, scale, shift, *bounds, target, y.grid, y.channels)
 
-    state.build.step(node.name, node.op, "channel_affine", call, x.slot, y.slot)
+    state.build.attached(node.name, node.op, "channel_affine", place, x.slot, y.slot)
     state.set_like(node.output, source, y)
     return True
 
@@ -236,14 +239,14 @@ def _prelu(state: Lowering, node: Node) -> bool:
     found = per_channel(known, len(shape), 1, x.channels)
     if found is None:
         return False
-    slope = np.array(found, np.float32)
+    slope = state.constant(np.array(found, np.float32))
     y = state.new_planes(x.grid, x.channels)
-    kernels = state.kernels
+    run = state.kernels.prelu
 
-    def call(source: Array, target: Array) -> None:
-        kernels.prelu(source, slope, target, y.grid, y.channels)
+    def place(source: Array, target: Array) -> Call:
+        return attach(run, source, slope, target, y.grid, y.channels)
 
-    state.build.step(node.name, node.op, "prelu", call, x.slot, y.slot)
+    state.build.attached(node.name, node.op, "prelu", place, x.slot, y.slot)
     state.set_image(node.output, y)
     return True
 
@@ -260,21 +263,32 @@ def _concat(state: Lowering, node: Node) -> bool:
     if len({p.grid for p in known}) != 1:
         return False
     y = state.new_planes(known[0].grid, shape[1])
-    ld = y.grid.ld
+    sources, targets, start = [], [], 0
+    for planes in known:
+        floats = planes.channels * y.grid.ld
+        sources.append(_run_of(state, planes.slot, 0, floats))
+        targets.append(_run_of(state, y.slot, start, start + floats))
+        start += floats
+    rest = _run_of(state, y.slot, start, y.grid.size(y.channels))
+    kernels, count = state.kernels, len(known)
 
-    def call(*arrays: Array) -> None:
-        *sources, target = arrays
-        start = 0
-        for source, planes in zip(sources, known, strict=True):
-            floats = planes.channels * ld
-            target[start : start + floats] = source[:floats]
-            start += floats
-        target[start:] = 0.0
+    def place(*arrays: Array) -> Call:
+        def ask() -> None:
+            for source, target in zip(arrays[:count], arrays[count:-1], strict=True):
+                kernels.copy(source, target)
+            kernels.fill(arrays[-1], 0.0)
 
-    slots = [p.slot for p in known]
-    state.build.step(node.name, node.op, "copy", call, *slots, y.slot)
+        return state.later(ask)
+
+    slots = (*sources, *targets, rest)
+    state.build.attached(node.name, node.op, "copy", place, *slots)
     state.set_image(node.output, y)
     return True
+
+
+def _run_of(state: Lowering, slot: Slot, start: int, stop: int) -> Slot:
+    """Part of a flat slot."""
+    return state.build.view(slot, operator.itemgetter(slice(start, stop)))
 
 
 _LOWER: dict[str, Lower] = {

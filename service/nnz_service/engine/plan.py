@@ -65,7 +65,8 @@ class Step:
     """One call of a plan.
 
     `attach(*arrays)`, with the arrays of `slots`, checks them once for an arena and
-    returns the call without arguments that every run makes.
+    returns the call without arguments that every run makes. The arrays are those of
+    the back-end, NumPy's where `host` is set.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Step:
     kernel: str
     attach: Callable[..., Call]
     slots: tuple[Slot, ...]
+    host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +153,23 @@ class PlanBuilder:
     def step(
         self, name: str, op: str, kernel: str, call: Callable[..., None], *slots: Slot
     ) -> None:
-        """Add a call that reads and writes the arrays of `slots`."""
+        """Add a call that reads and writes the arrays of `slots` on the host."""
 
         def attach(*arrays: Array) -> Call:
             return functools.partial(call, *arrays)
 
-        self.attached(name, op, kernel, attach, *slots)
+        self._add(Step(name, op, kernel, attach, slots, host=True))
 
     def attached(
         self, name: str, op: str, kernel: str, attach: Callable[..., Call], *slots: Slot
     ) -> None:
         """Add a step that looks at the arrays of `slots` once, before the first run."""
-        for slot in slots:
+        self._add(Step(name, op, kernel, attach, slots))
+
+    def _add(self, step: Step) -> None:
+        for slot in step.slots:
             self._touch(slot)
-        self.steps.append(Step(name, op, kernel, attach, slots))
+        self.steps.append(step)
 
     def result(self, name: str, call: Callable[[Array], Array], slot: Slot) -> None:
         """Give `call(array)` to the caller after the last step."""

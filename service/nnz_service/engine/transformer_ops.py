@@ -57,6 +57,7 @@ def layer_norm(state: Lowering, node: Node) -> bool:
     x = value.planes
     gamma, beta = (aligned_empty(x.channels, np.float32) for _ in range(2))
     gamma[:], beta[:] = known[0], known[1] if len(known) > 1 else 0.0
+    gamma, beta = state.constant(gamma), state.constant(beta)
     eps = float(node.attrs.get("epsilon", 1e-5))
     y = state.new_planes(x.grid, x.channels)
     kernels, threads, grid, channels = state.kernels, state.threads, y.grid, y.channels

@@ -7,6 +7,7 @@ grids that the layer will run on. The order of a sum is the same in all of them 
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from nnz_kernels.api.conv import ConvSpec, Tiling
+from nnz_kernels.api.device import DeviceMemory
 from nnz_kernels.arrays import arena
 from nnz_kernels.planes import Grid
 from nnz_service.engine.choices import Choices
@@ -36,6 +38,9 @@ BYTES = 0.3
 #: begins. After two, those so many times slower than the best are out: a kernel's first
 #: run in a process may have had to read its code.
 ROUNDS, ENOUGH_S, HOPELESS = 11, 0.15, 1.6
+
+#: Times that a device does what is measured, between two waits.
+REPEATS = 10
 
 #: Milliseconds of a first run from which on it counts as a measurement.
 SLOW_MS = 20.0
@@ -89,7 +94,7 @@ class Tuner:
     threads: int
     choices: Choices
     seconds: float
-    _buffers: dict[str, Array] = field(default_factory=dict)
+    _buffers: dict[str, Any] = field(default_factory=dict)
 
     def measure(
         self, problem: Problem, expected: Mapping[int | None, float]
@@ -139,8 +144,9 @@ class Tuner:
         """Let candidates take turns, so that a slow moment of the machine hits all."""
         entries = self._prepare(problem, expected)
         calls = self._attach([one for *_, one in entries], problem)
+        repeats = 1 if self.kernels.DEVICE is None else REPEATS
         found = [
-            Timed(block, tiling, prepared.kernel, ms, prepared.nbytes)
+            Timed(block, tiling, prepared.kernel, ms / repeats, prepared.nbytes)
             for (block, tiling, prepared), ms in zip(
                 entries, _take_turns(calls, self.seconds), strict=False
             )
@@ -187,15 +193,25 @@ class Tuner:
         if 4 * sum(sizes) > MOST_BYTES:
             return []
         source, target, scratch = map(self._buffer, ("x", "y", "scratch"), sizes)
-        return [one.attach(source, target, None, scratch) for one in bound]
+        calls = [one.attach(source, target, None, scratch) for one in bound]
+        device = self.kernels.DEVICE
+        if device is None:
+            return calls
+        # Several between two waits, which take longer than a small layer.
+        return [functools.partial(_waited, device, call) for call in calls]
 
-    def _buffer(self, name: str, floats: int) -> Array:
+    def _buffer(self, name: str, floats: int) -> Any:
         """Memory that grows with need: layers of a model share it."""
-        held = self._buffers.get(name)
+        held, device = self._buffers.get(name), self.kernels.DEVICE
         if held is None or held.size < floats:
-            held = self._buffers[name] = arena(4 * floats).view(np.float32)
-            held[:] = 0
-        return held[:floats]
+            held = self._buffers[name] = (
+                _zeros(floats)
+                if device is None
+                else device.zeros((floats,), np.float32)
+            )
+        if device is None:
+            return held[:floats]
+        return device.view(held, 0, held.dtype, (floats,), held.strides)
 
     def _key(self, problem: Problem, expected: Mapping[int | None, float]) -> str:
         spec = problem.spec
@@ -205,6 +221,20 @@ class Tuner:
             *(astuple(grid) for grid in problem.grids), self.threads, shares,
         ]  # fmt: skip
         return json.dumps(parts, separators=(",", ":"))
+
+
+def _zeros(floats: int) -> Array:
+    """Return memory as an arena's is, that has been written once."""
+    made: Array = arena(4 * floats).view(np.float32)
+    made[:] = 0
+    return made
+
+
+def _waited(device: DeviceMemory[Any], call: Callable[[], None]) -> None:
+    """Make a call so often that waiting for it does not count."""
+    for _ in range(REPEATS):
+        call()
+    device.synchronize()
 
 
 def _read(entry: object) -> Timed | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnz_kernels.api.conv import ConvSpec
+from nnz_kernels.hosted import hosted, hosted_conv
 from nnz_kernels.planes import Grid
 from nnz_service.engine.graph import Array, Graph, Node, Shape
 from nnz_service.engine.passes.layers import LAYERS
@@ -32,6 +33,10 @@ FULL = 0.9
 #: Time of one multiplied weight against one of the dense kernel, by block: a wider
 #: block loads each pixel for more products. Measured shapes are in the CPU kernels.
 COST = {16: 1.1, 8: 1.1, 4: 1.15, 2: 1.6, 1: 2.3}
+
+#: The same on a device, by the loads that each multiply-add needs there: the order in
+#: which candidates are tried, and the choice where nothing is measured.
+DEVICE_COST = {16: 0.8, 8: 0.8, 4: 1.0, 2: 1.7, 1: 3.3}
 
 #: Largest share of dense time at which a sparse kernel is worth its indices.
 WORTH = 0.9
@@ -120,12 +125,13 @@ def sparsify(
     }
 
 
-def choose(weights: Array, groups: int) -> Choice:
+def choose(weights: Array, groups: int, costs: Mapping[int, float] = COST) -> Choice:
     """Choose dense or a block by what each would multiply.
 
     Args:
         weights: ``(oc, ic/group, ...)``.
         groups: Groups of the convolution; a block never crosses one.
+        costs: Time of one multiplied weight, by block.
     """
     oc = weights.shape[0]
     used = weights.reshape(oc, -1) != 0
@@ -138,7 +144,7 @@ def choose(weights: Array, groups: int) -> Choice:
         return Choice(None, density, (), dense, "no weight is zero")
     kept = {b: _kept(used, b) for b in BLOCKS if (oc // groups) >= b or b == 1}
     found = tuple(b for b in kept if FULL * kept[b] <= density and kept[b] < FULL)
-    times = {b: share * COST[b] for b, share in kept.items()}
+    times = {b: share * costs[b] for b, share in kept.items()}
     best = min(times, key=lambda b: (times[b], -b))
     expected = dict(dense)
     expected.update(times.items())
@@ -173,7 +179,8 @@ def _pack(
 ) -> Layer:
     weights, bias = node.attrs.pop("weights"), node.attrs.pop("bias")
     shape = weights.shape
-    choice = choose(weights, spec.groups)
+    costs = COST if kernels.DEVICE is None else DEVICE_COST
+    choice = choose(weights, spec.groups, costs)
     if node.attrs.get("apart"):
         share = choice.density
         choice = Choice(
@@ -256,12 +263,14 @@ def agrees(
     x, y = Grid(1, h, w), Grid(1, out_h, out_w)
     image = np.random.default_rng(0).standard_normal((1, channels, h, w), np.float32)
     source = np.zeros(x.size(channels), np.float32)
-    kernels.to_planes(image, source, x)
+    host = hosted(kernels)
+    host.to_planes(image, source, x)
     with np.errstate(all="ignore"):
         dense = _dense(weights, bias, spec, image, (out_h, out_w))
         if spec.activation is not None:
-            kernels.unary(spec.activation, dense, dense)
-    results = [_run_once(prepared.bind(x, y), source, y, weights.shape[0]), dense]
+            host.unary(spec.activation, dense, dense)
+    bound = hosted_conv(kernels, prepared).bind(x, y)
+    results = [_run_once(bound, source, y, weights.shape[0]), dense]
     # Weights may hold infinities: then both must give them at the same places.
     finite = np.isfinite(results)
     if not np.array_equal(finite[0], finite[1]):
