@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
+from cuda_emulator.emulated import Emulator, missing
+
+from nnz_kernels import backends
+from nnz_kernels.cuda.device import Device
+from nnz_kernels.cuda.kernels import CudaKernels
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +23,27 @@ def data_dir() -> Path:
             pytest.fail("NNZ_REQUIRE is set, but NNZ_TEST_DATA names no folder")
         pytest.skip("NNZ_TEST_DATA names no folder with real models and matrices")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def emulator_folder(request: pytest.FixtureRequest) -> Path:
+    """Where emulated kernels are kept once they are compiled."""
+    lacking = missing()
+    if lacking and os.environ.get("NNZ_REQUIRE"):
+        pytest.fail(f"NNZ_REQUIRE is set, but the emulator needs {lacking}")
+    if lacking:
+        pytest.skip(f"CUDA kernels are emulated with {lacking}")
+    assert request.config.cache is not None
+    return request.config.cache.mkdir("cuda_emulator")
+
+
+@pytest.fixture(scope="session")
+def emulated(emulator_folder: Path) -> CudaKernels:
+    """The CUDA back-end on an emulated device."""
+    return CudaKernels(Device(Emulator(emulator_folder)))
+
+
+@pytest.fixture
+def emulated_cuda(emulated: CudaKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the back-end ``cuda`` be the emulated one."""
+    monkeypatch.setattr(backends, "_open_cuda", functools.cache(lambda: emulated))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,14 @@ SANITIZER = ("-fsanitize=address", "-g")
 #: Bytes before and behind each allocation that a kernel must leave alone.
 GUARD = 256
 _MARK = 0x5A
+
+
+def missing() -> str:
+    """Say what this machine lacks to emulate; nothing if all is there."""
+    if platform.machine() != "x86_64":
+        return "an x86-64 processor"
+    return "" if COMPILER else "g++"
+
 
 FORWARD, REVERSE, SHUFFLED = 0, 1, 2
 

@@ -6,13 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cuda_emulator.emulated import Emulator
 
 from nnz_kernels.api import Kernels
 from nnz_kernels.backends import Backend, load
 from nnz_kernels.cpu import _runtime
-from nnz_kernels.cuda.device import Device
-from nnz_kernels.cuda.kernels import CudaKernels
 from nnz_kernels.errors import BackendUnavailableError
 from nnz_kernels.hosted import hosted
 
@@ -29,8 +26,7 @@ from nnz_kernels.hosted import hosted
 def kernels(request: pytest.FixtureRequest) -> Kernels[Any]:
     """One back-end; one that cannot load here is skipped with its reason."""
     if request.param == "cuda-emulated":
-        folder = request.config.cache.mkdir("cuda_emulator")
-        return hosted(CudaKernels(Device(Emulator(folder))))
+        return hosted(request.getfixturevalue("emulated"))
     try:
         return hosted(load(Backend(request.param)))
     except BackendUnavailableError as exc:

@@ -82,7 +82,10 @@ class DeviceArray:
     @property
     def is_contiguous(self) -> bool:
         """Whether its elements lie in C order without gaps."""
-        return self.size == 0 or self.strides == contiguous(self.shape, self.dtype)
+        wanted = contiguous(self.shape, self.dtype)
+        axes = zip(self.shape, self.strides, wanted, strict=True)
+        # Along an axis of one element there is no step.
+        return self.size == 0 or all(n == 1 or own == right for n, own, right in axes)
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -94,12 +97,17 @@ class DeviceArray:
         low = sum(step for step in steps if step < 0)
         return low, self.dtype.itemsize + sum(step for step in steps if step > 0)
 
-    def reshape(self, *shape: int) -> DeviceArray:
+    def reshape(self, *sizes: int | tuple[int, ...]) -> DeviceArray:
         """Return the same elements in another shape, in C order.
+
+        Args:
+            sizes: Of the axes, or all of them as a tuple; none may be -1.
 
         Raises:
             ShapeError: The sizes differ, or there are gaps.
         """
+        whole = sizes[0] if sizes and isinstance(sizes[0], tuple) else sizes
+        shape = tuple(int(size) for size in whole)  # type: ignore[arg-type]
         if math.prod(shape) != self.size or not self.is_contiguous:
             raise ShapeError(
                 f"an array of shape {self.shape} and strides {self.strides} cannot "

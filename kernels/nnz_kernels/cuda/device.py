@@ -64,7 +64,7 @@ class Device:
         made = self.empty(shape, dtype)
         if made.nbytes:
             zero = functools.partial(self.launcher.zero, made.address, made.nbytes)
-            self._do(functools.partial(_hold, zero, made))
+            self.do(functools.partial(_hold, zero, made))
         return made
 
     def to_device(
@@ -124,14 +124,14 @@ class Device:
 
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, *values: Any) -> None:
         """Launch once."""
-        self._do(self.prepare(kernel, grid, block, *values))
+        self.do(self.prepare(kernel, grid, block, *values))
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one size in C order."""
         if source.nbytes:
             places = source.address, target.address, source.nbytes
             copy = functools.partial(self.launcher.copy, *places)
-            self._do(functools.partial(_hold, copy, (source, target)))
+            self.do(functools.partial(_hold, copy, (source, target)))
 
     def record(self, ask: Callable[[], object]) -> Call:
         """Return what *ask* would launch as one call, instead of launching it.
@@ -148,7 +148,8 @@ class Device:
             self._recording.calls = outer
         return functools.partial(in_turn, calls)
 
-    def _do(self, call: Call) -> None:
+    def do(self, call: Call) -> None:
+        """Make a call, or add it to what is recorded."""
         recording = getattr(self._recording, "calls", None)
         if recording is None:
             call()

@@ -17,7 +17,19 @@ from nnz_kernels.cuda.structs import Plane
 from nnz_kernels.planes import LINE, Grid
 
 P = ParamSpec("P")
-S = TypeVar("S")
+S = TypeVar("S", bound="Family")
+
+
+class DeviceOp(Attachable[P]):
+    """An op whose call can be recorded."""
+
+    def __init__(self, make: Callable[P, Call], device: Device) -> None:
+        super().__init__(make)
+        self._device = device
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Check, and compute or record."""
+        self._device.do(self.attach(*args, **kwargs))
 
 
 class attachable(Generic[S, P]):  # noqa: N801 - a decorator
@@ -27,10 +39,10 @@ class attachable(Generic[S, P]):  # noqa: N801 - a decorator
         self._make = make
         functools.update_wrapper(self, make)  # type: ignore[arg-type]
 
-    def __get__(self, instance: S, owner: type[S] | None = None) -> Attachable[P]:
+    def __get__(self, instance: S, owner: type[S] | None = None) -> DeviceOp[P]:
         bound: Callable[P, Call] = functools.partial(self._make, instance)
         functools.update_wrapper(bound, self._make)
-        return Attachable(bound)
+        return DeviceOp(bound, instance.device)
 
 
 class Family:

@@ -36,7 +36,7 @@ COST = {16: 1.1, 8: 1.1, 4: 1.15, 2: 1.6, 1: 2.3}
 
 #: The same on a device, by the loads that each multiply-add needs there: the order in
 #: which candidates are tried, and the choice where nothing is measured.
-DEVICE_COST = {16: 0.8, 8: 0.8, 4: 1.0, 2: 1.7, 1: 3.3}
+DEVICE_COST = {16: 1.0, 8: 1.0, 4: 1.1, 2: 1.7, 1: 3.3}
 
 #: Largest share of dense time at which a sparse kernel is worth its indices.
 WORTH = 0.9
