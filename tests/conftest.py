@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,11 @@ def emulator_folder(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def emulated(emulator_folder: Path) -> CudaKernels:
-    """The CUDA back-end on an emulated device."""
-    return CudaKernels(Device(Emulator(emulator_folder)))
+def emulated(emulator_folder: Path) -> Iterator[CudaKernels]:
+    """The CUDA back-end on an emulated device, whose memory is looked at in the end."""
+    emulator = Emulator(emulator_folder)
+    yield CudaKernels(Device(emulator))
+    emulator.check_guards()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,18 @@ class EmulationError(AssertionError):
 class HostMemory:
     """Memory of the emulated device, between guards; NaN or -1 until written."""
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, guard: int, damaged: list[int]) -> None:
         self.nbytes = nbytes
-        self._raw = np.full(nbytes + 2 * GUARD + 64, _MARK, np.uint8)
-        self._start = GUARD + -(self._raw.ctypes.data + GUARD) % 64
+        self._damaged = damaged
+        slack = 64 if guard else 0
+        self._raw = np.full(nbytes + 2 * guard + slack, _MARK, np.uint8)
+        self._start = guard + -(self._raw.ctypes.data + guard) % 64 if guard else 0
         self.address = self._raw.ctypes.data + self._start
         self._raw[self._start : self._start + nbytes] = 0xFF
+
+    def __del__(self) -> None:
+        if not self.is_intact():
+            self._damaged.append(self.nbytes)
 
     def is_intact(self) -> bool:
         """Whether nothing was written outside of it."""
@@ -89,11 +96,23 @@ class Emulator:
         self._change = change
         self._libraries: dict[str, ctypes.CDLL] = {}
         self._lock = threading.RLock()
+        # AddressSanitizer watches the ends of each allocation itself.
+        self._guard = 0 if sanitize else GUARD
+        self._damaged: list[int] = []
+        self._held: weakref.WeakSet[HostMemory] = weakref.WeakSet()
         self._recording: list[Callable[[], None]] | None = None
 
     def allocate(self, nbytes: int) -> HostMemory:
         """Take memory between guards."""
-        return HostMemory(nbytes)
+        made = HostMemory(nbytes, self._guard, self._damaged)
+        self._held.add(made)
+        return made
+
+    def check_guards(self) -> None:
+        """Raise EmulationError if a kernel wrote outside of what it was given."""
+        held = [memory.nbytes for memory in self._held if not memory.is_intact()]
+        if held or self._damaged:
+            raise EmulationError(f"written outside of {held + self._damaged} bytes")
 
     def memory(self) -> tuple[int, int]:
         """Return plenty."""

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -49,6 +50,9 @@ struct Fiber {
   ~Fiber() { std::free(stack); }
 
   void begin(void (*entry)()) {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(stack, STACK);  // what the thread before left there
+#endif
     void** top = reinterpret_cast<void**>(stack + STACK - 64);
     *--top = nullptr;  // keeps the stack aligned as after a call
     *--top = reinterpret_cast<void*>(entry);

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "src"
 #: What CuPy adds to the compiler's options itself, and we with it wherever we compile.
 OPTIONS = ("--std=c++17", "--device-as-default-execution-space", "-ftz=true")
 
-_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+_INCLUDE = re.compile(r'#include "(\w+\.cuh)"$')
 
 
 @functools.cache
@@ -29,6 +29,12 @@ def _expanded(file: str, seen: set[str]) -> str:
     if file in seen:
         return ""
     seen.add(file)
-    text = (FOLDER / file).read_text().replace("#pragma once\n", "")
-    marked = f'#line 1 "{file}"\n{text}'
-    return _INCLUDE.sub(lambda found: _expanded(found[1], seen) + "\n", marked)
+    lines = [f'#line 1 "{file}"']
+    for number, line in enumerate((FOLDER / file).read_text().splitlines(), 1):
+        include = _INCLUDE.match(line)
+        if include is not None:
+            # Messages of compilers and of tests name the file and its own line.
+            lines += [_expanded(include[1], seen), f'#line {number + 1} "{file}"']
+        else:
+            lines.append("" if line == "#pragma once" else line)
+    return "\n".join(lines) + "\n"
