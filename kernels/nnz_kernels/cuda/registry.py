@@ -13,7 +13,7 @@ BLOCK_WIDTHS: dict[int, tuple[int, ...]] = {
 }  # fmt: skip
 
 #: Tiles of the dense convolution: channels, pixels, and those of a thread.
-DENSE_TILES = ((64, 64, 4, 4), (128, 128, 8, 8), (32, 32, 4, 2))
+DENSE_TILES = ((64, 64, 4, 4), (128, 64, 8, 4), (32, 32, 4, 2))
 
 #: Lanes that may share a row of a matrix.
 ROW_LANES = (1, 2, 4, 8, 16, 32)

@@ -79,7 +79,7 @@ __device__ __forceinline__ void score(const Heads& a, const float* q, const floa
 }
 
 template <int VD>
-__global__ void __launch_bounds__(KEYS * GROUPS)
+__global__ void __launch_bounds__(KEYS * GROUPS, 3)
     attention(Plane y, Heads a, const float* __restrict__ q, const float* __restrict__ k,
               const float* __restrict__ v, const float* __restrict__ mask,
               float* __restrict__ out) {

@@ -29,7 +29,7 @@ __device__ __forceinline__ int2 columns_of(const Columns& a, int part) {
 }
 
 template <int BM, int BN, int TM, int TN>
-__global__ void __launch_bounds__((BM / TM) * (BN / TN))
+__global__ void __launch_bounds__((BM / TM) * (BN / TN), 2)
     conv_dense(Plane y, const int* __restrict__ base, Columns a, const float* __restrict__ x,
                Ending end, float* out, float* partial) {
   constexpr int THREADS = (BM / TM) * (BN / TN);
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__((BM / TM) * (BN / TN))
         pixels[k_b + i * (THREADS / BN)][q_b] = next_b[i];
       __syncthreads();
       if (column + DEPTH < range.y) fetch(column + DEPTH);
-#pragma unroll
+#pragma unroll 4
       for (int k = 0; k < DEPTH; ++k) {
         float left[TM], right[TN];
 #pragma unroll
@@ -103,6 +103,13 @@ __global__ void __launch_bounds__((BM / TM) * (BN / TN))
       }
     }
   }
+  if (end.activation == IDENTITY || a.parts > 1) return;
+#pragma unroll 1
+  for (int i = 0; i < TM * TN; ++i) {
+    const int channel = tile_m + m0 + i / TN;
+    if (channel < a.channels)
+      activate(y, end, out, group * a.channels + channel, tile_q + q0 + i % TN * (BN / TN));
+  }
 }
 
 __global__ void __launch_bounds__(256)
@@ -114,6 +121,7 @@ __global__ void __launch_bounds__(256)
       for (int part = 0; part < parts; ++part)
         sum += partial[(static_cast<i64>(part) * y.channels + channel) * y.pixels + q];
     finish(y, end, out, channel, q, sum);
+    if (end.activation != IDENTITY) activate(y, end, out, channel, q);
   }
 }
 
@@ -144,5 +152,8 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int v = 0; v < V; ++v)
       finish(y, end, out, channel, tile + v * blockDim.x, sums[v]);
+    if (end.activation != IDENTITY)
+#pragma unroll 1
+      for (int v = 0; v < V; ++v) activate(y, end, out, channel, tile + v * blockDim.x);
   }
 }

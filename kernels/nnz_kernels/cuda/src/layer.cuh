@@ -11,7 +11,8 @@ struct Ending {
   int unused;
 };
 
-// Write one place of a layer's output: a pixel, or the zero of a border.
+// Write one place of a layer's output, before its activation: a pixel, or the zero of a
+// border.
 __device__ __forceinline__ void finish(const Plane& y, const Ending& end, float* out,
                                        int channel, int q, float sum) {
   if (q >= places_of(y, channel)) return;
@@ -22,5 +23,14 @@ __device__ __forceinline__ void finish(const Plane& y, const Ending& end, float*
   }
   sum += end.bias[channel];
   if (end.residual != nullptr) sum += end.residual[at];
-  out[at] = activated(end.activation, clamped(sum, end.lo, end.hi));
+  out[at] = clamped(sum, end.lo, end.hi);
+}
+
+// Apply the activation to a place that this thread has written. Apart from `finish`, so
+// that its code is there once and not for each of a thread's sums.
+__device__ __forceinline__ void activate(const Plane& y, const Ending& end, float* out,
+                                         int channel, int q) {
+  if (q >= y.pixels) return;
+  const i64 at = place(y, channel, q);
+  out[at] = activated(end.activation, out[at]);
 }

@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 constexpr u32 WARP = 0xffffffffu;
-constexpr float INF = __builtin_huge_valf();
+#define INF __int_as_float(0x7f800000)
 
 // Products and sums that round apart: the compiler may not make one FMA of them.
 __device__ __forceinline__ float multiplied(float a, float b) { return __fmul_rn(a, b); }

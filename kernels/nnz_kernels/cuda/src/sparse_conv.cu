@@ -73,7 +73,7 @@ __device__ __forceinline__ void gather_parts(float (&sums)[B][V], int row, int p
 }
 
 template <int B, int V>
-__global__ void __launch_bounds__(32 * WARPS)
+__global__ void __launch_bounds__(32 * WARPS, 2)
     conv_block(Plane y, const int* __restrict__ base, Blocks a, const float* __restrict__ x,
                Ending end, float* out) {
   __shared__ int taps[WARPS][RUN];
@@ -109,4 +109,8 @@ __global__ void __launch_bounds__(32 * WARPS)
     for (int v = 0; v < V; ++v)
       finish(y, end, out, channel + b, tile + 32 * v + threadIdx.x, sums[b][v]);
   }
+  if (end.activation == IDENTITY) return;
+#pragma unroll 1
+  for (int i = 0; i < count * V; ++i)
+    activate(y, end, out, channel + i / V, tile + 32 * (i % V) + threadIdx.x);
 }
