@@ -50,3 +50,5 @@ def emulated(emulator_folder: Path) -> Iterator[CudaKernels]:
 def emulated_cuda(emulated: CudaKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the back-end ``cuda`` be the emulated one."""
     monkeypatch.setattr(backends, "_open_cuda", functools.cache(lambda: emulated))
+    # What was found before is kept.
+    monkeypatch.setattr(backends, "_probe_cuda", backends._probe_cuda.__wrapped__)

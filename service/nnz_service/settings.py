@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     insecure: bool = False
     #: Threads of the kernels; None takes every core.
     threads: Annotated[int | None, Field(ge=1)] = None
+    #: Where to compute: a GPU if one can be used (`auto`), or `cpu`, or `cuda`.
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     #: Bytes of one request body, after decompression.
     max_body: Annotated[int, Field(ge=1)] = 64 * MIB
     #: Bytes of the JSON part of one request body.

@@ -191,7 +191,7 @@ def _supervisor(
     threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
     worker = [
         *("nnz_service.worker_main", "--home", str(home), "--socket", str(pipe)),
-        *("--log-level", settings.log_level, *threads),
+        *("--log-level", settings.log_level, "--device", settings.device, *threads),
     ]
     fd = listener.fileno()
     web = ["nnz_service.web_main", "--fd", str(fd), "--worker", str(pipe)]

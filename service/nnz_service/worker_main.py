@@ -22,6 +22,10 @@ from nnz_service.dataplane import Handler, Listener
 #: it is reported as not ready long before.
 HANG_SECONDS = 120.0
 NAME = "cpu"  # of this worker in claims of jobs; one a device
+#: Exit code of a worker whose device failed; the supervisor starts another.
+DEVICE_LOST = 70
+#: Seconds in which answers still leave after that.
+LAST_WORDS = 0.3
 
 
 def main() -> int:
@@ -30,7 +34,10 @@ def main() -> int:
     logs.configure(options.log_level, "worker")
     # numba reads it when it is imported, so everything heavy is imported behind it.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(options.home / "cache" / "numba"))
-    asyncio.run(_serve(options))
+    if asyncio.run(_serve(options)):
+        # Its context is broken: to take it down in order may fail, or never end.
+        sys.stderr.flush()
+        os._exit(DEVICE_LOST)
     return 0
 
 
@@ -39,18 +46,24 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--log-level", default="info")
     return parser.parse_args()
 
 
-async def _serve(options: argparse.Namespace) -> None:
+async def _serve(options: argparse.Namespace) -> bool:
+    """Serve until a signal; returns whether the device was lost instead."""
     from nnz_service.jobs import SqlStore
     from nnz_service.repository import Repository
-    from nnz_service.worker import Host, Toolbox
+    from nnz_service.worker import Host, Toolbox, choose_backend
 
     repository = Repository(options.home)
     jobs = SqlStore(options.home / "catalog.sqlite")
-    toolbox = Toolbox(threads=options.threads, cache=options.home / "cache")
+    toolbox = Toolbox(
+        backend=choose_backend(options.device),
+        threads=options.threads,
+        cache=options.home / "cache",
+    )
     host = Host(repository, jobs, toolbox, name=NAME)
     listener = Listener(options.socket, host)
     stopped = asyncio.Event()
@@ -61,14 +74,23 @@ async def _serve(options: argparse.Namespace) -> None:
     host.start()
     telling = asyncio.create_task(_tell(host))
     beating = asyncio.create_task(_beat())
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    host.when_lost(stop)
     await stopped.wait()
     telling.cancel()
     beating.cancel()
+    if host.lost:
+        await asyncio.sleep(LAST_WORDS)
+        return True
     faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
     repository.close()
     jobs.close()
+    return False
 
 
 async def _beat() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nnz_kernels.api import Kernels
-from nnz_kernels.backends import Backend, load
+from nnz_kernels.backends import Backend, load, probe
 from nnz_kernels.cpu import _runtime
 from nnz_kernels.errors import BackendUnavailableError
 from nnz_kernels.hosted import hosted
@@ -19,7 +19,12 @@ from nnz_kernels.hosted import hosted
         pytest.param("reference"),
         pytest.param("cpu"),
         pytest.param("cuda-emulated"),
-        pytest.param("cuda", marks=pytest.mark.gpu),
+        # Where there is none, all of its tests would be skips.
+        *(
+            [pytest.param("cuda", marks=pytest.mark.gpu)]
+            if probe(Backend.CUDA).available
+            else []
+        ),
     ],
     scope="session",
 )

@@ -41,7 +41,12 @@ class MatrixOperator:
         self.matrix = matrix
         self.threads = threads
         self.backend = Backend(backend)
-        self._kernels: Kernels[HostArray] = load(self.backend)
+        self._kernels: Kernels[Any] = load(self.backend)
+        self._device = self._kernels.DEVICE
+        # On a device it stays there; the host's arrays remain for who reads entries.
+        self._resident: Csr[Any] = (
+            matrix if self._device is None else matrix.map(self._device.to_device)
+        )
 
     @classmethod
     def load(
@@ -80,24 +85,21 @@ class MatrixOperator:
     def spmv(self, x: HostArray, *, transpose: bool = False) -> HostArray:
         """Return ``A @ x`` for x (n,), or ``A.T @ x`` for x (m,)."""
         x = self._operand(x, 1, transpose)
-        if transpose:
-            return self._kernels.spmv_t(self.matrix, x, threads=self.threads)
-        return self._kernels.spmv(self.matrix, x, threads=self.threads)
+        return self._multiply("spmv_t" if transpose else "spmv", x)
 
     def spmm(self, x: HostArray, *, transpose: bool = False) -> HostArray:
         """Return ``A @ x`` for x (n, k) C order, or ``A.T @ x`` for x (m, k).
 
-        Each column has the bits that `spmv` would give.
+        On the CPU each column has the bits that `spmv` would give; on a device a row's
+        entries are added in an order that depends on the number of columns.
         """
         x = self._operand(x, 2, transpose)
-        if transpose:
-            return self._kernels.spmm_t(self.matrix, x, threads=self.threads)
-        return self._kernels.spmm(self.matrix, x, threads=self.threads)
+        return self._multiply("spmm_t" if transpose else "spmm", x)
 
     def infer(self, feeds: Mapping[str, HostArray]) -> dict[str, HostArray]:
         """Multiply every row of ``x`` [k, n]; return ``y`` [k, m], one product for all.
 
-        A row's answer has the same bits whatever rows it travels with.
+        On the CPU a row's answer has the same bits whatever rows it travels with.
         """
         if set(feeds) != {"x"}:
             raise InvalidInputError(
@@ -110,6 +112,15 @@ class MatrixOperator:
             )
         columns = self.spmm(np.ascontiguousarray(rows.T))
         return {"y": np.ascontiguousarray(columns.T)}
+
+    def _multiply(self, op: str, x: HostArray) -> HostArray:
+        run = getattr(self._kernels, op)
+        if self._device is None:
+            found: HostArray = run(self._resident, x, threads=self.threads)
+            return found
+        with self._device.turn:
+            there = self._device.to_device(x)
+            return self._device.to_host(run(self._resident, there))
 
     def _operand(self, x: HostArray, ndim: int, transpose: bool) -> HostArray:
         length = self.shape[0] if transpose else self.shape[1]

@@ -31,6 +31,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Compute threads; all cores if absent.", min=1)
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto (a GPU if one can be used), cpu or cuda."),
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Allow other hosts in without a key."),
@@ -55,6 +59,7 @@ def serve(
         "port": port,
         "home": home,
         "threads": threads,
+        "device": device,
         "insecure": insecure or None,
     }
     chosen = {name: value for name, value in given.items() if value is not None}

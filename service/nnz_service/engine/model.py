@@ -14,10 +14,15 @@ import numpy as np
 from nnz_kernels.backends import Backend, choices_folder, use_cache
 from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.backends import probe as find
-from nnz_kernels.errors import BackendUnavailableError, ShapeError
+from nnz_kernels.errors import (
+    BackendUnavailableError,
+    DeviceMemoryError,
+    ShapeError,
+)
 from nnz_service.engine.batching import is_batchable
 from nnz_service.engine.choices import Choices
 from nnz_service.engine.executor import Executor
+from nnz_service.engine.explain import describe
 from nnz_service.engine.feeds import Feeds
 from nnz_service.engine.graph import DTYPES, Array, Graph, Shape, TensorInfo
 from nnz_service.engine.heap import trim
@@ -27,7 +32,7 @@ from nnz_service.engine.operations import lower
 from nnz_service.engine.passes import normalise, optimise
 from nnz_service.engine.passes.geometry import layer_specs
 from nnz_service.engine.passes.sparsify import Layer
-from nnz_service.engine.plan import Plan, Step
+from nnz_service.engine.plan import Plan
 from nnz_service.engine.probes import Probes, probe, signature
 from nnz_service.engine.shapes import Facts, Spec, infer
 from nnz_service.engine.tuning import Tuner
@@ -88,8 +93,23 @@ def load(
     Raises:
         InvalidModelError: The file is broken; the message says where.
         UnsupportedModelError: The engine cannot run it; all such nodes are named.
-        ImpossibleError: There is no such back-end or precision here.
+        ImpossibleError: There is no such back-end or precision here, or the device has
+            not enough memory left.
     """
+    try:
+        return _load(source, backend, threads, precision, cache_dir, tuning_seconds)
+    except DeviceMemoryError as exc:
+        raise ImpossibleError(str(exc)) from exc
+
+
+def _load(
+    source: str | Path | bytes,
+    backend: str,
+    threads: int | None,
+    precision: str,
+    cache_dir: str | Path | None,
+    tuning_seconds: float,
+) -> Model:
     if precision != "fp32":
         raise ImpossibleError(f"precision {precision!r}: only 'fp32' is supported")
     if threads is not None and threads < 1:
@@ -219,6 +239,8 @@ class Model:
             return self._run_pieces(arrays, rows)
         except SettingError as exc:  # an index that only the data could tell
             raise InvalidInputError(str(exc)) from exc
+        except DeviceMemoryError as exc:
+            raise ImpossibleError(str(exc)) from exc
 
     def _run_pieces(self, arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
         found = []
@@ -275,7 +297,7 @@ class Model:
             times = self._times.get(f"{step.name}:{step.kernel}")
             # A step that brings a value into another form has the name of the value.
             shape = list(self._main.shape(made.get(step.name, step.name)))
-            rows.append(_row(step, layer, shape, times))
+            rows.append(describe(step, layer, shape, times))
         return rows
 
     # -- plans ----------------------------------------------------------------------
@@ -362,24 +384,3 @@ def _cores() -> int:
 def _as_json(info: TensorInfo) -> dict[str, Any]:
     shape = [-1 if d is None else d for d in info.shape]
     return {"name": info.name, "datatype": info.dtype, "shape": shape}
-
-
-def _row(
-    step: Step, layer: Layer | None, shape: list[int], ms: float | None
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": step.name, "op": step.op, "shape": shape}
-    if layer is None:
-        row |= dict.fromkeys(("weights", "density", "block", "bytes", "dense_bytes"))
-        row |= {"blocks_found": [], "candidates": {}, "reason": ""}
-    else:
-        row |= {
-            "weights": list(layer.shape),
-            "density": layer.density,
-            "block": layer.block,
-            "blocks_found": list(layer.blocks_found),
-            "bytes": layer.prepared.nbytes,
-            "dense_bytes": layer.dense_bytes,
-            "candidates": dict(layer.candidates),
-            "reason": layer.reason,
-        }
-    return {**row, "kernel": step.kernel, "ms": ms}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
-from nnz_service.errors import ServiceError
+from nnz_service.errors import ServiceError, WorkerLostError
 from nnz_service.servable import Tensors
 from nnz_service.worker.statistics import Run
 from nnz_service.worker.tickets import Outcome, Ticket
@@ -19,12 +20,19 @@ def run_batch(batch: Sequence[Ticket]) -> None:
 
     When a joined run fails each request runs again alone, so that one cannot fail
     those it happened to travel with.
+
+    Raises:
+        DeviceLostError: Nothing can be computed in this process any more.
     """
     live = [t for t in batch if t.future.set_running_or_notify_cancel()]
     if not live:
         return
     try:
         _run(live)
+    except DeviceLostError as error:
+        for ticket in live:
+            _refuse(ticket, lost(error))
+        raise
     except Exception as error:
         if len(live) == 1:
             _refuse(live[0], error)
@@ -33,6 +41,9 @@ def run_batch(batch: Sequence[Ticket]) -> None:
         for ticket in live:
             try:
                 _run([ticket])
+            except DeviceLostError as fatal:
+                _refuse(ticket, lost(fatal))
+                raise
             except Exception as its_own:
                 _refuse(ticket, its_own)
 
@@ -80,6 +91,11 @@ def split(whole: Tensors, rows: Sequence[int]) -> list[Tensors]:
         {name: tensor[end - n : end] for name, tensor in whole.items()}
         for n, end in zip(rows, ends, strict=True)
     ]
+
+
+def lost(error: DeviceLostError) -> WorkerLostError:
+    """Say to a caller that another worker is on its way."""
+    return WorkerLostError(f"the device failed, the worker is replaced: {error}")
 
 
 def _refuse(ticket: Ticket, error: Exception) -> None:

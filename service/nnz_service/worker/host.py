@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.errors import (
@@ -23,6 +24,7 @@ from nnz_service.jobs import JobStore
 from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
+from nnz_service.worker.batches import lost
 from nnz_service.worker.ops import Ops
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
@@ -70,6 +72,9 @@ class Host:
         self._runner = JobRunner(
             jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
         )
+        self._lost = threading.Event()
+        self._tell_lost: Callable[[], None] = lambda: None
+        self._scheduler.on_lost = self._lose
         self._state = "starting"
         self._closing = threading.Event()
         self._settled = threading.Event()
@@ -94,6 +99,17 @@ class Host:
     def ready(self) -> bool:
         """Whether kernels are compiled and everything wanted was tried to load."""
         return self._state == "ready"
+
+    @property
+    def lost(self) -> bool:
+        """Whether the device failed for good: another process has to take over."""
+        return self._lost.is_set()
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have *tell* called, from any thread, when the device fails for good."""
+        self._tell_lost = tell
+        if self.lost:
+            tell()
 
     @property
     def detail(self) -> str:
@@ -132,12 +148,20 @@ class Host:
             if not self._closing.is_set():
                 self._runner.start()
                 self._state = "ready"
+        except DeviceLostError:
+            logs.logger().exception("the device is lost")
+            self._lose()
         except Exception:  # say so and stay not ready, so that somebody can look
             if not self._closing.is_set():
                 self._state = "start-up failed, see the log of the worker"
                 logs.logger().exception("start-up failed")
         finally:
             self._settled.set()
+
+    def _lose(self) -> None:
+        self._state = "the device failed"
+        self._lost.set()
+        self._tell_lost()
 
     def _begin(self, name: str, version: str) -> None:
         record = self._repository.model(name, version)
@@ -160,6 +184,9 @@ class Host:
         self._quarantine.enter(path)
         try:
             return self._toolbox.load(kind, path)
+        except DeviceLostError as error:
+            self._lose()
+            raise lost(error) from error
         finally:
             self._quarantine.leave()
 

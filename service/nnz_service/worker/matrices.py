@@ -60,7 +60,7 @@ class MatrixServable:
         return rows * self.operator.matrix.nnz * _ENTRY_NS
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
-        """See `Servable`; a row's answer has the same bits in any company."""
+        """See `Servable`; on the CPU a row has the same bits in any company."""
         x, flipped = tensors["x"], self._transposed
         if x.shape[0] == 1:
             return {"y": self.operator.spmv(x[0], transpose=flipped)[np.newaxis]}

@@ -9,10 +9,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
-from nnz_service.errors import DeadlineError, OverloadedError, UnavailableError
+from nnz_service.errors import (
+    DeadlineError,
+    OverloadedError,
+    UnavailableError,
+    WorkerLostError,
+)
 from nnz_service.worker.batcher import Limits, cut
-from nnz_service.worker.batches import run_batch
+from nnz_service.worker.batches import lost, run_batch
 from nnz_service.worker.tickets import Outcome, Ticket
 
 T = TypeVar("T")
@@ -26,6 +32,9 @@ class Scheduler:
 
     Args:
         limits: Bounds on a batch.
+
+    Attributes:
+        on_lost: Called on the device thread when the device cannot be used any more.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -36,6 +45,7 @@ class Scheduler:
         self._closed = False
         self._last_slice = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
+        self.on_lost: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Start the device thread."""
@@ -82,6 +92,9 @@ class Scheduler:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(step())
+                except DeviceLostError as error:
+                    future.set_exception(lost(error))
+                    raise
                 except Exception as error:  # the job's failure, not the device's
                     future.set_exception(error)
 
@@ -96,8 +109,21 @@ class Scheduler:
         while (work := self._next()) is not None:
             try:
                 work()
+            except DeviceLostError:
+                logs.logger().exception("the device is lost")
+                self._give_up()
             except Exception:  # the device thread must outlive every request
                 logs.logger().exception("device work failed")
+
+    def _give_up(self) -> None:
+        """Fail what waits, take nothing more, and say so."""
+        with self._changed:
+            self._closed = True
+            waiting, self._queue = self._queue, deque()
+            self._slices.clear()
+        for ticket in waiting:
+            _fail(ticket, WorkerLostError("the device failed, the worker is replaced"))
+        self.on_lost()
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:

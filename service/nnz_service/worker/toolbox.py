@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnz_kernels.backends import Backend, probe
+from nnz_kernels.errors import BackendUnavailableError
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.servable import Servable
 from nnz_service.worker.matrices import MatrixServable
@@ -20,6 +21,23 @@ from nnz_service.worker.solvers import (
 )
 
 Progress = Callable[[int, int, str], None]
+
+
+def choose_backend(device: str) -> Backend:
+    """Return the back-end of a worker.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        BackendUnavailableError: CUDA is asked for, but cannot be used.
+    """
+    if device == "cpu":
+        return Backend.CPU
+    found = probe(Backend.CUDA)
+    if device == "cuda" and not found.available:
+        raise BackendUnavailableError(f"cuda: {found.reason}")
+    return Backend.CUDA if found.available else Backend.CPU
 
 
 @dataclass(frozen=True)
