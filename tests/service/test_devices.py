@@ -60,7 +60,9 @@ class TestCuda:
         x = draw(np.float32, (1, 8, 4, 4))
         assert model.run({"x": x})["y"].shape == (1, 4, 4, 4)
         kernels = [row["kernel"] for row in model.explain()]
-        assert kernels == ["to_planes", "dense_chunk", "from_planes"]
+        assert [kernels[0], kernels[1][:5], kernels[2]] == [
+            "to_planes", "dense", "from_planes",
+        ]  # fmt: skip
 
     def test_cuda_measures_candidates(self) -> None:
         """Each tiling is run; the fastest is taken, and the reason says by how much."""
