@@ -72,6 +72,11 @@ class CupyLauncher:
             self._facts = runtime.getDeviceProperties(number)
 
     @property
+    def stream(self) -> Any:
+        """CuPy's stream, for libraries that work between our kernels."""
+        return self._stream
+
+    @property
     def name(self) -> str:
         """Name of the device, of driver and compiler."""
         compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
