@@ -42,11 +42,17 @@ def memory_of(
         ImpossibleError: The system cannot run the file.
     """
     words = {"path": str(path), "threads": threads}
-    shown = {"inputs": problem.inputs, "outputs": problem.outputs}
+    shown = {
+        "inputs": problem.inputs,
+        "outputs": problem.outputs,
+        "backend": problem.backend,
+    }
     held: dict[str, int | None] = dict.fromkeys(
         ("resident_weights", "resident_weights_trimmed")
     )
-    if name == "nnz":  # first, for it compiles what is missing, which takes memory
+    if (
+        name == "nnz" and problem.backend == "cpu"
+    ):  # first, for it compiles what is missing, which takes memory
         held = _ask(name, words | {"measure": "weights"})
     return held | _ask(name, words | {"measure": "peak", "name": name} | shown)
 
@@ -74,7 +80,8 @@ def answer(question: str) -> None:
         print(json.dumps(_weights(path, threads)))
         return
     inputs = {name: (kind, tuple(s)) for name, (kind, s) in asked["inputs"].items()}
-    problem = Problem(inputs, tuple(asked["outputs"]))
+    outputs, backend = tuple(asked["outputs"]), asked["backend"]
+    problem = Problem(inputs, outputs, backend=backend)
     system = open_system(asked["name"], path, threads, problem)
     system.run(problem.zeros())
     print(json.dumps({"peak_rss": peak_memory()}))
@@ -86,9 +93,9 @@ def _weights(path: Path, threads: int) -> dict[str, int | None]:
     from nnz_service.engine.heap import trim
 
     catalog.warm()
-    load(_tiny_model(), threads=threads).warm()
+    load(_tiny_model(), "cpu", threads).warm()
     before = resident_memory()
-    model = load(path, threads=threads)
+    model = load(path, "cpu", threads)
     model.warm()
     gc.collect()
     after = resident_memory()

@@ -36,11 +36,13 @@ class Problem:
         inputs: Names to (type by its protocol name, shape).
         outputs: Names, in the model's order.
         batch: Extent that was chosen for a free first axis, or None.
+        backend: Of nnz; peers compute on the CPU.
     """
 
     inputs: dict[str, tuple[str, tuple[int, ...]]]
     outputs: tuple[str, ...]
     batch: int | None = None
+    backend: str = "cpu"
 
     def zeros(self) -> Arrays:
         """Return inputs that are zero, valid as indices too."""
@@ -99,7 +101,7 @@ def open_system(name: str, path: Path, threads: int, problem: Problem) -> System
 def _nnz(path: str, threads: int, problem: Problem) -> System:
     from nnz_service.engine import load
 
-    model = load(Path(path), threads=threads)
+    model = load(Path(path), problem.backend, threads)
     return System(model.run, model.nbytes)
 
 

@@ -6,6 +6,7 @@ import enum
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,9 @@ Pin = Annotated[
         help="Keep the process to a core a thread; default with one thread.",
     ),
 ]
+Backends = Annotated[
+    str, typer.Option(help="Of nnz: cpu, cuda or auto; peers compute on the CPU.")
+]
 Peers = Annotated[
     list[Peer] | None,
     typer.Option(help="Compare with this system; may be repeated."),
@@ -78,6 +82,7 @@ def bench(
     models: Models,
     threads: Threads = None,
     pin: Pin = None,
+    backend: Backends = "cpu",
     peer: Peers = None,
     batch: Batch = 1,
     rounds: Rounds = 30,
@@ -109,9 +114,12 @@ def bench(
     with _machine.pinned(count, pin) as pinned:
         document = _machine.describe(names)
         document |= {"threads": count, "pinned": pinned, "rounds": rounds}
+        document["backend"] = backend
         records = document["results"] = []
         for path in models:
-            problem = _measure.problem_of(path, batch, shape or [])
+            problem = replace(
+                _measure.problem_of(path, batch, shape or []), backend=backend
+            )
             record: dict[str, Any] = {
                 "model": str(path),
                 "shapes": {name: list(s) for name, (_, s) in problem.inputs.items()},

@@ -36,7 +36,7 @@ class TestBench:
         assert json.loads(out.read_text()) == found
         assert {*found} == {
             "date", "processor", "vector_bits", "versions", "threads", "pinned",
-            "rounds", "results",
+            "rounds", "results", "backend",
         }  # fmt: skip
         assert (found["threads"], found["rounds"]) == (1, 3)
         assert found["pinned"] == (sys.platform == "linux")
