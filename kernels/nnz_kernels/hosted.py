@@ -51,7 +51,7 @@ class Hosted:
 
     def __init__(self, kernels: Kernels[Any], device: DeviceMemory[Any]) -> None:
         self._kernels, self._device = kernels, device
-        self.FAMILIES = kernels.FAMILIES
+        self.FAMILIES, self.PLANES = kernels.FAMILIES, kernels.PLANES
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         op = getattr(self._kernels, name)

@@ -23,6 +23,9 @@ from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
 
 HERE = Path(__file__).parent
+#: What stands for the file of PTX instructions.
+PTX = HERE / "emulated_ptx.h"
+
 COMPILER = shutil.which("g++")
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
 SANITIZER = ("-fsanitize=address", "-g")
@@ -188,7 +191,7 @@ class Emulator:
     def _library(self, module: str) -> ctypes.CDLL:
         with self._lock:
             if module not in self._libraries:
-                text = self._change(module, module_source(module))
+                text = self._change(module, module_source(module, PTX))
                 self._libraries[module] = _load(module, text, self._flags, self._folder)
             return self._libraries[module]
 

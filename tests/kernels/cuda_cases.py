@@ -20,7 +20,7 @@ from nnz_kernels.api.pointwise import UNARY_KINDS
 from nnz_kernels.api.tensor import BINARY_KINDS, REDUCE_KINDS
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.convert import csr_from_dense
-from nnz_kernels.cuda.conv import DENSE, SPARSE
+from nnz_kernels.cuda.bound_conv import DENSE, SPARSE
 from nnz_kernels.formats import Csr
 from nnz_kernels.planes import Grid, token_grid
 

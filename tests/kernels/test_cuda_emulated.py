@@ -18,6 +18,7 @@ from cuda_emulator.emulated import (
     Emulator,
 )
 from kernels.cuda_cases import CASES, compare
+from kernels.half_cases import HALF_CASES, TOLERANCE
 
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.device import Device
@@ -55,9 +56,9 @@ MUTATIONS = {
     "no end of the channels of a depthwise layer": (
         "dense_conv",
         "blockIdx.y; channel < y.channels; channel += gridDim.y) {\n"
-        "    const float* plane",
+        "    const T* plane",
         "blockIdx.y; channel <= y.channels; channel += gridDim.y) {\n"
-        "    const float* plane",
+        "    const T* plane",
     ),
     "no end of the places of a pool": (
         "pool",
@@ -76,6 +77,16 @@ MUTATIONS = {
         "attention",
         "    __syncthreads();\n    // From here a lane is a query",
         "    // From here a lane is a query",
+    ),
+    "no barrier before shared pixels are overwritten": (
+        "mma_conv",
+        "      __syncthreads();\n      if (step >= 0)",
+        "      if (step >= 0)",
+    ),
+    "pixels of the last column where there is none": (
+        "mma_conv",
+        "tile[k][lane] = offset < 0 ?",
+        "tile[k][lane] = offset < -1 ?",
     ),
     "keys that are not there": ("attention", "if (key >= a.keys) value = -INF;", ""),
     "a row too many": (
@@ -126,17 +137,24 @@ READS = {
 
 def run(emulator: Emulator, module: str) -> list[bytes]:
     """Compare all cases of a module; return what they gave."""
-    kernels: Any = hosted(CudaKernels(Device(emulator)))
+    device = Device(emulator)
+    kernels: Any = hosted(CudaKernels(device))
     answers = []
-    for case in CASES[module]:
+    for case in CASES.get(module, ()):
         for found, right in case(kernels):
             compare(found, right)
             answers.append(np.asarray(found).tobytes())
         emulator.check_guards()
+    for precision, tolerance in TOLERANCE.items():
+        for half in HALF_CASES.get(module, ()):
+            for found, right in half(CudaKernels(device, precision)):
+                np.testing.assert_allclose(found, right, tolerance, tolerance)
+                answers.append(found.tobytes())
+            emulator.check_guards()
     return answers
 
 
-@pytest.mark.parametrize("module", CASES)
+@pytest.mark.parametrize("module", registry.MODULES)
 def test_right_in_any_order(module: str, emulator_folder: Path) -> None:
     """Schedules change no bit of an answer."""
     emulators = [Emulator(emulator_folder, o) for o in (FORWARD, REVERSE, SHUFFLED)]
@@ -261,7 +279,7 @@ def sanitized(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["sparse_conv", "dense_conv", "pool", "attention", "sort"]
+    "module", ["sparse_conv", "dense_conv", "mma_conv", "pool", "attention", "sort"]
 )
 def test_cuda_reads_and_writes_where_it_may(module: str, emulator_folder: Path) -> None:
     done = sanitized(emulator_folder, module)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from nnz_kernels.api.attach import attach
 from nnz_kernels.api.attention import AttentionOps, AttentionSpec
 from nnz_kernels.api.conv import BoundConv, ConvOps, ConvSpec, PreparedConv, Tiling
@@ -55,6 +57,13 @@ class Kernels(
     @property
     def DEVICE(self) -> DeviceMemory[Any] | None:  # noqa: N802 - a module's constant
         """Where its arrays lie; None for NumPy's."""
+        ...
+
+    @property
+    def PLANES(self) -> np.dtype[Any]:  # noqa: N802 - a module's constant
+        """Type of the elements of planes: float32, float16, or uint16 that holds the
+        bits of bfloat16.
+        """
         ...
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.arrays import AnyArray
@@ -58,8 +59,9 @@ def check_attention(
     mask: AnyArray | None,
     out: AnyArray,
     spec: AttentionSpec,
+    dtype: npt.DTypeLike = np.float32,
 ) -> None:
-    """Check what ``attention_planes`` is given.
+    """Check what ``attention_planes`` is given; planes are of type *dtype*.
 
     Raises:
         ShapeError: A buffer is too short, or the mask does not broadcast to the scores.
@@ -67,7 +69,7 @@ def check_attention(
     """
     parts = zip(("q", "k", "v", "out"), (q, k, v, out), _floats(spec), strict=True)
     for name, buffer, floats in parts:
-        check_buffer(name, buffer, floats)
+        check_buffer(name, buffer, floats, dtype)
     if mask is None:
         return
     if mask.dtype != np.float32:
@@ -103,8 +105,9 @@ def check_layer_norm_planes(
     y: AnyArray,
     grid: Grid,
     count: int,
+    dtype: npt.DTypeLike = np.float32,
 ) -> None:
-    """Check what ``layer_norm_planes`` is given.
+    """Check what ``layer_norm_planes`` is given; planes are of type *dtype*.
 
     Raises:
         ShapeError: A buffer is too short, there is no channel, or the grid has borders
@@ -114,10 +117,10 @@ def check_layer_norm_planes(
     if (grid.n, grid.h, grid.bh, grid.bw) != (1, 1, 0, 0) or count < 1:
         raise ShapeError(f"planes of tokens are needed, got {count} channels of {grid}")
     floats = _planes(grid, count)
-    check_buffer("x", x, floats)
+    check_buffer("x", x, floats, dtype)
     check_buffer("gamma", gamma, count)
     check_buffer("beta", beta, count)
-    check_buffer("y", y, floats)
+    check_buffer("y", y, floats, dtype)
 
 
 class AttentionOps(Protocol[Array_contra]):

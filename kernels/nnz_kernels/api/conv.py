@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from nnz_kernels.api.pointwise import UnaryKind
 from nnz_kernels.arrays import AnyArray, HostArray
@@ -293,29 +294,31 @@ def check_bind(x: Grid, y: Grid, kernel: tuple[int, int], spec: ConvSpec) -> Non
         )
 
 
-def check_buffer(name: str, buffer: AnyArray, floats: int) -> None:
+def check_buffer(
+    name: str, buffer: AnyArray, floats: int, dtype: npt.DTypeLike = np.float32
+) -> None:
     """Check a flat buffer.
 
     Raises:
         ShapeError: It is too short, not flat, or its floats do not lie side by side.
-        DTypeError: It is not float32.
+        DTypeError: It is of another type.
     """
-    check_floats(name, buffer)
+    check_floats(name, buffer, dtype)
     if buffer.ndim != 1 or buffer.size < floats:
         raise ShapeError(
             f"{name} must be a flat buffer of {floats} floats, got {buffer.shape}"
         )
 
 
-def check_floats(name: str, array: AnyArray) -> None:
+def check_floats(name: str, array: AnyArray, dtype: npt.DTypeLike = np.float32) -> None:
     """Check an array of any shape.
 
     Raises:
         ShapeError: Its floats do not lie side by side.
-        DTypeError: It is not float32.
+        DTypeError: It is of another type.
     """
-    if array.dtype != np.float32:
-        raise DTypeError(f"{name} must be float32, got {array.dtype}")
+    if array.dtype != dtype:
+        raise DTypeError(f"{name} must be {np.dtype(dtype)}, got {array.dtype}")
     check_steady(name, array)
 
 
@@ -324,6 +327,7 @@ def check_buffers(
     channels: tuple[int, int],
     floats: int,
     buffers: tuple[AnyArray, AnyArray, AnyArray | None, AnyArray],
+    dtype: npt.DTypeLike = np.float32,
 ) -> None:
     """Check what ``BoundConv.attach`` is given.
 
@@ -332,17 +336,18 @@ def check_buffers(
         channels: Of x and y.
         floats: Of scratch.
         buffers: x, y, residual or None, and scratch.
+        dtype: Of all of them.
 
     Raises:
         ShapeError: One is too short, not flat, or has gaps.
-        DTypeError: One is not float32.
+        DTypeError: One is of another type.
     """
     x, y, residual, scratch = buffers
-    check_buffer("x", x, grids[0].size(channels[0]))
-    check_buffer("y", y, grids[1].size(channels[1]))
-    check_buffer("scratch", scratch, floats)
+    check_buffer("x", x, grids[0].size(channels[0]), dtype)
+    check_buffer("y", y, grids[1].size(channels[1]), dtype)
+    check_buffer("scratch", scratch, floats, dtype)
     if residual is not None:
-        check_buffer("residual", residual, grids[1].size(channels[1]))
+        check_buffer("residual", residual, grids[1].size(channels[1]), dtype)
 
 
 def check_steady(name: str, array: AnyArray) -> None:

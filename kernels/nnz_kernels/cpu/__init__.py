@@ -4,6 +4,8 @@ Importing it imports numba. Compiled code is kept in NUMBA_CACHE_DIR, or else in
 user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 """
 
+import numpy as np
+
 from nnz_kernels.cpu import _runtime  # noqa: F401 - sets what numba reads on import
 from nnz_kernels.cpu.attention import attention_planes, layer_norm_planes
 from nnz_kernels.cpu.conv import identity, prepare_conv, tilings
@@ -43,6 +45,9 @@ from nnz_kernels.cpu.vectors import (
 #: Arrays are NumPy's, in the memory of the host.
 DEVICE = None
 
+#: Type of the elements of planes.
+PLANES = np.dtype(np.float32)
+
 FAMILIES: tuple[str, ...] = (
     "vectors",
     "products",
@@ -56,6 +61,7 @@ FAMILIES: tuple[str, ...] = (
 __all__ = [
     "DEVICE",
     "FAMILIES",
+    "PLANES",
     "add_planes",
     "attention_planes",
     "average_pool",

@@ -11,7 +11,6 @@ from nnz_kernels.api.attention import (
     check_layer_norm_planes,
 )
 from nnz_kernels.api.conv import check_floats
-from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import Call, blocks_of, in_turn
 from nnz_kernels.cuda.family import Family, attachable
@@ -44,10 +43,10 @@ class Attention(Family):
         threads: int,
     ) -> Call:
         """Launch ``layer_norm_planes`` of attention.cu."""
-        check_layer_norm_planes(x, gamma, beta, y, grid, channels)
+        check_layer_norm_planes(x, gamma, beta, y, grid, channels, self.planes)
         domain = grid.ld + grid.lead + LINE
         return self.device.prepare(
-            registry.find("layer_norm_planes"), (blocks_of(domain, _TOKENS), 1, 1),
+            self.kernel("layer_norm_planes"), (blocks_of(domain, _TOKENS), 1, 1),
             (_TOKENS, _WARPS, 1), self.plane(grid, channels), eps, gamma, beta, x, y,
         )  # fmt: skip
 
@@ -65,7 +64,7 @@ class Attention(Family):
         threads: int,
     ) -> Call:
         """Launch ``attention`` of attention.cu, then write zeros between the tokens."""
-        check_attention(q, k, v, mask, out, spec)
+        check_attention(q, k, v, mask, out, spec, self.planes)
         if spec.batch * spec.heads > _MOST_HEADS:
             raise ShapeError(
                 f"{spec.batch} items of {spec.heads} heads are more than {_MOST_HEADS}"
@@ -82,11 +81,11 @@ class Attention(Family):
         border = (rest, *self.planes_grid(asked, channels)[1:])
         calls = (
             self.device.prepare(
-                registry.find("attention", width), grid, (_TOKENS, _WARPS, 1),
+                self.kernel("attention", width), grid, (_TOKENS, _WARPS, 1),
                 plane, _heads(spec, mask), q, k, v, mask, out,
             ),
             self.device.prepare(
-                registry.find("zero_border"), border, (256, 1, 1), plane, out
+                self.kernel("zero_border"), border, (256, 1, 1), plane, out
             ),
         )  # fmt: skip
         return functools.partial(in_turn, calls)

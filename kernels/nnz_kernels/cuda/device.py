@@ -62,10 +62,14 @@ class Device:
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         """Take an array of zeros."""
         made = self.empty(shape, dtype)
-        if made.nbytes:
-            zero = functools.partial(self.launcher.zero, made.address, made.nbytes)
-            self.do(functools.partial(_hold, zero, made))
+        self.zero(made)
         return made
+
+    def zero(self, array: DeviceArray) -> None:
+        """Write zeros to an array in C order."""
+        if array.nbytes:
+            zero = functools.partial(self.launcher.zero, array.address, array.nbytes)
+            self.do(functools.partial(_hold, zero, array))
 
     def to_device(
         self, host: HostArray, target: DeviceArray | None = None

@@ -9,7 +9,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from nnz_kernels.api.attach import Attachable
+from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import MOST_ROWS, Call, Device, Tables, blocks_of
 from nnz_kernels.cuda.launcher import Dim
@@ -45,16 +47,42 @@ class attachable(Generic[S, P]):  # noqa: N801 - a decorator
         return DeviceOp(bound, instance.device)
 
 
+#: Of each precision the type of planes on the host, and in C++. NumPy has no bfloat16:
+#: its bits are in unsigned integers.
+PRECISIONS: dict[str, tuple[np.dtype[Any], str]] = {
+    "fp32": (np.dtype(np.float32), "float"),
+    "fp16": (np.dtype(np.float16), "half_t"),
+    "bf16": (np.dtype(np.uint16), "bf16_t"),
+}
+
+
 class Family:
     """Ops on one device.
 
     Args:
         device: Where arrays lie and kernels run.
+        precision: Of planes and of the weights of layers, one of ``PRECISIONS``; sums
+            and plain arrays are float32.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, precision: str = "fp32") -> None:
         self.device = device
         self.tables = Tables(device)
+        self.precision = precision
+        self.planes, self.element = PRECISIONS[precision]
+
+    def kernel(self, name: str, *template: str | int) -> registry.Kernel:
+        """Return a kernel for planes of this precision."""
+        return registry.find(name, self.element, *template)
+
+    def check_planes(self, name: str, buffer: DeviceArray, floats: int) -> None:
+        """Check a flat buffer of planes.
+
+        Raises:
+            ShapeError: It is too short, not flat, or has gaps.
+            DTypeError: It is of another type than planes are.
+        """
+        check_buffer(name, buffer, floats, self.planes)
 
     def plane(self, grid: Grid, channels: int) -> Plane:
         """Return the places of planes as kernels take them.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from nnz_kernels.cuda.attention import Attention
 from nnz_kernels.cuda.conv import Convolutions
 from nnz_kernels.cuda.device import Device
@@ -10,6 +14,7 @@ from nnz_kernels.cuda.pool import Pools
 from nnz_kernels.cuda.products import Products
 from nnz_kernels.cuda.tensor import Tensors
 from nnz_kernels.cuda.vectors import Vectors
+from nnz_kernels.errors import BackendUnavailableError
 
 
 class CudaKernels(
@@ -26,6 +31,24 @@ class CudaKernels(
         "tensor",
         "attention",
     )
+
+    @property
+    def PLANES(self) -> np.dtype[Any]:  # noqa: N802 - a module's constant elsewhere
+        """Type of the elements of planes."""
+        return self.planes
+
+    def with_precision(self, precision: str) -> CudaKernels:
+        """Return kernels on the same device with planes of another precision.
+
+        Raises:
+            BackendUnavailableError: The device has no instructions for it.
+        """
+        capability = self.device.launcher.describe().get("compute_capability", "9.0")
+        if precision == "bf16" and int(capability.split(".")[0]) < 8:
+            raise BackendUnavailableError(
+                f"bf16 needs a compute capability of 8.0, this device has {capability}"
+            )
+        return CudaKernels(self.device, precision)
 
     @property
     def DEVICE(self) -> Device:  # noqa: N802 - a module's constant elsewhere

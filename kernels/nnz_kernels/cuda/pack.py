@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -24,12 +24,13 @@ class Packed(Generic[A]):
         values: What is multiplied, in the order that a kernel reads.
         nnz: How many weights that are.
         columns: Of each offset that a kernel reads the column (input channel, tap) of
-            the whole layer; stays on the host.
+            the whole layer, -1 for none; stays on the host.
         indptr: Of each block row where its blocks begin.
         order: Block rows, the longest first.
         channels: Of each block row its first output channel, and how many it has.
         rows: Block rows.
-        pitch: Floats from one column of dense weights to the next.
+        pitch: Floats from one column of dense weights to the next; of dense fragments
+            the steps of a row.
     """
 
     values: A
@@ -106,3 +107,88 @@ def pack_depthwise(weights: HostArray) -> Packed[HostArray]:
     """Keep the taps of each channel as they are."""
     taps = int(np.prod(weights.shape[2:]))
     return Packed(np.ascontiguousarray(weights), weights.size, np.arange(taps))
+
+
+#: Columns of a fragment.
+STEP = 16
+
+
+def pack_fragments(blocks: Packed[HostArray]) -> Packed[HostArray]:
+    """Lay blocks of 4, 8 or 16 channels out as fragments of tensor cores.
+
+    Each row gets columns to whole steps of 16: zeros, whose offsets say that there is
+    no column.
+    """
+    if blocks.indptr is None:
+        raise TypeError("only blocks become fragments")
+    count, block = blocks.values.shape
+    lengths = np.diff(blocks.indptr)
+    steps = -(-lengths // STEP)
+    starts = np.concatenate([[0], np.cumsum(steps)])
+    row = np.repeat(np.arange(lengths.size), lengths)
+    place = starts[row] * STEP + np.arange(count) - blocks.indptr[row]
+    columns = np.full(starts[-1] * STEP, -1)
+    columns[place] = blocks.columns
+    values = np.zeros((starts[-1] * STEP, block), np.float32)
+    values[place] = blocks.values
+    tiles = values.reshape(-1, STEP, block).transpose(0, 2, 1)
+    return replace(
+        blocks, values=_as_fragments(tiles), columns=columns,
+        indptr=starts.astype(np.int32),
+    )  # fmt: skip
+
+
+def pack_dense_fragments(weights: HostArray, groups: int) -> Packed[HostArray]:
+    """Lay dense weights out as fragments: rows of 16 channels, all columns in steps."""
+    oc = weights.shape[0]
+    a_group, depth = oc // groups, int(np.prod(weights.shape[1:]))
+    lines, steps = -(-a_group // STEP), -(-depth // STEP)
+    padded = np.zeros((groups, lines * STEP, steps * STEP), np.float32)
+    padded[:, :a_group, :depth] = weights.reshape(groups, a_group, depth)
+    tiles = padded.reshape(groups * lines, STEP, steps, STEP).transpose(0, 2, 1, 3)
+    first = np.arange(lines) * STEP
+    channels = np.stack([first, np.minimum(STEP, a_group - first)], axis=1)
+    starts = np.arange(groups)[:, None, None] * a_group * np.array([1, 0])
+    columns = np.full((groups, steps * STEP), -1)
+    columns[:, :depth] = np.arange(groups * depth).reshape(groups, depth)
+    return Packed(
+        values=_as_fragments(tiles.reshape(-1, STEP, STEP)),
+        nnz=weights.size,
+        columns=columns.ravel(),
+        channels=(channels + starts).reshape(-1, 2).astype(np.int32),
+        rows=lines,
+        pitch=steps,
+    )
+
+
+def _as_fragments(tiles: HostArray) -> HostArray:
+    """Order tiles ``(steps, channels, 16 columns)`` as lanes hold them.
+
+    A lane's registers have two columns each: of a channel and the eighth after it where
+    there are 16, then the same eight columns on. Source: PTX ISA, fragments of
+    mma.m16n8k16 for elements of 16 bits.
+    """
+    steps, channels, _ = tiles.shape
+    if channels == STEP:
+        split = tiles.reshape(steps, 2, 8, 2, 4, 2).transpose(0, 2, 4, 3, 1, 5)
+    else:
+        split = tiles.reshape(steps, channels, 2, 4, 2).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(split).reshape(-1)
+
+
+def as_elements(values: HostArray, precision: str) -> HostArray:
+    """Round float32 values to a precision, to nearest with ties to even.
+
+    Returns:
+        float32, float16, or the bits of bfloat16 as uint16.
+    """
+    if precision == "fp32":
+        return values
+    if precision == "fp16":
+        with np.errstate(over="ignore"):  # beyond its range is an infinity
+            return values.astype(np.float16)
+    bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    nan = np.isnan(values)
+    rounded[nan] = bits[nan] >> 16 | 0x40
+    return rounded.astype(np.uint16)

@@ -37,11 +37,12 @@ class Pointwise(Family):
     ) -> Call:
         """Launch ``unary`` of pointwise.cu."""
         check_unary(kind, x, y)
-        check_floats("x", x)
-        check_floats("y", y)
+        check_floats("x", x, x.dtype)
+        check_floats("y", y, x.dtype)
+        element = self.element if x.dtype == self.planes else "float"
         number = UNARY_KINDS.index(kind)
         return self.device.prepare(
-            registry.find("unary"), self.flat_grid(x.size), _BLOCK,
+            registry.find("unary", element), self.flat_grid(x.size), _BLOCK,
             number, alpha, beta, x.size, x, y,
         )  # fmt: skip
 
@@ -63,7 +64,7 @@ class Pointwise(Family):
         check_buffer("shift", shift, channels)
         self._require(x, y, grid, channels)
         return self.device.prepare(
-            registry.find("channel_affine"), self.planes_grid(grid, channels), _BLOCK,
+            self.kernel("channel_affine"), self.planes_grid(grid, channels), _BLOCK,
             self.plane(grid, channels), lo, hi, scale, shift, x, y,
         )  # fmt: skip
 
@@ -72,11 +73,11 @@ class Pointwise(Family):
         self, a: DeviceArray, b: DeviceArray, y: DeviceArray, lo: float, hi: float, /
     ) -> Call:
         """Launch ``add_planes`` of pointwise.cu."""
-        check_buffer("a", a, a.size)
-        check_buffer("b", b, a.size)
-        check_buffer("y", y, a.size)
+        self.check_planes("a", a, a.size)
+        self.check_planes("b", b, a.size)
+        self.check_planes("y", y, a.size)
         return self.device.prepare(
-            registry.find("add_planes"), self.flat_grid(a.size), _BLOCK,
+            self.kernel("add_planes"), self.flat_grid(a.size), _BLOCK,
             a.size, lo, hi, a, b, y,
         )  # fmt: skip
 
@@ -89,20 +90,18 @@ class Pointwise(Family):
         check_buffer("slope", slope, channels)
         self._require(x, y, grid, channels)
         return self.device.prepare(
-            registry.find("prelu"), self.planes_grid(grid, channels), _BLOCK,
+            self.kernel("prelu"), self.planes_grid(grid, channels), _BLOCK,
             self.plane(grid, channels), slope, x, y,
         )  # fmt: skip
 
     @attachable
     def zero_border(self, y: DeviceArray, grid: Grid, channels: int, /) -> Call:
         """Launch ``zero_border`` of pointwise.cu over places that are no pixels."""
-        check_buffer("y", y, grid.size(channels))
+        self.check_planes("y", y, grid.size(channels))
         rest = grid.ld + grid.lead + LINE - grid.pixels
         blocks = (blocks_of(rest, 256), *self.planes_grid(grid, channels)[1:])
         plane = self.plane(grid, channels)
-        return self.device.prepare(
-            registry.find("zero_border"), blocks, _BLOCK, plane, y
-        )
+        return self.device.prepare(self.kernel("zero_border"), blocks, _BLOCK, plane, y)
 
     @attachable
     def to_planes(self, x: DeviceArray, y: DeviceArray, grid: Grid, /) -> Call:
@@ -110,9 +109,9 @@ class Pointwise(Family):
         check_layout("x", x, (grid.n, -1, grid.h, grid.w))
         channels = x.shape[1]
         check_floats("x", x)
-        check_buffer("y", y, grid.size(channels))
+        self.check_planes("y", y, grid.size(channels))
         return self.device.prepare(
-            registry.find("to_planes"), self.planes_grid(grid, channels), _BLOCK,
+            self.kernel("to_planes"), self.planes_grid(grid, channels), _BLOCK,
             self.plane(grid, channels), grid.h * grid.w, x, y,
         )  # fmt: skip
 
@@ -123,9 +122,9 @@ class Pointwise(Family):
         """Launch ``from_planes`` of pointwise.cu."""
         check_layout("out", out, (grid.n, channels, grid.h, grid.w))
         check_floats("out", out)
-        check_buffer("x", x, grid.size(channels))
+        self.check_planes("x", x, grid.size(channels))
         return self.device.prepare(
-            registry.find("from_planes"), self.planes_grid(grid, channels), _BLOCK,
+            self.kernel("from_planes"), self.planes_grid(grid, channels), _BLOCK,
             self.plane(grid, channels), grid.h * grid.w, x, out,
         )  # fmt: skip
 
@@ -135,11 +134,11 @@ class Pointwise(Family):
         check_layout("x", x, (grid.pixels, -1))
         features = x.shape[1]
         check_floats("x", x)
-        check_buffer("y", y, grid.size(features))
+        self.check_planes("y", y, grid.size(features))
         domain = grid.ld + grid.lead + LINE
         blocks = (blocks_of(domain, _TILE), blocks_of(features, _TILE), 1)
         plane = self.plane(grid, features)
-        kernel = registry.find("to_tokens")
+        kernel = self.kernel("to_tokens")
         return self.device.prepare(kernel, blocks, (_TILE, _STEP, 1), plane, x, y)
 
     @attachable
@@ -149,14 +148,14 @@ class Pointwise(Family):
         """Launch ``from_tokens`` of pointwise.cu."""
         check_layout("out", out, (grid.pixels, features))
         check_floats("out", out)
-        check_buffer("x", x, grid.size(features))
+        self.check_planes("x", x, grid.size(features))
         blocks = (blocks_of(grid.pixels, _TILE), blocks_of(features, _TILE), 1)
         plane = self.plane(grid, features)
-        kernel = registry.find("from_tokens")
+        kernel = self.kernel("from_tokens")
         return self.device.prepare(kernel, blocks, (_TILE, _STEP, 1), plane, x, out)
 
     def _require(
         self, x: DeviceArray, y: DeviceArray, grid: Grid, channels: int
     ) -> None:
-        check_buffer("x", x, grid.size(channels))
-        check_buffer("y", y, grid.size(channels))
+        self.check_planes("x", x, grid.size(channels))
+        self.check_planes("y", y, grid.size(channels))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from nnz_kernels.api.conv import check_buffer
 from nnz_kernels.api.pool import PoolSpec, check_global_pool, check_pool
-from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import MOST_ROWS, Call, blocks_of
 from nnz_kernels.cuda.family import Family, attachable
@@ -64,13 +62,13 @@ class Pools(Family):
     ) -> Call:
         """Launch ``global_average_pool`` of pool.cu: a warp an image and channel."""
         check_global_pool(xg, yg)
-        check_buffer("x", x, xg.size(channels))
-        check_buffer("y", y, yg.size(channels))
+        self.check_planes("x", x, xg.size(channels))
+        self.check_planes("y", y, yg.size(channels))
         grid = (
             blocks_of(yg.ld + yg.lead + LINE, _MEANS), min(channels, MOST_ROWS), 1,
         )  # fmt: skip
         planes = self.plane(yg, channels), self.plane(xg, channels)
-        kernel = registry.find("global_average_pool")
+        kernel = self.kernel("global_average_pool")
         return self.device.prepare(kernel, grid, (32, _MEANS, 1), *planes, x, y)
 
     def _pool(
@@ -84,8 +82,8 @@ class Pools(Family):
         spec: PoolSpec,
     ) -> Call:
         check_pool(xg, yg, spec)
-        check_buffer("x", x, xg.size(channels))
-        check_buffer("y", y, yg.size(channels))
+        self.check_planes("x", x, xg.size(channels))
+        self.check_planes("y", y, yg.size(channels))
         window = Window(
             *spec.kernel, *spec.strides, *spec.dilations, *spec.pads,
             xg.h, xg.w, yg.h, yg.w, xg.lead, xg.pitch, xg.rows,
@@ -93,7 +91,7 @@ class Pools(Family):
         )  # fmt: skip
         grid = self.planes_grid(yg, channels)
         plane = self.plane(yg, channels)
-        kernel = registry.find(name)
+        kernel = self.kernel(name)
         return self.device.prepare(
             kernel, grid, (256, 1, 1), plane, window, xg.ld, x, y
         )

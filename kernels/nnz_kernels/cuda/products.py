@@ -51,8 +51,8 @@ class Shape:
 class Products(Family):
     """Products; what is found out about a matrix lives as long as its indices do."""
 
-    def __init__(self, device: Device) -> None:
-        super().__init__(device)
+    def __init__(self, device: Device, precision: str = "fp32") -> None:
+        super().__init__(device, precision)
         self._shapes: weakref.WeakKeyDictionary[Memory, Shape] = (
             weakref.WeakKeyDictionary()
         )

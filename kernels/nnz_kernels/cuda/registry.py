@@ -6,11 +6,17 @@ import functools
 import itertools
 from dataclasses import dataclass
 
+#: Types that planes may hold.
+ELEMENTS = ("float", "half_t", "bf16_t")
+
 #: Sizes of blocks for which there are sparse convolutions, each with the numbers of
 #: pixels that a lane may have: B x V sums are at most 32 registers.
 BLOCK_WIDTHS: dict[int, tuple[int, ...]] = {
     1: (1, 8), 2: (1, 8), 4: (1, 8), 8: (1, 4), 16: (1, 2),
 }  # fmt: skip
+
+#: Blocks that tensor cores multiply.
+MMA_BLOCKS = (4, 8, 16)
 
 #: Tiles of the dense convolution: channels, pixels, and those of a thread.
 DENSE_TILES = ((64, 64, 4, 4), (128, 64, 8, 4), (32, 32, 4, 2))
@@ -68,7 +74,8 @@ def _typed(
 def _convolutions() -> list[Kernel]:
     return [
         *(
-            _kernel("sparse_conv", "conv_block", f"{_PLANE} p s48 p s32 p", b, v)
+            _kernel("sparse_conv", "conv_block", f"{_PLANE} p s48 p s32 p", t, b, v)
+            for t in ELEMENTS
             for b, widths in BLOCK_WIDTHS.items()
             for v in widths
         ),
@@ -77,30 +84,54 @@ def _convolutions() -> list[Kernel]:
             for tile in DENSE_TILES
         ),
         _kernel("dense_conv", "conv_finish", f"{_PLANE} i p s32 p"),
-        _kernel("dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", 1),
-        _kernel("dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", 4),
+        *(
+            _kernel("mma_conv", "conv_mma", f"{_PLANE} p s48 p s32 p", t, b)
+            for t in ELEMENTS[1:]
+            for b in MMA_BLOCKS
+        ),
+        *(
+            _kernel("mma_conv", "conv_mma_dense", f"{_PLANE} p s48 i p s32 p", t)
+            for t in ELEMENTS[1:]
+        ),
+        *(
+            _kernel(
+                "dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", t, v
+            )
+            for t in ELEMENTS
+            for v in (1, 4)
+        ),
     ]
 
 
 def _planes() -> list[Kernel]:
     pooled = f"{_PLANE} {_WINDOW} l p p"
+    signatures = {
+        ("pool", "max_pool"): pooled,
+        ("pool", "average_pool"): pooled,
+        ("pool", "global_average_pool"): f"{_PLANE} {_PLANE} p p",
+        ("pointwise", "unary"): "i f f l p p",
+        ("pointwise", "add_planes"): "l f f p p p",
+        ("pointwise", "channel_affine"): f"{_PLANE} f f p p p p",
+        ("pointwise", "prelu"): f"{_PLANE} p p p",
+        ("pointwise", "zero_border"): f"{_PLANE} p",
+        ("pointwise", "copy_planes"): f"{_PLANE} p l p p",
+        ("pointwise", "to_planes"): f"{_PLANE} i p p",
+        ("pointwise", "from_planes"): f"{_PLANE} i p p",
+        ("pointwise", "to_tokens"): f"{_PLANE} p p",
+        ("pointwise", "from_tokens"): f"{_PLANE} p p",
+        ("attention", "layer_norm_planes"): f"{_PLANE} f p p p p",
+    }
     return [
-        _kernel("pool", "max_pool", pooled),
-        _kernel("pool", "average_pool", pooled),
-        _kernel("pool", "global_average_pool", f"{_PLANE} {_PLANE} p p"),
-        _kernel("pointwise", "unary", "i f f l p p"),
-        _kernel("pointwise", "add_planes", "l f f p p p"),
-        _kernel("pointwise", "channel_affine", f"{_PLANE} f f p p p p"),
-        _kernel("pointwise", "prelu", f"{_PLANE} p p p"),
-        _kernel("pointwise", "zero_border", f"{_PLANE} p"),
-        _kernel("pointwise", "copy_planes", f"{_PLANE} p l p p"),
-        _kernel("pointwise", "to_planes", f"{_PLANE} i p p"),
-        _kernel("pointwise", "from_planes", f"{_PLANE} i p p"),
-        _kernel("pointwise", "to_tokens", f"{_PLANE} p p"),
-        _kernel("pointwise", "from_tokens", f"{_PLANE} p p"),
-        _kernel("attention", "layer_norm_planes", f"{_PLANE} f p p p p"),
-        _kernel("attention", "attention", f"{_PLANE} s96 p p p p p", 64),
-        _kernel("attention", "attention", f"{_PLANE} s96 p p p p p", 32),
+        *(
+            _kernel(*name, signature, t)
+            for name, signature in signatures.items()
+            for t in ELEMENTS
+        ),
+        *(
+            _kernel("attention", "attention", f"{_PLANE} s96 p p p p p", t, width)
+            for t in ELEMENTS
+            for width in (32, 64)
+        ),
     ]
 
 

@@ -19,22 +19,27 @@ _INCLUDE = re.compile(r'#include "(\w+\.cuh)"$')
 
 
 @functools.cache
-def module_source(name: str) -> str:
-    """Return the whole text of a module, each header once."""
-    seen: set[str] = set()
-    return _expanded(f"{name}.cu", seen)
+def module_source(name: str, ptx: Path = FOLDER / "ptx.cuh") -> str:
+    """Return the whole text of a module, each header once.
+
+    Args:
+        name: The module.
+        ptx: What is included as ``ptx.cuh``.
+    """
+    return _expanded(FOLDER / f"{name}.cu", set(), ptx)
 
 
-def _expanded(file: str, seen: set[str]) -> str:
-    if file in seen:
+def _expanded(path: Path, seen: set[str], ptx: Path) -> str:
+    if path.name in seen:
         return ""
-    seen.add(file)
-    lines = [f'#line 1 "{file}"']
-    for number, line in enumerate((FOLDER / file).read_text().splitlines(), 1):
+    seen.add(path.name)
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text().splitlines(), 1):
         include = _INCLUDE.match(line)
         if include is not None:
+            file = ptx if include[1] == "ptx.cuh" else FOLDER / include[1]
             # Messages of compilers and of tests name the file and its own line.
-            lines += [_expanded(include[1], seen), f'#line {number + 1} "{file}"']
+            lines += [_expanded(file, seen, ptx), f'#line {number + 1} "{path.name}"']
         else:
             lines.append("" if line == "#pragma once" else line)
     return "\n".join(lines) + "\n"

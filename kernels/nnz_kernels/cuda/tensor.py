@@ -162,6 +162,9 @@ class Tensors(Family):
 
     def fill(self, y: DeviceArray, value: float, /) -> None:
         """Launch ``fill`` of tensor.cu."""
+        if value == 0:
+            self.device.zero(y)
+            return
         check_floats("y", y)
         kernel = registry.find("fill")
         self.device.launch(kernel, self.flat_grid(y.size), _BLOCK, y.size, value, y)

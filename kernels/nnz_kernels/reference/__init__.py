@@ -1,5 +1,7 @@
 """The reference back-end: numpy, slow and obvious; it says what is right."""
 
+import numpy as np
+
 from nnz_kernels.reference.attention import attention_planes, layer_norm_planes
 from nnz_kernels.reference.conv import identity, prepare_conv, tilings
 from nnz_kernels.reference.pointwise import (
@@ -38,6 +40,9 @@ from nnz_kernels.reference.vectors import (
 #: Arrays are NumPy's, in the memory of the host.
 DEVICE = None
 
+#: Type of the elements of planes.
+PLANES = np.dtype(np.float32)
+
 FAMILIES: tuple[str, ...] = (
     "vectors",
     "products",
@@ -51,6 +56,7 @@ FAMILIES: tuple[str, ...] = (
 __all__ = [
     "DEVICE",
     "FAMILIES",
+    "PLANES",
     "add_planes",
     "attention_planes",
     "average_pool",

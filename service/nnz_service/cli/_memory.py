@@ -50,9 +50,8 @@ def memory_of(
     held: dict[str, int | None] = dict.fromkeys(
         ("resident_weights", "resident_weights_trimmed")
     )
-    if (
-        name == "nnz" and problem.backend == "cpu"
-    ):  # first, for it compiles what is missing, which takes memory
+    if name == "nnz" and problem.backend == "cpu":
+        # First, for it compiles what is missing, which takes memory.
         held = _ask(name, words | {"measure": "weights"})
     return held | _ask(name, words | {"measure": "peak", "name": name} | shown)
 

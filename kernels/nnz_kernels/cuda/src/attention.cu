@@ -15,19 +15,20 @@ __device__ __forceinline__ float over_warps(float (&shared)[NORM_WARPS][32], flo
   return sum;
 }
 
+template <typename T>
 __global__ void __launch_bounds__(32 * NORM_WARPS)
     layer_norm_planes(Plane plane, float eps, const float* __restrict__ gamma,
-                      const float* __restrict__ beta, const float* x, float* y) {
+                      const float* __restrict__ beta, const T* x, T* y) {
   __shared__ float shared[NORM_WARPS][32];
   const int q = blockIdx.x * 32 + threadIdx.x, channels = plane.channels;
   const bool is_token = q < plane.pixels;
   float mean = 0.0f, variance = 0.0f;
   if (is_token)
-    for (int c = threadIdx.y; c < channels; c += NORM_WARPS) mean += x[place(plane, c, q)];
+    for (int c = threadIdx.y; c < channels; c += NORM_WARPS) mean += widened(x[place(plane, c, q)]);
   mean = over_warps(shared, mean) / static_cast<float>(channels);
   if (is_token)
     for (int c = threadIdx.y; c < channels; c += NORM_WARPS) {
-      const float centred = x[place(plane, c, q)] - mean;
+      const float centred = widened(x[place(plane, c, q)]) - mean;
       variance = fmaf(centred, centred, variance);
     }
   variance = over_warps(shared, variance) / static_cast<float>(channels);
@@ -35,7 +36,8 @@ __global__ void __launch_bounds__(32 * NORM_WARPS)
   for (int c = threadIdx.y; c < channels; c += NORM_WARPS) {
     if (q >= places_of(plane, c)) continue;
     const i64 at = place(plane, c, q);
-    y[at] = is_token ? fmaf((x[at] - mean) * scale, gamma[c], beta[c]) : 0.0f;
+    const float value = fmaf((widened(x[at]) - mean) * scale, gamma[c], beta[c]);
+    y[at] = narrowed<T>(is_token ? value : 0.0f);
   }
 }
 
@@ -54,7 +56,8 @@ struct Heads {
 };
 
 // scores[query][key] of a tile, for all head_dim features, in slices.
-__device__ __forceinline__ void score(const Heads& a, const float* q, const float* k, int query0,
+template <typename T>
+__device__ __forceinline__ void score(const Heads& a, const T* q, const T* k, int query0,
                                       int key0, float (&left)[SLICE][QUERIES],
                                       float (&right)[SLICE][KEYS],
                                       float (&sums)[QUERIES / GROUPS]) {
@@ -66,8 +69,8 @@ __device__ __forceinline__ void score(const Heads& a, const float* q, const floa
       const bool real = d0 + d < a.head_dim;
       const bool has_q = real && query0 + lane < a.queries;
       const bool has_k = real && key0 + lane < a.keys;
-      left[d][lane] = has_q ? q[(d0 + d) * a.q_ld + query0 + lane] : 0.0f;
-      right[d][lane] = has_k ? k[(d0 + d) * a.k_ld + key0 + lane] : 0.0f;
+      left[d][lane] = has_q ? widened(q[(d0 + d) * a.q_ld + query0 + lane]) : 0.0f;
+      right[d][lane] = has_k ? widened(k[(d0 + d) * a.k_ld + key0 + lane]) : 0.0f;
     }
     __syncthreads();
     const int last = min(SLICE, a.head_dim - d0);
@@ -78,11 +81,10 @@ __device__ __forceinline__ void score(const Heads& a, const float* q, const floa
   }
 }
 
-template <int VD>
+template <typename T, int VD>
 __global__ void __launch_bounds__(KEYS * GROUPS, 3)
-    attention(Plane y, Heads a, const float* __restrict__ q, const float* __restrict__ k,
-              const float* __restrict__ v, const float* __restrict__ mask,
-              float* __restrict__ out) {
+    attention(Plane y, Heads a, const T* __restrict__ q, const T* __restrict__ k,
+              const T* __restrict__ v, const float* __restrict__ mask, T* __restrict__ out) {
   __shared__ float left[SLICE][QUERIES], right[SLICE][KEYS];
   __shared__ float weights[KEYS][QUERIES + 1];
   __shared__ float values[KEYS][VD + 1];
@@ -103,7 +105,8 @@ __global__ void __launch_bounds__(KEYS * GROUPS, 3)
     float scores[QUERIES / GROUPS];
     score(a, q, k, query0, key0, left, right, scores);
     for (int d = group; d < features; d += GROUPS)
-      values[lane][d] = key0 + lane < a.keys ? v[(v0 + d) * a.v_ld + key0 + lane] : 0.0f;
+      values[lane][d] =
+          key0 + lane < a.keys ? widened(v[(v0 + d) * a.v_ld + key0 + lane]) : 0.0f;
 #pragma unroll
     for (int i = 0; i < QUERIES / GROUPS; ++i) {
       const int query = query0 + group + i * GROUPS, key = key0 + lane;
@@ -144,6 +147,7 @@ __global__ void __launch_bounds__(KEYS * GROUPS, 3)
   for (int i = 0; i < VD / GROUPS; ++i) {
     const int feature = group + i * GROUPS;
     if (feature < features)
-      out[place(y, head * a.value_dim + v0 + feature, at)] = mixed[i] / total[lane];
+      out[place(y, head * a.value_dim + v0 + feature, at)] =
+          narrowed<T>(mixed[i] / total[lane]);
   }
 }

@@ -126,12 +126,11 @@ __global__ void __launch_bounds__(256)
 }
 
 // One input channel for every output channel: a thread makes V pixels.
-template <int V>
+template <typename T, int V>
 __global__ void __launch_bounds__(128)
     conv_depthwise(Plane y, const int* __restrict__ base, int taps,
                    const int* __restrict__ offsets, const float* __restrict__ weights,
-                   i64 x_ld, int multiplier, const float* __restrict__ x, Ending end,
-                   float* out) {
+                   i64 x_ld, int multiplier, const T* __restrict__ x, Ending end, T* out) {
   const int tile = blockIdx.x * (blockDim.x * V) + threadIdx.x;
   int from[V];
 #pragma unroll
@@ -140,14 +139,14 @@ __global__ void __launch_bounds__(128)
     from[v] = base[q < y.pixels ? q : 0];
   }
   for (int channel = blockIdx.y; channel < y.channels; channel += gridDim.y) {
-    const float* plane = x + channel / multiplier * x_ld;
+    const T* plane = x + channel / multiplier * x_ld;
     const float* row = weights + static_cast<i64>(channel) * taps;
     float sums[V] = {};
     for (int tap = 0; tap < taps; ++tap) {
       const float weight = row[tap];
       const int offset = offsets[tap];
 #pragma unroll
-      for (int v = 0; v < V; ++v) sums[v] = fmaf(weight, plane[from[v] + offset], sums[v]);
+      for (int v = 0; v < V; ++v) sums[v] = fmaf(weight, widened(plane[from[v] + offset]), sums[v]);
     }
 #pragma unroll
     for (int v = 0; v < V; ++v)

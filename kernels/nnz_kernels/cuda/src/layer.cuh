@@ -5,7 +5,7 @@
 
 struct Ending {
   const float* bias;
-  const float* residual;  // may be null, or the output itself
+  const void* residual;  // elements as of the output; may be null, or the output itself
   float lo, hi;
   int activation;
   int unused;
@@ -13,24 +13,26 @@ struct Ending {
 
 // Write one place of a layer's output, before its activation: a pixel, or the zero of a
 // border.
-__device__ __forceinline__ void finish(const Plane& y, const Ending& end, float* out,
+template <typename T>
+__device__ __forceinline__ void finish(const Plane& y, const Ending& end, T* out,
                                        int channel, int q, float sum) {
   if (q >= places_of(y, channel)) return;
   const i64 at = place(y, channel, q);
   if (q >= y.pixels) {
-    out[at] = 0.0f;
+    out[at] = narrowed<T>(0.0f);
     return;
   }
   sum += end.bias[channel];
-  if (end.residual != nullptr) sum += end.residual[at];
-  out[at] = clamped(sum, end.lo, end.hi);
+  if (end.residual != nullptr) sum += widened(static_cast<const T*>(end.residual)[at]);
+  out[at] = narrowed<T>(clamped(sum, end.lo, end.hi));
 }
 
 // Apply the activation to a place that this thread has written. Apart from `finish`, so
 // that its code is there once and not for each of a thread's sums.
-__device__ __forceinline__ void activate(const Plane& y, const Ending& end, float* out,
+template <typename T>
+__device__ __forceinline__ void activate(const Plane& y, const Ending& end, T* out,
                                          int channel, int q) {
   if (q >= y.pixels) return;
   const i64 at = place(y, channel, q);
-  out[at] = activated(end.activation, out[at]);
+  out[at] = narrowed<T>(activated(end.activation, widened(out[at])));
 }

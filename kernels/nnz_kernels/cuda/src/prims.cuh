@@ -1,5 +1,6 @@
-// What the kernels need beyond CUDA C++, once each: nothing else in this folder holds PTX.
+// Names and small functions that all kernels share.
 #pragma once
+#include "ptx.cuh"
 
 typedef unsigned int u32;
 typedef unsigned long long u64;

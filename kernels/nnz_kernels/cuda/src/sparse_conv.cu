@@ -23,28 +23,29 @@ struct Blocks {
   const int* channels;  // first output channel of a block row, and how many it has
   const int* indptr;
   const int* offsets;
-  const float* values;  // B a block
+  const void* values;   // B a block, elements as of the planes
   int rows;
   int parts;
 };
 
-template <int B, int V>
+template <typename T, int B, int V>
 __device__ __forceinline__ void accumulate(float (&sums)[B][V], const int (&from)[V],
-                                           const Blocks& a, const float* __restrict__ x,
+                                           const Blocks& a, const T* __restrict__ x,
                                            int begin, int end, int* taps, float* weights) {
+  const T* values = static_cast<const T*>(a.values);
   const int lane = threadIdx.x;
   for (int start = begin; start < end; start += RUN) {
     const int count = min(RUN, end - start);
     __syncwarp();
     if (lane < count) taps[lane] = streamed(a.offsets + start + lane);
     for (int i = lane; i < count * B; i += 32)
-      weights[i] = streamed(a.values + static_cast<i64>(start) * B + i);
+      weights[i] = widened(values[static_cast<i64>(start) * B + i]);
     __syncwarp();
 #pragma unroll 4
     for (int k = 0; k < count; ++k) {
       float pixels[V];
 #pragma unroll
-      for (int v = 0; v < V; ++v) pixels[v] = x[from[v] + taps[k]];
+      for (int v = 0; v < V; ++v) pixels[v] = widened(x[from[v] + taps[k]]);
 #pragma unroll
       for (int b = 0; b < B; ++b) {
         const float weight = weights[k * B + b];
@@ -72,10 +73,10 @@ __device__ __forceinline__ void gather_parts(float (&sums)[B][V], int row, int p
   }
 }
 
-template <int B, int V>
+template <typename T, int B, int V>
 __global__ void __launch_bounds__(32 * WARPS, 2)
-    conv_block(Plane y, const int* __restrict__ base, Blocks a, const float* __restrict__ x,
-               Ending end, float* out) {
+    conv_block(Plane y, const int* __restrict__ base, Blocks a, const T* __restrict__ x,
+               Ending end, T* out) {
   __shared__ int taps[WARPS][RUN];
   __shared__ float weights[WARPS][RUN * B];
   __shared__ float shared[WARPS / 2 * B * V * 32];
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(32 * WARPS, 2)
     const int share = (blocks + a.parts - 1) / a.parts;
     const int begin = first + min(part * share, blocks);
     const int stop = first + min((part + 1) * share, blocks);
-    accumulate<B, V>(sums, from, a, x, begin, stop, taps[warp], weights[warp]);
+    accumulate<T, B, V>(sums, from, a, x, begin, stop, taps[warp], weights[warp]);
   }
   gather_parts<B, V>(sums, warp / a.parts, part, a.parts, shared);
   if (!works || part != 0) return;
