@@ -55,17 +55,35 @@ class Probe:
     families: tuple[str, ...] = ()
 
 
-def load(backend: Backend) -> Kernels[Any]:
+#: Precisions of planes and of the weights of layers.
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def load(backend: Backend, precision: str = "fp32") -> Kernels[Any]:
     """Import one back-end and nothing of the others.
 
     The device of the CUDA back-end is the first that CUDA_VISIBLE_DEVICES leaves.
 
+    Args:
+        backend: Which one.
+        precision: One of ``PRECISIONS``; the host's back-ends have fp32 alone.
+
     Raises:
-        BackendUnavailableError: Its library, driver or device is missing.
+        BackendUnavailableError: Its library, driver or device is missing, or has not
+            this precision.
+        ValueError: There is no such precision.
     """
     backend = Backend(backend)
+    if precision not in PRECISIONS:
+        names = ", ".join(PRECISIONS)
+        raise ValueError(f"precision {precision!r}: there are {names}")
     if backend is Backend.CUDA:
-        return _open_cuda()
+        kernels = _open_cuda()
+        return kernels if precision == "fp32" else kernels.with_precision(precision)
+    if precision != "fp32":
+        raise BackendUnavailableError(
+            f"{backend}: precision {precision!r} needs the back-end cuda"
+        )
     try:
         module: Any = importlib.import_module(f"nnz_kernels.{backend}")
     except ImportError as exc:

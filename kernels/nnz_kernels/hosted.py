@@ -17,7 +17,6 @@ from nnz_kernels.formats import BlockCsr, Csr, Ragged, SparseVector
 
 if TYPE_CHECKING:
     from nnz_kernels.api import Kernels
-    from nnz_kernels.api.conv import PreparedConv
 
 _FORMATS = (SparseVector, Ragged, Csr, BlockCsr)
 
@@ -33,14 +32,6 @@ def hosted(kernels: Kernels[Any]) -> Kernels[HostArray]:
     """
     device = kernels.DEVICE
     return kernels if device is None else cast("Any", Hosted(kernels, device))
-
-
-def hosted_conv(
-    kernels: Kernels[Any], prepared: PreparedConv[Any]
-) -> PreparedConv[HostArray]:
-    """Return a prepared layer of *kernels* whose buffers are NumPy arrays."""
-    device = kernels.DEVICE
-    return prepared if device is None else cast("Any", HostedConv(prepared, device))
 
 
 class Hosted:

@@ -44,7 +44,7 @@ class Convolutions(Family):
         text = "".join(map(module_source, registry.MODULES))
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         name = self.device.launcher.name.replace(" ", "-").replace("/", "-")
-        return f"cuda-{name}-{digest}"
+        return f"cuda-{name}-{self.precision}-{digest}"
 
     def tilings(
         self, shape: tuple[int, ...], spec: ConvSpec, block: int | None, pixels: int, /

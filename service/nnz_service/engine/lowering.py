@@ -149,7 +149,7 @@ class Lowering:
         planes = value.image or value.tokens
         if planes is None:
             raise AssertionError(f"{name} is used before it is made")
-        if not contiguous:
+        if not contiguous and planes.slot.dtype == spec.dtype:
             return self.build.view(planes.slot, _pixels(planes, value, spec.shape))
         slot = self.build.allocate(spec.dtype, spec.shape)
         kernels, grid, channels = self.kernels, planes.grid, planes.channels
@@ -226,7 +226,11 @@ class Lowering:
 
     def new_planes(self, grid: Grid, channels: int) -> Planes:
         """Take a buffer for planes."""
-        return Planes(self.build.flat(grid.size(channels)), grid, channels)
+        return Planes(self.flat(grid.size(channels)), grid, channels)
+
+    def flat(self, size: int) -> Slot:
+        """Take a flat buffer of what planes hold."""
+        return self.build.allocate(self.kernels.PLANES, (size,))
 
     def set_rows(self, name: str, slot: Slot) -> None:
         """Say that a value lives in a plain array."""

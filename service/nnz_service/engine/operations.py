@@ -60,7 +60,7 @@ def _layer(state: Lowering, node: Node) -> bool:
         y = state.new_planes(x.grid, layer.shape[0])
         residual = state.tokens(node.inputs[1]) if len(node.inputs) > 1 else None
     bound = layer.prepared.bind(x.grid, y.grid, threads=state.threads)
-    scratch = state.build.flat(bound.scratch)
+    scratch = state.flat(bound.scratch)
 
     def place(x: Array, y: Array, scratch: Array, *residual: Array) -> Call:
         return bound.attach(x, y, residual[0] if residual else None, scratch)

@@ -115,10 +115,6 @@ class PlanBuilder:
         self.storages.append(Storage(nbytes, None, len(self.steps), len(self.steps)))
         return _contiguous(len(self.storages) - 1, dtype, shape)
 
-    def flat(self, floats: int) -> Slot:
-        """Take a new flat float32 array in the arena."""
-        return self.allocate(np.dtype(np.float32), (floats,))
-
     def constant(self, array: Array) -> Slot:
         """Hold a constant beside the arena."""
         # A copy, because kernels are compiled for arrays that can be written.

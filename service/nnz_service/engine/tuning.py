@@ -207,7 +207,7 @@ class Tuner:
             held = self._buffers[name] = (
                 _zeros(floats)
                 if device is None
-                else device.zeros((floats,), np.float32)
+                else device.zeros((floats,), self.kernels.PLANES)
             )
         if device is None:
             return held[:floats]

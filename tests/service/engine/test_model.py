@@ -200,7 +200,7 @@ class TestExplain:
 class TestLoad:
     def test_refuses_what_is_not_there(self) -> None:
         for settings, message in (
-            ({"precision": "int8"}, "only 'fp32'"),
+            ({"precision": "int8"}, "there are fp32, fp16, bf16"),
             ({"backend": "cuda"}, "'cuda' is not available"),
             ({"backend": "tpu"}, "there are auto, reference, cpu, cuda"),
             ({"threads": 0}, "threads must be"),
