@@ -245,7 +245,7 @@ def attention(kernels: CudaKernels) -> Answers:
 HALF_CASES: dict[str, tuple[Case, ...]] = {
     "sparse_conv": (convolutions(1, 2, 4, 8, 16),),
     "dense_conv": (depthwise,),
-    "mma_conv": (convolutions(4, 8, 16, None), unseen),
+    "mma_conv": (convolutions(4, 8, 16, None), convolutions(1), unseen),
     "pool": (pools,),
     "pointwise": (pointwise, tokens, staged),
     "attention": (attention, tokens),

@@ -83,6 +83,7 @@ MUTATIONS = {
         "      __syncthreads();\n      if (step >= 0)",
         "      if (step >= 0)",
     ),
+    "a bit too far": ("mma_conv", "(u64{1} << bit) - 1", "(u64{2} << bit) - 1"),
     "pixels of the last column where there is none": (
         "mma_conv",
         "tile[k][lane] = offset < 0 ?",

@@ -28,7 +28,7 @@ BLOCKS = (1, 2, 4, 8, 16)
 ACTIVATIONS: tuple[UnaryKind, ...] = ("gelu", "gelu_tanh", "silu", "hard_swish")
 
 #: Ways to walk over pixels and columns, see ``prepare_conv``.
-Tiling = Literal["direct", "panel", "narrow", "chunk", "winograd"]
+Tiling = Literal["direct", "panel", "narrow", "chunk", "winograd", "bitmap"]
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
 
@@ -218,7 +218,10 @@ class ConvOps(Protocol[Array_contra]):
                 depends on which of these it is. ``winograd``, for dense 3x3 kernels of
                 stride 1, multiplies sums of pixels by sums of weights: fewer times, for
                 16/9 of the bytes, and with other rounding (about 1e-6 of the norm). A
-                layer that it cannot compute runs ``direct``.
+                layer that it cannot compute runs ``direct``. ``bitmap``, for zeros
+                anywhere and planes of 16 bits, stores a bit a weight and what is not
+                zero, and multiplies as if dense on tensor cores: a pixel that is
+                infinite or NaN is met by zeros too.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.

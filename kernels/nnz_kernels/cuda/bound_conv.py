@@ -172,6 +172,7 @@ class CudaBoundConv(BoundConv[DeviceArray]):
             "depthwise": self._depthwise,
             "fragments": self._mma,
             "dense_fragments": self._mma_dense,
+            "bitmap": self._mma_dense,
         }[self._conv.layout]
         return [launch(x, y, end)]
 
@@ -246,10 +247,12 @@ class CudaBoundConv(BoundConv[DeviceArray]):
             blocks_of(packed.rows, MMA_DENSE_WARPS),
             self._conv.spec.groups,
         )
-        kernel = self._family.kernel("conv_mma_dense")
+        name = "conv_mma_dense" if packed.masks is None else "conv_mma_bitmap"
+        masks = () if packed.masks is None else (packed.masks,)
+        kernel = self._family.kernel(name)
         return self._device.prepare(
             kernel, grid, (32, MMA_DENSE_WARPS, 1),
-            plane, self._base, self._fragments(), packed.pitch, x, end, y,
+            plane, self._base, self._fragments(), *masks, packed.pitch, x, end, y,
         )  # fmt: skip
 
     def _depthwise(self, x: DeviceArray, y: DeviceArray, end: Ending) -> Call:

@@ -23,6 +23,7 @@ from nnz_kernels.cuda.family import Family
 from nnz_kernels.cuda.pack import (
     Packed,
     as_elements,
+    pack_bitmap,
     pack_blocks,
     pack_columns,
     pack_dense_fragments,
@@ -56,6 +57,8 @@ class Convolutions(Family):
             return ("direct",)
         if self.precision != "fp32" and block in registry.MMA_BLOCKS:
             return ("direct", "panel", "narrow", "chunk")
+        if self.precision != "fp32" and block == 1:
+            return ("bitmap", "direct", "panel", "narrow", "chunk")
         enough = RESIDENT * self.device.launcher.processors
         if block is None:
             tiles = math.ceil(shape[0] / 64) * math.ceil(pixels / 64)
@@ -104,6 +107,8 @@ class Convolutions(Family):
             return "dense" if block is None else "blocks"
         if block is None:
             return "dense_fragments"
+        if tiling == "bitmap":
+            return "bitmap"
         plain = block not in registry.MMA_BLOCKS or tiling != "direct"
         return "blocks" if plain else "fragments"
 
@@ -115,6 +120,7 @@ TILINGS: dict[str, tuple[Tiling, ...]] = {
     "depthwise": tuple(DEPTHWISE),
     "fragments": ("direct",),
     "dense_fragments": ("direct",),
+    "bitmap": ("bitmap",),
 }
 
 
@@ -127,6 +133,8 @@ def _pack(
         return pack_columns(weights, groups)
     if layout == "dense_fragments":
         return pack_dense_fragments(weights, groups)
+    if layout == "bitmap":
+        return pack_bitmap(weights, groups)
     blocks = pack_blocks(weights, groups, block or 1)
     return pack_fragments(blocks) if layout == "fragments" else blocks
 
@@ -151,6 +159,7 @@ class CudaConv:
             "blocks": f"spmm_b{self.block}",
             "fragments": f"spmm_b{self.block}_mma",
             "dense_fragments": "dense_mma",
+            "bitmap": f"spmm_b{self.block}",
         }.get(self.layout, self.layout)
         return name if self.tiling == "direct" else f"{name}_{self.tiling}"
 

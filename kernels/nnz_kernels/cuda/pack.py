@@ -28,6 +28,7 @@ class Packed(Generic[A]):
         indptr: Of each block row where its blocks begin.
         order: Block rows, the longest first.
         channels: Of each block row its first output channel, and how many it has.
+        masks: Of fragments with zeros the bits that are not.
         rows: Block rows.
         pitch: Floats from one column of dense weights to the next; of dense fragments
             the steps of a row.
@@ -39,24 +40,27 @@ class Packed(Generic[A]):
     indptr: A | None = None
     order: A | None = None
     channels: A | None = None
+    masks: A | None = None
     rows: int = 0
     pitch: int = 0
 
     def map(self, move: Callable[[A], B], /) -> Packed[B]:
         """Return the same weights with each array moved."""
-        indptr, order, channels = (
+        indptr, order, channels, masks = (
             None if one is None else move(one)
-            for one in (self.indptr, self.order, self.channels)
+            for one in (self.indptr, self.order, self.channels, self.masks)
         )
         return Packed(
-            move(self.values), self.nnz, self.columns, indptr, order, channels,
+            move(self.values), self.nnz, self.columns, indptr, order, channels, masks,
             self.rows, self.pitch,
         )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
         """Bytes of the weights and of 32 bits an index, however often it is bound."""
-        held: tuple[Any, ...] = (self.values, self.indptr, self.order, self.channels)
+        held: tuple[Any, ...] = (
+            self.values, self.indptr, self.order, self.channels, self.masks,
+        )  # fmt: skip
         arrays = sum(int(one.nbytes) for one in held if one is not None)
         return arrays + 4 * int(self.columns.size)
 
@@ -159,6 +163,24 @@ def pack_dense_fragments(weights: HostArray, groups: int) -> Packed[HostArray]:
         rows=lines,
         pitch=steps,
     )
+
+
+def pack_bitmap(weights: HostArray, groups: int) -> Packed[HostArray]:
+    """Lay weights out as fragments of which only what is not zero is stored.
+
+    A fragment's four masks cover its quarters in the order of a lane's registers; bit
+    ``8 r + c`` stands for row r and column c of one.
+    """
+    dense = pack_dense_fragments(weights, groups)
+    quarters = dense.values.reshape(-1, 32, 4, 2).transpose(0, 2, 1, 3)
+    bits = quarters.reshape(-1, 4, 64)
+    kept = bits != 0
+    masks = np.packbits(kept, axis=-1, bitorder="little").reshape(-1).view(np.uint64)
+    counts = kept.sum(axis=(1, 2))
+    return replace(
+        dense, values=bits[kept], nnz=int(counts.sum()), masks=masks,
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+    )  # fmt: skip
 
 
 def _as_fragments(tiles: HostArray) -> HostArray:

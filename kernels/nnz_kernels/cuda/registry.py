@@ -94,6 +94,10 @@ def _convolutions() -> list[Kernel]:
             for t in ELEMENTS[1:]
         ),
         *(
+            _kernel("mma_conv", "conv_mma_bitmap", f"{_PLANE} p s48 p i p s32 p", t)
+            for t in ELEMENTS[1:]
+        ),
+        *(
             _kernel(
                 "dense_conv", "conv_depthwise", f"{_PLANE} p i p p l i p s32 p", t, v
             )

@@ -141,15 +141,16 @@ __global__ void __launch_bounds__(32 * WARPS)
 }
 
 // Dense: the warps of a block share the pixels of a step, each has 16 channels of its own.
-// Loads of the next step are in registers while this one is multiplied.
+// Loads of the next step are in registers while this one is multiplied. `weights_of` gives
+// the fragment of a row and step.
 constexpr int MANY = 8;
 
-template <typename T>
-__global__ void __launch_bounds__(32 * MANY)
-    conv_mma_dense(Plane y, const int* __restrict__ base, Fragments a, int steps,
-                   const T* __restrict__ x, Ending end, T* out) {
+template <typename T, typename WeightsOf>
+__device__ __forceinline__ void multiply_dense(const Plane& y, const int* __restrict__ base,
+                                               const Fragments& a, int steps,
+                                               const T* __restrict__ x, const Ending& end, T* out,
+                                               T (*tile)[ROW], WeightsOf weights_of) {
   constexpr int EACH = STEP * SPAN / (32 * MANY);
-  __shared__ __align__(16) T tile[STEP][ROW];
   const int thread = threadIdx.y * 32 + threadIdx.x, q0 = blockIdx.x * SPAN;
   const int group = blockIdx.z, line = blockIdx.y * MANY + threadIdx.y;
   const int lines = a.rows, row = group * lines + line;
@@ -172,10 +173,51 @@ __global__ void __launch_bounds__(32 * MANY)
         }
       if (step < 0 || !works) continue;
       unsigned weights[4];
-      load_many(weights, a.values, row * steps + step);
+      weights_of(weights, row * steps + step);
       multiply_many<T>(sums, tile, weights);
     }
   }
   if (works)
     finish_all<T, 16>(y, end, out, a.channels[2 * row], a.channels[2 * row + 1], q0, sums);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(32 * MANY)
+    conv_mma_dense(Plane y, const int* __restrict__ base, Fragments a, int steps,
+                   const T* __restrict__ x, Ending end, T* out) {
+  __shared__ __align__(16) T tile[STEP][ROW];
+  multiply_dense(y, base, a, steps, x, end, out, tile,
+                 [&](unsigned (&to)[4], int at) { load_many(to, a.values, at); });
+}
+
+// Zeros anywhere: a fragment is four masks of 8 x 8 bits and the weights that are not zero,
+// in the order in which lanes hold them; indptr says where a fragment's weights begin. A
+// lane finds its two by counting the bits before them (Fan et al., "SpInfer: leveraging
+// low-level sparsity for efficient large language model inference on GPUs", EuroSys 2025).
+// It multiplies as many as the dense kernel, and reads (1 + 16 d) / 16 of its bytes.
+template <typename T>
+__device__ __forceinline__ void decode(unsigned (&to)[4], const Fragments& a,
+                                       const u64* __restrict__ masks, int at) {
+  const unsigned short* values = static_cast<const unsigned short*>(a.values) + a.indptr[at];
+  const int bit = 2 * threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const u64 mask = masks[static_cast<i64>(at) * 4 + i];
+    const int before = __popcll(mask & ((u64{1} << bit) - 1));
+    const bool low = mask >> bit & 1, high = mask >> (bit + 1) & 1;
+    const unsigned first = low ? values[before] : 0u;
+    const unsigned second = high ? values[before + low] : 0u;
+    to[i] = first | second << 16;
+    values += __popcll(mask);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(32 * MANY)
+    conv_mma_bitmap(Plane y, const int* __restrict__ base, Fragments a,
+                    const u64* __restrict__ masks, int steps, const T* __restrict__ x,
+                    Ending end, T* out) {
+  __shared__ __align__(16) T tile[STEP][ROW];
+  multiply_dense(y, base, a, steps, x, end, out, tile,
+                 [&](unsigned (&to)[4], int at) { decode<T>(to, a, masks, at); });
 }

@@ -190,9 +190,13 @@ def _pack(
         )
     weights = weights_4d(weights)
     block, reason, fell_back = choice.block, choice.reason, False
-    tiling = kernels.tilings(weights.shape, spec, block, grids[1].pixels)[0]
+    tilings = kernels.tilings(weights.shape, spec, block, grids[1].pixels)
+    if node.attrs.get("apart"):
+        tilings = tuple(tiling for tiling in tilings if tiling != "bitmap")
+    tiling = tilings[0]
     timed: list[Timed] = []
-    if tuner is not None:
+    # A device has so many ways that some multiply zeros, which rows apart forbid.
+    if tuner is not None and not (node.attrs.get("apart") and kernels.DEVICE):
         timed = tuner.measure(Problem(weights, bias, spec, grids), choice.expected)
     if timed:
         block, tiling = timed[0].block, timed[0].tiling
