@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Targets: `cpu` (the default: it stands last), `cuda` (the same server with CuPy and the
-# CUDA toolkit's wheels; the kernels for them are to come) and `demo` (cpu plus the demo,
+# CUDA toolkit's wheels) and `demo` (cpu plus the demo,
 # which `docker run` plays with a server of its own).
 #
 #   docker build -t nnz . && docker run -p 8000:8000 -e NNZ_API_KEY=change-me -v nnz:/var/lib/nnz nnz
