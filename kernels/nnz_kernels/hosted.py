@@ -115,12 +115,14 @@ class HostedBoundConv:
         """Return a call that moves all buffers, computes, and moves ``y`` back."""
 
         def call() -> None:
-            there = [
-                None if one is None else self._device.to_device(one)
-                for one in (x, y, residual, scratch)
-            ]
-            self._bound.run(*there)
-            y[...] = self._device.to_host(there[1])
+            move = self._device.to_device
+            target = move(y)
+            # A residual may be the result itself: then it is there too.
+            added = target if residual is y else residual
+            if residual is not None and residual is not y:
+                added = move(residual)
+            self._bound.run(move(x), target, added, move(scratch))
+            y[...] = self._device.to_host(target)
 
         return call
 

@@ -18,7 +18,9 @@ import numpy as np
 
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
-from nnz_kernels.cuda.launcher import Arguments, Dim
+from nnz_kernels.cuda.family import PRECISIONS
+from nnz_kernels.cuda.launcher import Arguments, Dim, Product
+from nnz_kernels.cuda.pack import as_elements
 from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
 
@@ -160,6 +162,26 @@ class Emulator:
 
         return lambda: self._do(launch)
 
+    @property
+    def has_products(self) -> bool:
+        """NumPy has them."""
+        return True
+
+    def product(self, product: Product) -> Callable[[], None]:
+        """Return a product of NumPy."""
+        rows, columns, depth = product.rows, product.columns, product.depth
+        a = _matrix(product, product.a, rows, depth, depth)
+        b = _matrix(product, product.b, depth, columns, product.pitch)
+        c = _matrix(product, product.c, rows, columns, product.pitch)
+
+        def multiply() -> None:
+            sums = _wide(a, product.precision) @ _wide(b, product.precision)
+            if product.adds:
+                sums = sums + _wide(c, product.precision)
+            c[...] = as_elements(sums, product.precision)
+
+        return lambda: self._do(multiply)
+
     def capture(self, calls: Callable[[], None]) -> Callable[[], None]:
         """Record calls, and return them as one."""
         recorded: list[Callable[[], None]] = []
@@ -194,6 +216,24 @@ class Emulator:
                 text = self._change(module, module_source(module, PTX))
                 self._libraries[module] = _load(module, text, self._flags, self._folder)
             return self._libraries[module]
+
+
+def _matrix(
+    product: Product, address: int, rows: int, columns: int, pitch: int
+) -> HostArray:
+    """Return memory of the device as a matrix."""
+    dtype = PRECISIONS[product.precision][0]
+    count = (rows - 1) * pitch + columns
+    raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address)
+    flat = np.frombuffer(raw, dtype)
+    strides = (pitch * dtype.itemsize, dtype.itemsize)
+    return np.lib.stride_tricks.as_strided(flat, (rows, columns), strides)
+
+
+def _wide(values: HostArray, precision: str) -> HostArray:
+    if precision == "bf16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
 
 
 def _load(module: str, text: str, flags: tuple[str, ...], folder: Path) -> ctypes.CDLL:

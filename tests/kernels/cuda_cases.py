@@ -82,10 +82,32 @@ def dense_conv(kernels: Kernels[Any]) -> Answers:
     for tiling in DENSE:
         yield from _convolved(kernels, None, tiling)
     x, weights, bias = random_case(5, (1, 300, 3, 3), (70, 300, 1, 1), 1.0)
-    for tiling in DENSE:
+    for tiling in (*DENSE, "library"):
         yield _both(
             kernels, lambda k, t=tiling: convolve(k, x, weights, bias, tiling=t)
         )
+    x, weights, bias = random_case(6, (2, 20, 5, 4), (20, 20, 1, 1), 1.0)
+    plain = replace(_SPEC, pads=(0, 0, 0, 0))
+    for borders in (((1, 1), (1, 1)), ((0, 0), (1, 2))):
+        yield _both(
+            kernels,
+            lambda k, b=borders: convolve(
+                k, x, weights, bias, plain, tiling="library", borders=b, residual=x
+            ),
+        )
+    yield _both(kernels, lambda k: _added_in_place(k, x, weights, plain))
+
+
+def _added_in_place(
+    kernels: Kernels[Any], x: HostArray, weights: HostArray, spec: ConvSpec
+) -> HostArray:
+    """Convolve into the residual itself."""
+    grid = Grid(2, 5, 4, 1, 1)
+    y, laid = planes(x, grid), planes(x, grid)
+    conv = kernels.prepare_conv(weights, None, spec, block=None, tiling="library")
+    bound = conv.bind(grid, grid)
+    bound.run(laid, y, y, np.empty(bound.scratch, np.float32))
+    return y
 
 
 def staged(kernels: Kernels[Any]) -> Answers:

@@ -143,6 +143,13 @@ def depthwise(kernels: CudaKernels) -> Answers:
         yield _conv(bench, (2, 6, 7, 9), weights, spec, None, tiling, borders)
 
 
+def library(kernels: CudaKernels) -> Answers:
+    weights = _sparse(np.random.default_rng(2), (20, 33, 1, 1), kernels.precision)
+    spec, bench = replace(_SPEC, pads=(0, 0, 0, 0)), Bench(kernels)
+    for borders in (((1, 1), (1, 1)), ((0, 0), (1, 2))):
+        yield _conv(bench, (2, 33, 5, 4), weights, spec, None, "library", borders)
+
+
 def pools(kernels: CudaKernels) -> Answers:
     bench, channels = Bench(kernels), 5
     xg, yg = Grid(2, 9, 7, 1, 1), Grid(2, 5, 4, 2, 2)
@@ -244,7 +251,7 @@ def attention(kernels: CudaKernels) -> Answers:
 #: By module of the kernels that a case is about.
 HALF_CASES: dict[str, tuple[Case, ...]] = {
     "sparse_conv": (convolutions(1, 2, 4, 8, 16),),
-    "dense_conv": (depthwise,),
+    "dense_conv": (depthwise, library),
     "mma_conv": (convolutions(4, 8, 16, None), convolutions(1), unseen),
     "pool": (pools,),
     "pointwise": (pointwise, tokens, staged),

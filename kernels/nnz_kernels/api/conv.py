@@ -28,7 +28,9 @@ BLOCKS = (1, 2, 4, 8, 16)
 ACTIVATIONS: tuple[UnaryKind, ...] = ("gelu", "gelu_tanh", "silu", "hard_swish")
 
 #: Ways to walk over pixels and columns, see ``prepare_conv``.
-Tiling = Literal["direct", "panel", "narrow", "chunk", "winograd", "bitmap"]
+Tiling = Literal[
+    "direct", "panel", "narrow", "chunk", "winograd", "bitmap", "library"
+]  # fmt: skip
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
 
@@ -221,7 +223,8 @@ class ConvOps(Protocol[Array_contra]):
                 layer that it cannot compute runs ``direct``. ``bitmap``, for zeros
                 anywhere and planes of 16 bits, stores a bit a weight and what is not
                 zero, and multiplies as if dense on tensor cores: a pixel that is
-                infinite or NaN is met by zeros too.
+                infinite or NaN is met by zeros too. ``library`` is the dense product of
+                the device's vendor, for 1x1 kernels; its order of summation is its own.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.

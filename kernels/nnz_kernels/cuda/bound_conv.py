@@ -15,6 +15,7 @@ from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import Call, blocks_of, in_turn
 from nnz_kernels.cuda.family import window_places
+from nnz_kernels.cuda.launcher import Product
 from nnz_kernels.cuda.structs import Blocks, Columns, Ending, address
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import Grid
@@ -61,7 +62,9 @@ class CudaBoundConv(BoundConv[DeviceArray]):
         self._family, self._device = conv.family, conv.family.device
         top, left, bottom, right = conv.spec.pads
         bh, bw = max(x.bh, top, bottom), max(x.bw, left, right)
-        self._read = Grid(x.n, x.h, x.w, bh, bw)
+        # A library's product reads and writes whole rows: both lie on one grid.
+        is_library = conv.layout == "rows"
+        self._read = y if is_library else Grid(x.n, x.h, x.w, bh, bw)
         self._inputs = conv.shape[1] * conv.spec.groups
         self._staged = self._read.size(self._inputs) if self._read != x else 0
         if self._read.size(self._inputs) >= 2**31:
@@ -167,6 +170,8 @@ class CudaBoundConv(BoundConv[DeviceArray]):
     ) -> list[Call]:
         if self._conv.layout == "dense":
             return self._dense(x, y, end, partial)
+        if self._conv.layout == "rows":
+            return self._library(x, y, end)
         launch = {
             "blocks": self._sparse,
             "depthwise": self._depthwise,
@@ -254,6 +259,25 @@ class CudaBoundConv(BoundConv[DeviceArray]):
             kernel, grid, (32, MMA_DENSE_WARPS, 1),
             plane, self._base, self._fragments(), *masks, packed.pitch, x, end, y,
         )  # fmt: skip
+
+    def _library(self, x: DeviceArray, y: DeviceArray, end: Ending) -> list[Call]:
+        """Multiply whole rows of planes, zeros between pixels too."""
+        conv, grid, values = self._conv, self._y, self._conv.packed.values
+        oc, ic = conv.shape[:2]
+        # A residual that lies in y would be lost: the product adds it.
+        adds = end.residual == y.address
+        product = Product(
+            oc, grid.ld, ic, values.address, x.address, y.address, grid.ld,
+            self._family.precision, adds,
+        )  # fmt: skip
+        rest = Ending(end.bias, 0 if adds else end.residual, end.lo, end.hi)
+        rest.activation = end.activation
+        blocks = self._family.planes_grid(grid, oc)
+        kernel, plane = self._family.kernel("conv_ending"), self._plane()
+        return [
+            self._device.product(product, values, x, y),
+            self._device.prepare(kernel, blocks, (256, 1, 1), plane, rest, y),
+        ]
 
     def _depthwise(self, x: DeviceArray, y: DeviceArray, end: Ending) -> Call:
         conv = self._conv

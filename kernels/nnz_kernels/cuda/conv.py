@@ -29,6 +29,7 @@ from nnz_kernels.cuda.pack import (
     pack_dense_fragments,
     pack_depthwise,
     pack_fragments,
+    pack_rows,
 )
 from nnz_kernels.cuda.source import module_source
 from nnz_kernels.planes import Grid
@@ -53,8 +54,9 @@ class Convolutions(Family):
         """Return all tilings, first the widest that fills the device."""
         if spec.groups > 1 and shape[1] == 1:
             return tuple(DEPTHWISE)
+        library = self._library(shape, spec, block)
         if self.precision != "fp32" and block is None:
-            return ("direct",)
+            return ("direct", *library)
         if self.precision != "fp32" and block in registry.MMA_BLOCKS:
             return ("direct", "panel", "narrow", "chunk")
         if self.precision != "fp32" and block == 1:
@@ -63,7 +65,7 @@ class Convolutions(Family):
         if block is None:
             tiles = math.ceil(shape[0] / 64) * math.ceil(pixels / 64)
             first: Tiling = "direct" if WARPS * tiles >= enough else "chunk"
-            return (first, *(t for t in DENSE if t != first))
+            return (first, *(t for t in DENSE if t != first), *library)
         wide = registry.BLOCK_WIDTHS[block][-1]
         rows, lanes = math.ceil(shape[0] / block), math.ceil(pixels / 32)
         order: tuple[Tiling, ...] = ("direct", "panel", "narrow", "chunk")
@@ -72,6 +74,14 @@ class Convolutions(Family):
             if count >= enough:
                 return (tiling, *(t for t in order if t != tiling))
         return ("chunk", "narrow", "panel", "direct")
+
+    def _library(
+        self, shape: tuple[int, ...], spec: ConvSpec, block: int | None
+    ) -> tuple[Tiling, ...]:
+        """Return the tiling of a library's product where it can do a layer."""
+        plain = spec.strides == (1, 1) and spec.pads == (0, 0, 0, 0)
+        fits = block is None and plain and spec.groups == 1 and shape[2:] == (1, 1)
+        return ("library",) if fits and self.device.launcher.has_products else ()
 
     def prepare_conv(
         self,
@@ -103,6 +113,8 @@ class Convolutions(Family):
         """Return how weights are laid out, which decides the kernel."""
         if is_depthwise(weights, spec):
             return "depthwise"
+        if tiling == "library" and self._library(weights.shape, spec, block):
+            return "rows"
         if self.precision == "fp32":
             return "dense" if block is None else "blocks"
         if block is None:
@@ -121,6 +133,7 @@ TILINGS: dict[str, tuple[Tiling, ...]] = {
     "fragments": ("direct",),
     "dense_fragments": ("direct",),
     "bitmap": ("bitmap",),
+    "rows": ("library",),
 }
 
 
@@ -129,6 +142,8 @@ def _pack(
 ) -> Packed[HostArray]:
     if layout == "depthwise":
         return pack_depthwise(weights)
+    if layout == "rows":
+        return pack_rows(weights)
     if layout == "dense":
         return pack_columns(weights, groups)
     if layout == "dense_fragments":
@@ -160,6 +175,7 @@ class CudaConv:
             "fragments": f"spmm_b{self.block}_mma",
             "dense_fragments": "dense_mma",
             "bitmap": f"spmm_b{self.block}",
+            "rows": "dense",
         }.get(self.layout, self.layout)
         return name if self.tiling == "direct" else f"{name}_{self.tiling}"
 

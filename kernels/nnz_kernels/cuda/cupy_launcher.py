@@ -17,7 +17,7 @@ from cupy_backends.cuda.api import driver
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import Memory
-from nnz_kernels.cuda.launcher import Arguments, Dim
+from nnz_kernels.cuda.launcher import Arguments, Dim, Product
 from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
 from nnz_kernels.errors import DeviceError, DeviceLostError, DeviceMemoryError
@@ -35,6 +35,10 @@ SHARE = 0.92
 STICKY = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999})
 
 _OUT_OF_MEMORY = 2
+
+#: cudaDataType_t of each precision, cublasComputeType_t and cublasGemmAlgo_t.
+_CUBLAS_TYPES = {"fp32": 0, "fp16": 2, "bf16": 14}
+_COMPUTE_FP32, _DEFAULT_ALGORITHM = 68, -1
 
 
 class PoolMemory:
@@ -146,6 +150,38 @@ class CupyLauncher:
         return functools.partial(
             self._launch, kernel, function.kernel.ptr, grid, block, arguments
         )
+
+    @property
+    def has_products(self) -> bool:
+        """Whether cuBLAS can be loaded."""
+        try:
+            from cupy_backends.cuda.libs import cublas
+        except ImportError:
+            return False
+        return cublas is not None
+
+    def product(self, product: Product) -> Callable[[], None]:
+        """Return a product of cuBLAS, which sees row-major matrices as transposed."""
+        from cupy_backends.cuda.libs import cublas
+
+        with self._guarded("cublas"), self._stream:
+            handle = cupy.cuda.device.get_cublas_handle()
+        kind = _CUBLAS_TYPES[product.precision]
+        one, beta = ctypes.c_float(1), ctypes.c_float(1 if product.adds else 0)
+        arguments = (
+            0, 0, product.columns, product.rows, product.depth,
+            ctypes.addressof(one), product.b, kind, product.pitch,
+            product.a, kind, product.depth, ctypes.addressof(beta),
+            product.c, kind, product.pitch, _COMPUTE_FP32, _DEFAULT_ALGORITHM,
+        )  # fmt: skip
+        kept = (one, beta)
+
+        def multiply(kept: object = kept) -> None:
+            # cuBLAS works on CuPy's current stream.
+            with self._guarded("cublas"), self._stream:
+                cublas.gemmEx(handle, *arguments)
+
+        return multiply
 
     def capture(self, calls: Callable[[], None]) -> Callable[[], None]:
         """Record a CUDA graph."""

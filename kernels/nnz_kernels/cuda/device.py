@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda.array import DeviceArray, contiguous
-from nnz_kernels.cuda.launcher import Dim, Launcher
+from nnz_kernels.cuda.launcher import Dim, Launcher, Product
 from nnz_kernels.cuda.registry import Kernel
 
 #: A launch, or several, with their arguments in place.
@@ -129,6 +129,10 @@ class Device:
     def launch(self, kernel: Kernel, grid: Dim, block: Dim, *values: Any) -> None:
         """Launch once."""
         self.do(self.prepare(kernel, grid, block, *values))
+
+    def product(self, product: Product, *held: Any) -> Call:
+        """Return a dense product that can be repeated; it keeps *held* alive."""
+        return functools.partial(_hold, self.launcher.product(product), held)
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one size in C order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnz_kernels.arrays import HostArray
@@ -15,6 +16,33 @@ Dim = tuple[int, int, int]
 
 #: The arguments of a launch as the driver takes them: a pointer to each.
 Arguments = ctypes.Array[ctypes.c_void_p]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A dense product ``C = A B`` of row-major matrices, or ``C = A B + C``.
+
+    Attributes:
+        rows: Of A and C.
+        columns: Of B and C.
+        depth: Columns of A, rows of B.
+        a: Where A begins; its rows lie side by side.
+        b: Where B begins.
+        c: Where C begins.
+        pitch: Elements from one row to the next, of B and of C.
+        precision: ``fp32``, ``fp16`` or ``bf16``; sums are float32.
+        adds: Whether C is added.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    a: int
+    b: int
+    c: int
+    pitch: int
+    precision: str
+    adds: bool
 
 
 class Launcher(Protocol):
@@ -64,6 +92,15 @@ class Launcher(Protocol):
         self, kernel: Kernel, grid: Dim, block: Dim, arguments: Arguments
     ) -> Callable[[], None]:
         """Return a launch that can be repeated; it keeps *arguments* alive."""
+        ...
+
+    @property
+    def has_products(self) -> bool:
+        """Whether a library of dense products is here."""
+        ...
+
+    def product(self, product: Product) -> Callable[[], None]:
+        """Return a dense product that can be repeated."""
         ...
 
     def capture(self, calls: Callable[[], None]) -> Callable[[], None]:

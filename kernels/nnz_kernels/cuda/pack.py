@@ -107,6 +107,12 @@ def pack_columns(weights: HostArray, groups: int) -> Packed[HostArray]:
     return Packed(values, weights.size, np.arange(groups * depth), pitch=pitch)
 
 
+def pack_rows(weights: HostArray) -> Packed[HostArray]:
+    """Keep dense 1x1 weights as a row-major matrix."""
+    rows = np.ascontiguousarray(weights.reshape(weights.shape[0], -1))
+    return Packed(rows, weights.size, np.arange(0))
+
+
 def pack_depthwise(weights: HostArray) -> Packed[HostArray]:
     """Keep the taps of each channel as they are."""
     taps = int(np.prod(weights.shape[2:]))

@@ -125,6 +125,17 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+// What follows a product of a library that lies in `out` already.
+template <typename T>
+__global__ void __launch_bounds__(256) conv_ending(Plane y, Ending end, T* out) {
+  const int q = blockIdx.x * blockDim.x + threadIdx.x;
+  for (int channel = blockIdx.y; channel < y.channels; channel += gridDim.y) {
+    const float sum = q < y.pixels ? widened(out[place(y, channel, q)]) : 0.0f;
+    finish(y, end, out, channel, q, sum);
+    if (end.activation != IDENTITY) activate(y, end, out, channel, q);
+  }
+}
+
 // One input channel for every output channel: a thread makes V pixels.
 template <typename T, int V>
 __global__ void __launch_bounds__(128)
