@@ -14,6 +14,11 @@ from nnz_kernels import backends
 from nnz_kernels.cuda.device import Device
 from nnz_kernels.cuda.kernels import CudaKernels
 
+# Tests are about the CPU, or about an emulated GPU, whatever the machine has; those of
+# a real one are asked for.
+if not os.environ.get("NNZ_TEST_GPU"):
+    os.environ["NNZ_NO_CUDA"] = "1"
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,17 @@ def probe(backend: Backend) -> Probe:
     return Probe(backend, True, "", details, kernels.FAMILIES)
 
 
+def choose(name: str) -> Backend:
+    """Return a back-end by its name; ``auto`` is CUDA if it can be used, else the CPU.
+
+    Raises:
+        ValueError: There is no such back-end.
+    """
+    if name == "auto":
+        return Backend.CUDA if probe(Backend.CUDA).available else Backend.CPU
+    return Backend(name)
+
+
 def use_cache(folder: str | os.PathLike[str]) -> None:
     """Keep compiled CPU kernels in *folder*; call it before the first `load`.
 
@@ -140,8 +152,18 @@ def _probe_cuda() -> Probe:
     return Probe(Backend.CUDA, True, "", details, kernels.FAMILIES)
 
 
-@functools.cache
+#: Held while the device is opened: two would each take all of its memory.
+_OPENING = threading.Lock()
+
+
 def _open_cuda() -> CudaKernels:
+    """Return the device's kernels, opened by whoever comes first."""
+    with _OPENING:
+        return _opened()
+
+
+@functools.cache
+def _opened() -> CudaKernels:
     """Open the device and let it prove itself: once a process, if it succeeds.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FORMATS = (SparseVector, Ragged, Csr, BlockCsr)
 
 #: Ops that take an array of the host wherever they run: factors, and which argument.
-_FACTORS = {"axpy_many": 1, "combine": 1}
+_FACTORS = {"axpy": 1, "axpy_many": 1, "combine": 1}
 
 
 def hosted(kernels: Kernels[Any]) -> Kernels[HostArray]:

@@ -14,6 +14,7 @@
     - InvalidMatrixError
   - OverloadedError 429
   - UnavailableError 503
+    - DeviceFullError
     - NotLoadedError
     - WorkerLostError
   - DeadlineError 504
@@ -139,6 +140,10 @@ class NotLoadedError(UnavailableError):
 
 class WorkerLostError(UnavailableError):
     """The worker process ended while it held the request."""
+
+
+class DeviceFullError(UnavailableError):
+    """The device has no memory left for it: unload something, or send less."""
 
 
 class DeadlineError(ServiceError):

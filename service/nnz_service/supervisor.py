@@ -40,6 +40,7 @@ _BACKLOG = 1024
 _GRACE = {"web": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
+_NO_DEVICE = 78  # exit code of a worker that cannot have the device it was told to use
 _GIVE_UP = 8  # ends in a row without that, and the server ends
 _RUNTIME = "nnz-run-"  # how the names of runtime folders begin
 _YOUNG = 60.0  # seconds
@@ -103,6 +104,8 @@ class Supervisor:
             for child in self.children:
                 if (code := child.ended()) is not None:
                     self.log.error("process ended", child=child.name, code=code)
+                if code == _NO_DEVICE:  # it has said why; another would say the same
+                    return 1
                 if child.failures >= _GIVE_UP:
                     self.log.error("giving up", child=child.name)
                     return 1

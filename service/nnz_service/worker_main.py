@@ -21,9 +21,9 @@ from nnz_service.dataplane import Handler, Listener
 #: Seconds without a turn of the event loop after which the worker counts as hung;
 #: it is reported as not ready long before.
 HANG_SECONDS = 120.0
-NAME = "cpu"  # of this worker in claims of jobs; one a device
-#: Exit code of a worker whose device failed; the supervisor starts another.
-DEVICE_LOST = 70
+#: Exit codes: of a worker whose device failed, so that the supervisor starts another;
+#: of one that cannot have the device it was told to use, so that it does not.
+DEVICE_LOST, NO_DEVICE = 70, 78
 #: Seconds in which answers still leave after that.
 LAST_WORDS = 0.3
 
@@ -34,11 +34,7 @@ def main() -> int:
     logs.configure(options.log_level, "worker")
     # numba reads it when it is imported, so everything heavy is imported behind it.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(options.home / "cache" / "numba"))
-    if asyncio.run(_serve(options)):
-        # Its context is broken: to take it down in order may fail, or never end.
-        sys.stderr.flush()
-        os._exit(DEVICE_LOST)
-    return 0
+    return asyncio.run(_serve(options))
 
 
 def _options() -> argparse.Namespace:
@@ -51,20 +47,25 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _serve(options: argparse.Namespace) -> bool:
-    """Serve until a signal; returns whether the device was lost instead."""
+async def _serve(options: argparse.Namespace) -> int:
+    """Serve until a signal; returns the exit code."""
+    from nnz_kernels.errors import BackendUnavailableError
     from nnz_service.jobs import SqlStore
     from nnz_service.repository import Repository
-    from nnz_service.worker import Host, Toolbox, choose_backend
+    from nnz_service.worker import Host, Toolbox, choose_backend, facts_of
 
+    try:
+        backend = choose_backend(options.device)
+    except BackendUnavailableError as error:
+        print(f"nnz: {error}", file=sys.stderr, flush=True)
+        return NO_DEVICE
+    logs.logger().info("device", backend=backend.value, **facts_of(backend))
     repository = Repository(options.home)
     jobs = SqlStore(options.home / "catalog.sqlite")
     toolbox = Toolbox(
-        backend=choose_backend(options.device),
-        threads=options.threads,
-        cache=options.home / "cache",
+        backend=backend, threads=options.threads, cache=options.home / "cache"
     )
-    host = Host(repository, jobs, toolbox, name=NAME)
+    host = Host(repository, jobs, toolbox, name=backend.value)
     listener = Listener(options.socket, host)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -84,13 +85,15 @@ async def _serve(options: argparse.Namespace) -> bool:
     beating.cancel()
     if host.lost:
         await asyncio.sleep(LAST_WORDS)
-        return True
+        # Its context is broken: to take it down in order may fail, or never end.
+        sys.stderr.flush()
+        os._exit(DEVICE_LOST)
     faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
     repository.close()
     jobs.close()
-    return False
+    return 0
 
 
 async def _beat() -> None:

@@ -39,7 +39,9 @@ class Clock:
             for number in range(self.rounds + 2):
                 for name, call in calls.items():
                     start, stop = cupy.cuda.Event(), cupy.cuda.Event()
-                    self._other.fill(number % 251)
+                    # Long enough for the slowest of them to be asked for.
+                    for turn in range(4):
+                        self._other.fill((number + turn) % 251)
                     start.record()
                     call()
                     stop.record()

@@ -20,7 +20,6 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.family import PRECISIONS
 from nnz_kernels.cuda.launcher import Arguments, Dim, Product
-from nnz_kernels.cuda.pack import as_elements
 from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
 
@@ -53,6 +52,8 @@ class EmulationError(AssertionError):
 
 class HostMemory:
     """Memory of the emulated device, between guards; NaN or -1 until written."""
+
+    stream = None
 
     def __init__(self, nbytes: int, guard: int, damaged: list[int]) -> None:
         self.nbytes = nbytes
@@ -125,13 +126,15 @@ class Emulator:
 
     def upload(self, host: HostArray, address: int) -> None:
         """Copy in."""
-        assert self._recording is None, "an upload cannot be recorded"
-        ctypes.memmove(address, host.ctypes.data, host.nbytes)
+        with self._lock:
+            assert self._recording is None, "an upload cannot be recorded"
+            ctypes.memmove(address, host.ctypes.data, host.nbytes)
 
     def download(self, address: int, host: HostArray) -> None:
         """Copy out."""
-        assert self._recording is None, "a download cannot be recorded"
-        ctypes.memmove(host.ctypes.data, address, host.nbytes)
+        with self._lock:
+            assert self._recording is None, "a download cannot be recorded"
+            ctypes.memmove(host.ctypes.data, address, host.nbytes)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy on the device."""
@@ -170,26 +173,25 @@ class Emulator:
     def product(self, product: Product) -> Callable[[], None]:
         """Return a product of NumPy."""
         rows, columns, depth = product.rows, product.columns, product.depth
-        a = _matrix(product, product.a, rows, depth, depth)
-        b = _matrix(product, product.b, depth, columns, product.pitch)
-        c = _matrix(product, product.c, rows, columns, product.pitch)
+        kind = PRECISIONS[product.precision][0]
+        a = _matrix(kind, product.a, rows, depth, depth)
+        b = _matrix(kind, product.b, depth, columns, product.pitch)
+        c = _matrix(np.dtype(np.float32), product.c, rows, columns, product.pitch)
 
         def multiply() -> None:
-            sums = _wide(a, product.precision) @ _wide(b, product.precision)
-            if product.adds:
-                sums = sums + _wide(c, product.precision)
-            c[...] = as_elements(sums, product.precision)
+            c[...] = _wide(a, product.precision) @ _wide(b, product.precision)
 
         return lambda: self._do(multiply)
 
     def capture(self, calls: Callable[[], None]) -> Callable[[], None]:
         """Record calls, and return them as one."""
         recorded: list[Callable[[], None]] = []
-        self._recording = recorded
-        try:
-            calls()
-        finally:
-            self._recording = None
+        with self._lock:
+            self._recording = recorded
+            try:
+                calls()
+            finally:
+                self._recording = None
 
         def replay() -> None:
             for call in recorded:
@@ -202,13 +204,14 @@ class Emulator:
 
     def describe(self) -> dict[str, Any]:
         """Say what it is."""
-        return {"name": self.name}
+        return {"name": self.name, "compute_capability": "9.0"}
 
     def _do(self, call: Callable[[], Any]) -> None:
-        if self._recording is None:
-            call()
-        else:
-            self._recording.append(call)
+        with self._lock:
+            if self._recording is None:
+                call()
+            else:
+                self._recording.append(call)
 
     def _library(self, module: str) -> ctypes.CDLL:
         with self._lock:
@@ -219,10 +222,9 @@ class Emulator:
 
 
 def _matrix(
-    product: Product, address: int, rows: int, columns: int, pitch: int
+    dtype: np.dtype[Any], address: int, rows: int, columns: int, pitch: int
 ) -> HostArray:
     """Return memory of the device as a matrix."""
-    dtype = PRECISIONS[product.precision][0]
     count = (rows - 1) * pitch + columns
     raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address)
     flat = np.frombuffer(raw, dtype)

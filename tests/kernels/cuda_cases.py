@@ -281,6 +281,15 @@ def products(kernels: Kernels[Any]) -> Answers:
         yield _both(kernels, lambda k, a=a, y=y: k.spmv_t(a, y))
 
 
+def shared_rows(kernels: Kernels[Any]) -> Answers:
+    """Two matrices may share row pointers, and differ in what they hold."""
+    for scale in (1.0, 2.0):
+        a = _matrix(21, 130, np.float64, np.int32, [3] * 21)
+        a = Csr(a.indptr, a.indices, scale * a.data, a.shape)
+        y = np.arange(21.0)
+        yield _both(kernels, lambda k, a=a, y=y: k.spmv_t(a, y))
+
+
 def uneven(kernels: Kernels[Any]) -> Answers:
     """One row of nearly all entries, many of none: the merge, and rows in order."""
     rng = np.random.default_rng(7)
@@ -324,7 +333,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "pointwise": (pointwise, tokens, staged),
     "attention": (attention, tokens),
     "tensor": (tensors,),
-    "products": (products, uneven),
+    "products": (products, shared_rows, uneven),
     "sort": (vectors, uneven),
     "vectors": (vectors,),
 }

@@ -134,6 +134,19 @@ def unseen(kernels: CudaKernels) -> Answers:
         yield bench.get(y, grid, 19), right
 
 
+def beyond_half(kernels: CudaKernels) -> Answers:
+    """A sum below what float16 holds, before an activation that makes a zero of it."""
+    bench, grid = Bench(kernels), token_grid(70)
+    image = np.full((1, 4, 1, 70), -300, np.float32)
+    weights = np.full((16, 4, 1, 1), 300, np.float32)
+    spec = ConvSpec(activation="silu")
+    for block in (None, 1, 16):
+        conv = kernels.prepare_conv(weights, None, spec, block=block)
+        y = bench.planes(grid.size(16))
+        conv.bind(grid, grid).run(bench.put(image, grid), y, None, bench.planes(0))
+        yield bench.get(y, grid, 16), np.zeros((1, 16, 1, 70))
+
+
 def depthwise(kernels: CudaKernels) -> Answers:
     bench = Bench(kernels)
     weights = rounded(np.random.default_rng(5).standard_normal((12, 1, 3, 3)), "bf16")
@@ -252,7 +265,7 @@ def attention(kernels: CudaKernels) -> Answers:
 HALF_CASES: dict[str, tuple[Case, ...]] = {
     "sparse_conv": (convolutions(1, 2, 4, 8, 16),),
     "dense_conv": (depthwise, library),
-    "mma_conv": (convolutions(4, 8, 16, None), convolutions(1), unseen),
+    "mma_conv": (convolutions(4, 8, 16, None), convolutions(1), unseen, beyond_half),
     "pool": (pools,),
     "pointwise": (pointwise, tokens, staged),
     "attention": (attention, tokens),

@@ -12,7 +12,7 @@ from nnz_kernels.errors import BackendUnavailableError
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.algebra.ops import run_op
 from nnz_service.engine import load
-from nnz_service.errors import ImpossibleError
+from nnz_service.errors import DeviceFullError
 from nnz_service.worker import choose_backend
 
 
@@ -86,7 +86,7 @@ def test_too_little_memory_is_refused_with_numbers(
 
     monkeypatch.setattr(Emulator, "allocate", refuse)
 
-    with pytest.raises(ImpossibleError, match=r"bytes are needed, but 0 of 8 are free"):
+    with pytest.raises(DeviceFullError, match=r"bytes are needed, but 0 of 8 are free"):
         load(_model(), backend="cuda", tuning_seconds=0)
 
 

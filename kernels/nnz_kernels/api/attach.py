@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, ParamSpec
 
 import numpy as np
@@ -14,6 +14,12 @@ P = ParamSpec("P")
 
 #: A call without arguments that computes from what the buffers hold then.
 Call = Callable[[], None]
+
+
+def in_turn(calls: Sequence[Call]) -> None:
+    """Make calls one after the other."""
+    for call in calls:
+        call()
 
 
 class Attachable(Generic[P]):

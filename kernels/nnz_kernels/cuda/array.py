@@ -24,6 +24,11 @@ class Memory(Protocol):
         """Its size."""
         ...
 
+    @property
+    def stream(self) -> int | None:
+        """Address of the stream that works on it; None if nothing does later."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:
@@ -133,14 +138,14 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the interface; the stream is the device's default one."""
+        """Version 3 of the interface: who reads it waits for our stream first."""
         return {
             "version": 3,
             "shape": self.shape,
             "typestr": self.dtype.str,
             "data": (self.address, False),
             "strides": self.strides,
-            "stream": 1,
+            "stream": self.memory.stream,
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
+from nnz_kernels.api.attach import in_turn
 from nnz_kernels.api.attention import (
     AttentionSpec,
     check_attention,
@@ -12,7 +13,7 @@ from nnz_kernels.api.attention import (
 )
 from nnz_kernels.api.conv import check_floats
 from nnz_kernels.cuda.array import DeviceArray
-from nnz_kernels.cuda.device import Call, blocks_of, in_turn
+from nnz_kernels.cuda.device import Call, blocks_of
 from nnz_kernels.cuda.family import Family, attachable
 from nnz_kernels.cuda.structs import Heads
 from nnz_kernels.errors import ShapeError

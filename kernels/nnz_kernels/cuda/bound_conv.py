@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnz_kernels.api.attach import in_turn
 from nnz_kernels.api.conv import BoundConv, Tiling, check_bind, check_buffers
 from nnz_kernels.api.pointwise import UNARY_KINDS
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
-from nnz_kernels.cuda.device import Call, blocks_of, in_turn
+from nnz_kernels.cuda.device import Call, blocks_of
 from nnz_kernels.cuda.family import window_places
 from nnz_kernels.cuda.launcher import Product
 from nnz_kernels.cuda.structs import Blocks, Columns, Ending, address
 from nnz_kernels.errors import ShapeError
-from nnz_kernels.planes import Grid
+from nnz_kernels.planes import Grid, round_up
 
 if TYPE_CHECKING:
     from nnz_kernels.cuda.conv import CudaConv
@@ -45,6 +46,8 @@ DENSE: dict[Tiling, tuple[tuple[int, int, int, int], int]] = {
 
 #: Of each tiling of the depthwise kernel: pixels of a thread.
 DEPTHWISE: dict[Tiling, int] = {"direct": 4, "narrow": 1}
+
+_FLOAT = np.dtype(np.float32)
 
 #: Parts of the columns at most.
 MOST_PARTS = 8
@@ -78,7 +81,12 @@ class CudaBoundConv(BoundConv[DeviceArray]):
         if conv.layout == "dense" and DENSE[conv.tiling][1]:
             columns = math.prod(conv.shape[1:])
             self._parts = min(MOST_PARTS, blocks_of(columns, DENSE[conv.tiling][1]))
-        self._partial = self._parts * conv.shape[0] * y.pixels if self._parts > 1 else 0
+        # Sums of parts, or of a library: float32, and aligned as it likes.
+        sums = self._parts * conv.shape[0] * y.pixels if self._parts > 1 else 0
+        if is_library:
+            sums = conv.shape[0] * y.ld
+        self._partial = sums * 4 // self._family.planes.itemsize
+        self._staged = round_up(self._staged, 128) if sums else self._staged
 
     @property
     def scratch(self) -> int:
@@ -102,7 +110,10 @@ class CudaBoundConv(BoundConv[DeviceArray]):
         if self._staged:
             source = scratch.part(0, self._staged)
             calls.append(self._stage(x, source))
-        partial = scratch.part(self._staged, scratch.size)
+        partial = self._device.view(
+            scratch, self._staged * scratch.dtype.itemsize, _FLOAT,
+            (self._partial * scratch.dtype.itemsize // 4,), (4,),
+        )  # fmt: skip
         calls += self._launches(source, y, self._ending(residual), partial)
         # What the arguments point to must live as long as the call.
         kept = (self, x, y, residual, scratch)
@@ -171,7 +182,7 @@ class CudaBoundConv(BoundConv[DeviceArray]):
         if self._conv.layout == "dense":
             return self._dense(x, y, end, partial)
         if self._conv.layout == "rows":
-            return self._library(x, y, end)
+            return self._library(x, y, end, partial)
         launch = {
             "blocks": self._sparse,
             "depthwise": self._depthwise,
@@ -193,9 +204,8 @@ class CudaBoundConv(BoundConv[DeviceArray]):
         arrays = (packed.order, packed.channels, packed.indptr, self._offsets)
         blocks = Blocks(*map(address, (*arrays, packed.values)), rows, parts)
         plane = self._plane()
-        grid = (
-            blocks_of(plane.domain, 32 * width), blocks_of(rows, WARPS // parts), 1,
-        )  # fmt: skip
+        tiles = blocks_of(plane.domain, 32 * width)
+        grid = (tiles * blocks_of(rows, WARPS // parts), 1, 1)
         kernel = self._family.kernel("conv_block", block, width)
         return self._device.prepare(
             kernel, grid, (32, WARPS, 1), plane, self._base, blocks, x, end, y
@@ -260,23 +270,21 @@ class CudaBoundConv(BoundConv[DeviceArray]):
             plane, self._base, self._fragments(), *masks, packed.pitch, x, end, y,
         )  # fmt: skip
 
-    def _library(self, x: DeviceArray, y: DeviceArray, end: Ending) -> list[Call]:
+    def _library(
+        self, x: DeviceArray, y: DeviceArray, end: Ending, sums: DeviceArray
+    ) -> list[Call]:
         """Multiply whole rows of planes, zeros between pixels too."""
-        conv, grid, values = self._conv, self._y, self._conv.packed.values
-        oc, ic = conv.shape[:2]
-        # A residual that lies in y would be lost: the product adds it.
-        adds = end.residual == y.address
+        grid, values = self._y, self._conv.packed.values
+        oc, ic = self._conv.shape[:2]
         product = Product(
-            oc, grid.ld, ic, values.address, x.address, y.address, grid.ld,
-            self._family.precision, adds,
+            oc, grid.ld, ic, values.address, x.address, sums.address, grid.ld,
+            self._family.precision,
         )  # fmt: skip
-        rest = Ending(end.bias, 0 if adds else end.residual, end.lo, end.hi)
-        rest.activation = end.activation
         blocks = self._family.planes_grid(grid, oc)
         kernel, plane = self._family.kernel("conv_ending"), self._plane()
         return [
-            self._device.product(product, values, x, y),
-            self._device.prepare(kernel, blocks, (256, 1, 1), plane, rest, y),
+            self._device.product(product, values, x, sums),
+            self._device.prepare(kernel, blocks, (256, 1, 1), plane, sums, end, y),
         ]
 
     def _depthwise(self, x: DeviceArray, y: DeviceArray, end: Ending) -> Call:

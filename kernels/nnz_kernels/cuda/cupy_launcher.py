@@ -15,43 +15,54 @@ from cupy.cuda.memory import OutOfMemoryError
 from cupy_backends.cuda.api import driver
 
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import Memory
+from nnz_kernels.cuda.cublas import WORKSPACE, Cublas, find
 from nnz_kernels.cuda.launcher import Arguments, Dim, Product
 from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
 from nnz_kernels.errors import DeviceError, DeviceLostError, DeviceMemoryError
 
-#: Bytes of pinned memory through which arrays travel; larger ones go as they are.
-STAGE = 16 << 20
+#: Bytes of a piece of pinned memory through which arrays travel, and how many there
+#: are: an upload waits for the one so many before it. Larger arrays go as they are.
+STAGE, STAGES = 8 << 20, 4
 
 #: Share of the memory that is free at the start which this process may take.
 SHARE = 0.92
 
-#: Errors after which every other call fails too (cudaError_t, CUDA 13): illegal
-#: address, timeout, assertion, hardware stack, illegal instruction, misaligned address,
-#: address space, program counter, launch failure, uncorrectable memory, contained and
-#: other unknown errors.
-STICKY = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999})
+#: Errors after which every other call fails too (cudaError_t, CUDA 13): uncorrectable
+#: memory, NVLink, contained; illegal address, timeout, a context that is gone,
+#: assertion, hardware stack, illegal instruction, misaligned address, address space,
+#: program counter, launch failure; unknown.
+STICKY = frozenset(
+    {214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999}
+)
 
 _OUT_OF_MEMORY = 2
 
-#: cudaDataType_t of each precision, cublasComputeType_t and cublasGemmAlgo_t.
-_CUBLAS_TYPES = {"fp32": 0, "fp16": 2, "bf16": 14}
-_COMPUTE_FP32, _DEFAULT_ALGORITHM = 68, -1
+
+class Stage:
+    """Pinned memory, and when what was in it had been copied."""
+
+    def __init__(self) -> None:
+        self.pinned = cupy.cuda.alloc_pinned_memory(STAGE)
+        self.copied = cupy.cuda.Event(disable_timing=True)
 
 
 class PoolMemory:
     """Memory of CuPy's pool, given back with this object."""
 
-    def __init__(self, pointer: Any, nbytes: int) -> None:
+    def __init__(self, pointer: Any, nbytes: int, stream: int) -> None:
         self._pointer = pointer
+        self.stream = stream
         self.address = int(pointer.ptr)
         self.nbytes = nbytes
 
 
 class CupyLauncher:
     """One GPU, one stream, one pool of memory.
+
+    Whatever is asked of the stream is asked under a lock: what another thread asked
+    while a graph is recorded would become part of it.
 
     Args:
         number: Of the device, among those that CUDA_VISIBLE_DEVICES leaves.
@@ -64,15 +75,17 @@ class CupyLauncher:
         self._number = number
         self._thread = threading.local()
         self._lock = threading.RLock()
+        self._compiling = threading.RLock()
         self._functions: dict[Kernel, Any] = {}
+        self._library = find()
+        self._cublas: Cublas | None = None
         with self._guarded("start"):
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._copied = cupy.cuda.Event(disable_timing=True)
             self._pool = cupy.cuda.MemoryPool()
             free, self._total = runtime.memGetInfo()
             self._limit = int(free * SHARE)
             self._pool.set_limit(size=self._limit)
-            self._stage = cupy.cuda.alloc_pinned_memory(STAGE)
+            self._stages = [Stage() for _ in range(STAGES)]
             self._facts = runtime.getDeviceProperties(number)
 
     @property
@@ -96,7 +109,8 @@ class CupyLauncher:
         """Take memory of the pool, which keeps to the limit."""
         try:
             with self._guarded("allocate"), self._stream:
-                return PoolMemory(self._pool.malloc(nbytes), nbytes)
+                pointer = self._pool.malloc(nbytes)
+                return PoolMemory(pointer, nbytes, self._stream.ptr)
         except DeviceMemoryError:
             free, _ = self.memory()
             raise DeviceMemoryError(
@@ -116,30 +130,38 @@ class CupyLauncher:
                 self._copy(address, host.ctypes.data, host.nbytes, "HostToDevice")
                 self._stream.synchronize()
                 return
-            self._copied.synchronize()  # what was staged before has left
-            ctypes.memmove(self._stage.ptr, host.ctypes.data, host.nbytes)
-            self._copy(address, self._stage.ptr, host.nbytes, "HostToDevice")
-            self._copied.record(self._stream)
+            stage = self._next_stage()
+            ctypes.memmove(stage.pinned.ptr, host.ctypes.data, host.nbytes)
+            self._copy(address, stage.pinned.ptr, host.nbytes, "HostToDevice")
+            stage.copied.record(self._stream)
 
     def download(self, address: int, host: HostArray) -> None:
         """Copy through pinned memory, and wait."""
         with self._lock, self._guarded("download"):
-            staged = host.nbytes <= STAGE
-            self._copied.synchronize()
-            target = self._stage.ptr if staged else host.ctypes.data
-            self._copy(target, address, host.nbytes, "DeviceToHost")
+            if host.nbytes > STAGE:
+                self._copy(host.ctypes.data, address, host.nbytes, "DeviceToHost")
+                self._stream.synchronize()
+                return
+            stage = self._next_stage()
+            self._copy(stage.pinned.ptr, address, host.nbytes, "DeviceToHost")
             self._stream.synchronize()
-            if staged:
-                ctypes.memmove(host.ctypes.data, target, host.nbytes)
+            ctypes.memmove(host.ctypes.data, stage.pinned.ptr, host.nbytes)
+
+    def _next_stage(self) -> Stage:
+        """Return the stage that was used longest ago, once its copy has left."""
+        stage = self._stages.pop(0)
+        self._stages.append(stage)
+        stage.copied.synchronize()
+        return stage
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy on the device."""
-        with self._guarded("copy"):
+        with self._lock, self._guarded("copy"):
             self._copy(target, source, nbytes, "DeviceToDevice")
 
     def zero(self, address: int, nbytes: int) -> None:
         """Write zeros."""
-        with self._guarded("zero"):
+        with self._lock, self._guarded("zero"):
             runtime.memsetAsync(address, 0, nbytes, self._stream.ptr)
 
     def prepare(
@@ -154,34 +176,17 @@ class CupyLauncher:
     @property
     def has_products(self) -> bool:
         """Whether cuBLAS can be loaded."""
-        try:
-            from cupy_backends.cuda.libs import cublas
-        except ImportError:
-            return False
-        return cublas is not None
+        return self._library is not None
 
     def product(self, product: Product) -> Callable[[], None]:
-        """Return a product of cuBLAS, which sees row-major matrices as transposed."""
-        from cupy_backends.cuda.libs import cublas
-
-        with self._guarded("cublas"), self._stream:
-            handle = cupy.cuda.device.get_cublas_handle()
-        kind = _CUBLAS_TYPES[product.precision]
-        one, beta = ctypes.c_float(1), ctypes.c_float(1 if product.adds else 0)
-        arguments = (
-            0, 0, product.columns, product.rows, product.depth,
-            ctypes.addressof(one), product.b, kind, product.pitch,
-            product.a, kind, product.depth, ctypes.addressof(beta),
-            product.c, kind, product.pitch, _COMPUTE_FP32, _DEFAULT_ALGORITHM,
-        )  # fmt: skip
-        kept = (one, beta)
-
-        def multiply(kept: object = kept) -> None:
-            # cuBLAS works on CuPy's current stream.
-            with self._guarded("cublas"), self._stream:
-                cublas.gemmEx(handle, *arguments)
-
-        return multiply
+        """Return a product of cuBLAS on the stream."""
+        if self._library is None:
+            raise DeviceError("cublas: the library is not here")
+        with self._lock, self._guarded("cublas"):
+            if self._cublas is None:
+                workspace = self.allocate(WORKSPACE)
+                self._cublas = Cublas(self._library, self._stream.ptr, workspace)
+        return functools.partial(self._multiply, self._cublas.product(product))
 
     def capture(self, calls: Callable[[], None]) -> Callable[[], None]:
         """Record a CUDA graph."""
@@ -198,7 +203,7 @@ class CupyLauncher:
 
     def synchronize(self) -> None:
         """Wait for the stream."""
-        with self._guarded("synchronize"):
+        with self._lock, self._guarded("synchronize"):
             self._stream.synchronize()
 
     def describe(self) -> dict[str, Any]:
@@ -218,7 +223,7 @@ class CupyLauncher:
 
     def _function(self, kernel: Kernel) -> Any:
         """Compile one instantiation at its first use; CuPy keeps it on disk."""
-        with self._lock:
+        with self._compiling:
             if kernel not in self._functions:
                 with self._guarded(f"compile {kernel.expression}"):
                     module = cupy.RawModule(
@@ -226,20 +231,34 @@ class CupyLauncher:
                         options=("--std=c++17",),
                         name_expressions=(kernel.expression,),
                     )
-                    found = module.get_function(kernel.expression)
+                    try:
+                        found = module.get_function(kernel.expression)
+                        found.kernel  # noqa: B018 - compiles now
+                    except cupy.cuda.compiler.CompileException as exc:
+                        raise DeviceError(f"{kernel.expression}: {exc}") from exc
                     self._functions[kernel] = found
             return self._functions[kernel]
 
     def _launch(
         self, kernel: Kernel, function: int, grid: Dim, block: Dim, arguments: Arguments
     ) -> None:
-        with self._guarded(kernel.expression):
+        with self._lock, self._guarded(kernel.expression):
             where = ctypes.addressof(arguments)
             driver.launchKernel(function, *grid, *block, 0, self._stream.ptr, where, 0)
 
+    def _multiply(self, ask: Callable[[], None]) -> None:
+        with self._lock, self._guarded("cublas"):
+            ask()
+
     def _replay(self, graph: Any) -> None:
-        with self._guarded("graph"):
+        with self._lock, self._guarded("graph"):
             graph.launch(self._stream)
+
+    def _has_entered(self) -> bool:
+        """Whether this thread has the device's context; from now on it has."""
+        entered = getattr(self._thread, "entered", False)
+        self._thread.entered = True
+        return bool(entered)
 
     def _copy(self, target: int, source: int, nbytes: int, kind: str) -> None:
         direction = getattr(runtime, f"memcpy{kind}")
@@ -249,9 +268,8 @@ class CupyLauncher:
     def _guarded(self, what: str) -> Iterator[None]:
         """Make the device this thread's, and tell its errors apart."""
         try:
-            if not getattr(self._thread, "entered", False):
+            if runtime.getDevice() != self._number or not self._has_entered():
                 runtime.setDevice(self._number)
-                self._thread.entered = True
             yield
         except OutOfMemoryError as exc:
             raise DeviceMemoryError(str(exc)) from exc
@@ -264,10 +282,3 @@ class CupyLauncher:
                     f"{what}: {exc}; this process cannot use the device any more"
                 ) from exc
             raise DeviceError(f"{what}: {exc}") from exc
-
-
-def compile_all(launcher: CupyLauncher) -> int:
-    """Compile every kernel of the registry, so that no request waits for one."""
-    for kernel in registry.KERNELS:
-        launcher.prepare(kernel, (1, 1, 1), (1, 1, 1), (ctypes.c_void_p * 1)())
-    return len(registry.KERNELS)

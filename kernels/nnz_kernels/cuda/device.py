@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnz_kernels.api.attach import in_turn
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda.array import DeviceArray, contiguous
 from nnz_kernels.cuda.launcher import Dim, Launcher, Product
 from nnz_kernels.cuda.registry import Kernel
+from nnz_kernels.errors import ShapeError
 
 #: A launch, or several, with their arguments in place.
 Call = Callable[[], None]
@@ -85,6 +87,8 @@ class Device:
     def to_host(self, array: DeviceArray) -> HostArray:
         """Copy an array to the host, after all that was asked before."""
         # Bytes between elements travel too: that is one copy, whatever the strides.
+        if getattr(self._recording, "calls", None) is not None:
+            raise RuntimeError("what is being recorded cannot be read from the device")
         if not array.size:
             return np.empty(array.shape, array.dtype)
         low, high = array.extent
@@ -118,6 +122,11 @@ class Device:
         """
         if min(grid) < 1:
             return _nothing
+        if max(grid[1:]) > MOST_ROWS or grid[0] >= 2**31:
+            raise ShapeError(
+                f"{kernel.expression} would need {grid} blocks, more than a grid may "
+                "have: use a smaller batch"
+            )
         held = [
             _argument(kind, value)
             for kind, value in zip(kernel.signature, values, strict=True)
@@ -167,7 +176,8 @@ class Device:
     def capture(self, calls: Sequence[Call]) -> Call:
         """Record calls as one; they must not allocate, nor copy from or to the host."""
         with self.turn:
-            return self.launcher.capture(functools.partial(in_turn, calls))
+            replay = self.launcher.capture(functools.partial(in_turn, calls))
+        return functools.partial(_hold, replay, tuple(calls))
 
     def synchronize(self) -> None:
         """Wait until all that was asked is done."""
@@ -175,7 +185,9 @@ class Device:
 
 
 class Tables:
-    """Constants of the host that are kept on a device as long as their key lives on."""
+    """Constants of the host on a device; of many the one that was asked for longest
+    ago goes first, once nothing else holds it.
+    """
 
     def __init__(self, device: Device, most: int = 512) -> None:
         # Weakly: the device's owner holds these tables.
@@ -194,12 +206,6 @@ class Tables:
             while len(self._held) > self._most:
                 del self._held[next(iter(self._held))]
             return found
-
-
-def in_turn(calls: Sequence[Call]) -> None:
-    """Make calls one after the other."""
-    for call in calls:
-        call()
 
 
 def blocks_of(count: int, each: int) -> int:

@@ -90,7 +90,10 @@ class Family:
         The table of places is kept with the grid; see planes.cuh for its order.
         """
         table = self.tables.get(("places", grid), lambda: places(grid))
-        return Plane(table.address, grid.ld, grid.pixels, grid.ld, table.size, channels)
+        sizes = (grid.ld, grid.pixels, grid.ld, table.size, channels)
+        plane = Plane(table.address, *sizes)
+        plane.table = table  # lives as long as a launch that has the struct
+        return plane
 
     def planes_grid(self, grid: Grid, channels: int, threads: int = 256) -> Dim:
         """Return blocks for a thread a place: the domain, then channels."""

@@ -8,15 +8,24 @@ from nnz_kernels.cuda.kernels import CudaKernels
 from nnz_kernels.errors import BackendUnavailableError
 from nnz_kernels.formats import Csr
 
+#: Least compute capability that every kernel is compiled for in the tests.
+LEAST = (7, 5)
+
 
 def check_device(kernels: CudaKernels) -> None:
     """Multiply [[0, 2], [3, -1]] by [1, 10].
 
     Raises:
-        BackendUnavailableError: The answer is wrong.
+        BackendUnavailableError: The device is too old, or the answer is wrong.
         DeviceError: A step fails.
     """
     device = kernels.device
+    capability = device.launcher.describe()["compute_capability"]
+    if tuple(map(int, capability.split("."))) < LEAST:
+        raise BackendUnavailableError(
+            f"a compute capability of {capability} is below 7.5, the least that the "
+            "kernels are compiled for"
+        )
     matrix = Csr(
         device.to_device(np.array([0, 1, 3], np.int32)),
         device.to_device(np.array([1, 0, 1], np.int32)),

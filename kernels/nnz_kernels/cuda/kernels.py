@@ -43,7 +43,7 @@ class CudaKernels(
         Raises:
             BackendUnavailableError: The device has no instructions for it.
         """
-        capability = self.device.launcher.describe().get("compute_capability", "9.0")
+        capability = self.device.launcher.describe()["compute_capability"]
         if precision == "bf16" and int(capability.split(".")[0]) < 8:
             raise BackendUnavailableError(
                 f"bf16 needs a compute capability of 8.0, this device has {capability}"

@@ -20,7 +20,7 @@ Arguments = ctypes.Array[ctypes.c_void_p]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A dense product ``C = A B`` of row-major matrices, or ``C = A B + C``.
+    """A dense product ``C = A B`` of row-major matrices; C is float32.
 
     Attributes:
         rows: Of A and C.
@@ -30,8 +30,7 @@ class Product:
         b: Where B begins.
         c: Where C begins.
         pitch: Elements from one row to the next, of B and of C.
-        precision: ``fp32``, ``fp16`` or ``bf16``; sums are float32.
-        adds: Whether C is added.
+        precision: Of A and B: ``fp32``, ``fp16`` or ``bf16``.
     """
 
     rows: int
@@ -42,7 +41,6 @@ class Product:
     c: int
     pitch: int
     precision: str
-    adds: bool
 
 
 class Launcher(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nnz_kernels.api.conv import check_buffer, check_floats
 from nnz_kernels.api.pointwise import (
     UNARY_KINDS,
@@ -37,9 +39,11 @@ class Pointwise(Family):
     ) -> Call:
         """Launch ``unary`` of pointwise.cu."""
         check_unary(kind, x, y)
-        check_floats("x", x, x.dtype)
-        check_floats("y", y, x.dtype)
-        element = self.element if x.dtype == self.planes else "float"
+        is_plain = x.dtype == np.float32
+        kind_of_both = np.float32 if is_plain else self.planes
+        check_floats("x", x, kind_of_both)
+        check_floats("y", y, kind_of_both)
+        element = "float" if is_plain else self.element
         number = UNARY_KINDS.index(kind)
         return self.device.prepare(
             registry.find("unary", element), self.flat_grid(x.size), _BLOCK,

@@ -15,6 +15,7 @@ from nnz_kernels.cuda.array import DeviceArray, Memory
 from nnz_kernels.cuda.device import Device, blocks_of
 from nnz_kernels.cuda.family import Family
 from nnz_kernels.cuda.sorting import bits_of, check_count, launch_flat, sort_pairs
+from nnz_kernels.errors import ShapeError
 from nnz_kernels.formats import Csr
 
 #: Rows of very different lengths are cut into equal pieces: from this ratio of the
@@ -41,11 +42,13 @@ class Shape:
         longest: Entries of its longest row.
         order: Its rows, the longest first, where their lengths differ much.
         transposed: Its transpose, from the first transposed product on.
+        matrix: Of which that is the transpose; its arrays stay where they are.
     """
 
     longest: int
     order: DeviceArray | None = None
     transposed: Csr[DeviceArray] | None = None
+    matrix: Csr[DeviceArray] | None = None
 
 
 class Products(Family):
@@ -53,7 +56,8 @@ class Products(Family):
 
     def __init__(self, device: Device, precision: str = "fp32") -> None:
         super().__init__(device, precision)
-        self._shapes: weakref.WeakKeyDictionary[Memory, Shape] = (
+        # By the memory of indptr, then by where in it the pointers of a matrix lie.
+        self._shapes: weakref.WeakKeyDictionary[Memory, dict[object, Shape]] = (
             weakref.WeakKeyDictionary()
         )
         self._lock = threading.Lock()
@@ -90,6 +94,7 @@ class Products(Family):
 
     def _spmv(self, a: Csr[DeviceArray], x: DeviceArray) -> DeviceArray:
         check_steady("x", x)
+        _check_width(a)
         rows, nnz = a.shape[0], a.nnz
         y = self.device.empty((rows,), a.data.dtype)
         if rows == 0:
@@ -120,6 +125,7 @@ class Products(Family):
 
     def _spmm(self, a: Csr[DeviceArray], x: DeviceArray) -> DeviceArray:
         check_steady("x", x)
+        _check_width(a)
         rows, k = a.shape[0], x.shape[1]
         y = self.device.empty((rows, k), a.data.dtype)
         if y.size == 0:
@@ -145,10 +151,11 @@ class Products(Family):
 
     def _shape(self, a: Csr[DeviceArray]) -> Shape:
         with self._lock:
-            found = self._shapes.get(a.indptr.memory)
-            if found is None:
-                found = self._shapes[a.indptr.memory] = self._analyse(a)
-            return found
+            there = self._shapes.setdefault(a.indptr.memory, {})
+            key = (a.indptr.offset, a.indptr.shape)
+            if key not in there:
+                there[key] = self._analyse(a)
+            return there[key]
 
     def _analyse(self, a: Csr[DeviceArray]) -> Shape:
         rows = a.shape[0]
@@ -166,8 +173,8 @@ class Products(Family):
     def _transposed(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
         shape = self._shape(a)
         with self._lock:
-            if shape.transposed is None:
-                shape.transposed = self._transpose(a)
+            if shape.transposed is None or not _is_same(shape.matrix, a):
+                shape.transposed, shape.matrix = self._transpose(a), a
             return shape.transposed
 
     def _transpose(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
@@ -191,6 +198,22 @@ class Products(Family):
             made.indptr, made.indices, made.data,
         )  # fmt: skip
         return made
+
+
+def _check_width(a: Csr[DeviceArray]) -> None:
+    """Refuse counters of 32 bits that would pass their end."""
+    if a.indices.dtype.itemsize == 4 and a.nnz > 2**31 - 1024:
+        raise ShapeError(f"{a.nnz} entries need indices of 64 bits")
+
+
+def _is_same(one: Csr[DeviceArray] | None, other: Csr[DeviceArray]) -> bool:
+    """Whether two matrices are the same arrays; *one* keeps its own alive."""
+    return (
+        one is not None
+        and one.shape == other.shape
+        and one.indices.address == other.indices.address
+        and one.data.address == other.data.address
+    )
 
 
 def _types(a: Csr[DeviceArray]) -> tuple[str, str]:

@@ -84,7 +84,10 @@ def _convolutions() -> list[Kernel]:
             for tile in DENSE_TILES
         ),
         _kernel("dense_conv", "conv_finish", f"{_PLANE} i p s32 p"),
-        *(_kernel("dense_conv", "conv_ending", f"{_PLANE} s32 p", t) for t in ELEMENTS),
+        *(
+            _kernel("dense_conv", "conv_ending", f"{_PLANE} p s32 p", t)
+            for t in ELEMENTS
+        ),
         *(
             _kernel("mma_conv", "conv_mma", f"{_PLANE} p s48 p s32 p", t, b)
             for t in ELEMENTS[1:]

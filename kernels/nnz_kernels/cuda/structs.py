@@ -5,14 +5,21 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from nnz_kernels.cuda.array import DeviceArray
+
 _POINTER, _INT, _LONG, _FLOAT = (
     ctypes.c_uint64, ctypes.c_int32, ctypes.c_int64, ctypes.c_float,
 )  # fmt: skip
 
 
 class Plane(ctypes.Structure):
-    """Where the places of planes lie (planes.cuh)."""
+    """Where the places of planes lie (planes.cuh).
 
+    Attributes:
+        table: What ``places`` points to.
+    """
+
+    table: DeviceArray
     _fields_ = (
         ("places", _POINTER), ("ld", _LONG), ("pixels", _INT), ("row", _INT),
         ("domain", _INT), ("channels", _INT),

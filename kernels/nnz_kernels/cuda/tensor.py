@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnz_kernels.api.conv import check_floats
+from nnz_kernels.api.conv import check_floats, check_steady
 from nnz_kernels.api.tensor import (
     BINARY_KINDS,
     REDUCE_KINDS,
@@ -27,7 +27,7 @@ from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import MOST_ROWS, blocks_of
 from nnz_kernels.cuda.family import Family
 from nnz_kernels.cuda.structs import Walk
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.errors import DTypeError, ShapeError
 
 #: Side of a tile of the product, rows of a block of warps.
 _SIDE, _ROWS = 64, 8
@@ -139,6 +139,9 @@ class Tensors(Family):
     ) -> DeviceArray:
         """Launch ``binary`` of tensor.cu."""
         check_binary(kind, a, b)
+        for name, one in (("a", a), ("b", b)):
+            if one.dtype != np.float32:
+                raise DTypeError(f"{name} must be float32, got {one.dtype}")
         shape = np.broadcast_shapes(a.shape, b.shape)
         out = self.device.empty(shape, np.float32)
         walk = _walk(shape, _broadcast(a, shape), _broadcast(b, shape), 4)
@@ -163,6 +166,7 @@ class Tensors(Family):
     def fill(self, y: DeviceArray, value: float, /) -> None:
         """Launch ``fill`` of tensor.cu."""
         if value == 0:
+            check_steady("y", y)
             self.device.zero(y)
             return
         check_floats("y", y)

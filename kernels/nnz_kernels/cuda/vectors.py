@@ -103,6 +103,7 @@ class Vectors(Family):
         wrong = self._least()
         kernel = registry.find("vectors_gather", *_types(x, indices))
         n = indices.size
+        check_count(n, "indices")
         launch_flat(self.device, kernel, n, n, x.size, x, indices, out, wrong)
         at = as_int(self.device.to_host(wrong))
         if at != _NONE:

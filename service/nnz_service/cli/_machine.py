@@ -80,3 +80,21 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def resolve(backend: str) -> dict[str, Any]:
+    """Return the back-end that a name stands for here, and its GPU if it has one.
+
+    Raises:
+        ImpossibleError: There is no such back-end.
+    """
+    from nnz_kernels.backends import Backend, choose, probe
+
+    try:
+        found = choose(backend)
+    except ValueError as exc:
+        names = ", ".join(["auto", *Backend])
+        raise ImpossibleError(f"back-end {backend!r}: there are {names}") from exc
+    if found is not Backend.CUDA:
+        return {"backend": found.value}
+    return {"backend": found.value, "gpu": probe(found).details.get("name")}

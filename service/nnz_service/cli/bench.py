@@ -114,12 +114,11 @@ def bench(
     with _machine.pinned(count, pin) as pinned:
         document = _machine.describe(names)
         document |= {"threads": count, "pinned": pinned, "rounds": rounds}
-        document["backend"] = backend
+        document |= _machine.resolve(backend)
         records = document["results"] = []
         for path in models:
-            problem = replace(
-                _measure.problem_of(path, batch, shape or []), backend=backend
-            )
+            asked = _measure.problem_of(path, batch, shape or [])
+            problem = replace(asked, backend=document["backend"])
             record: dict[str, Any] = {
                 "model": str(path),
                 "shapes": {name: list(s) for name, (_, s) in problem.inputs.items()},

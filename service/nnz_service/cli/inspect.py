@@ -35,6 +35,9 @@ def inspect(
     threads: Annotated[
         int | None, typer.Option(help="Plan for so many threads.", min=1)
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, as the server; cpu or cuda.")
+    ] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
     """Show a model's layers: shape, density, block structure, chosen kernel, bytes.
@@ -48,7 +51,7 @@ def inspect(
     from nnz_service.engine import load
 
     try:
-        loaded = load(model, threads=threads)
+        loaded = load(model, backend, threads)
     except UnsupportedModelError as exc:
         _refuse(model, exc, as_json)
     rows = loaded.explain()

@@ -37,20 +37,30 @@ class DeviceArena:
         self._memory = device.empty((plan.arena_bytes,), np.uint8)
         self._inputs = [(name, self._array(slot)) for name, _, slot in plan.loads]
         self._results = [(name, self._array(slot)) for name, _, slot in plan.results]
-        steps = [(step.host, self._attached(step)) for step in plan.steps]
-        self._calls = [call for _, call in steps]
+        self._calls = [self._attached(step) for step in plan.steps]
         self._segments: list[Call] = []
-        for host, group in itertools.groupby(steps, key=lambda pair: pair[0]):
-            calls = [call for _, call in group]
-            self._segments += calls if host else [device.capture(calls)]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs."""
         with self._device.turn:
             self._load(feeds)
-            for call in self._segments:
+            # The first run loads kernels and libraries, which no graph may record.
+            first = not self._segments
+            for call in self._calls if first else self._segments:
                 call()
-            return self._fetch()
+            results = self._fetch()
+            if first:
+                self._segments = self._recorded()
+            return results
+
+    def _recorded(self) -> list[Call]:
+        """Return the calls, with each run of those that stay on the device as one."""
+        pairs = zip(self._plan.steps, self._calls, strict=True)
+        segments: list[Call] = []
+        for host, group in itertools.groupby(pairs, key=lambda pair: pair[0].host):
+            calls = [call for _, call in group]
+            segments += calls if host else [self._device.capture(calls)]
+        return segments
 
     def timed(self, feeds: Mapping[str, Array]) -> list[float]:
         """Run step by step and return the milliseconds that each took."""
@@ -86,14 +96,22 @@ class DeviceArena:
         arrays = [self._array(slot) for slot in step.slots]
         if not step.host:
             return step.attach(*arrays)
-        return functools.partial(self._on_host, step.attach, arrays)
+        storages = self._plan.storages
+        constant = [storages[slot.storage].array is not None for slot in step.slots]
+        return functools.partial(self._on_host, step.attach, arrays, constant)
 
-    def _on_host(self, attach: Callable[..., Call], arrays: list[Any]) -> None:
-        """Run a step of the host on copies, and bring all of them back."""
+    def _on_host(
+        self, attach: Callable[..., Call], arrays: list[Any], constant: list[bool]
+    ) -> None:
+        """Run a step of the host on copies, and bring those that may have changed
+        back.
+        """
         copies = [self._device.to_host(array) for array in arrays]
         with np.errstate(all="ignore"):
             attach(*copies)()
-        for copy, array in zip(copies, arrays, strict=True):
+        for copy, array, fixed in zip(copies, arrays, constant, strict=True):
+            if fixed:
+                continue
             low, high = array.extent
             where = self._device.view(array, low, _BYTE, (high - low,), (1,))
             self._device.to_device(_spread(copy, low, high), where)

@@ -253,16 +253,15 @@ def _gather(state: Lowering, node: Node) -> bool:
     index = _known(state, node)[1]
     shape = state.shape(node.inputs[0])
     axis = axis_in(int(node.attrs.get("axis", 0)), len(shape))
-    if index is None or index.size != 1:
+    if index is None or index.size != 1 or index.ndim > 1:
         return False
-    at = int(index.reshape(())) % shape[axis]
-    if not -shape[axis] <= int(index.reshape(())) < shape[axis]:
+    at = int(index.reshape(()))
+    if not -shape[axis] <= at < shape[axis]:
         return False
+    at %= shape[axis]
     source = state.rows(node.inputs[0], contiguous=False)
     keep = slice(at, at + 1) if index.ndim else at
     cut: tuple[Any, ...] = (*(slice(None),) * axis, keep)
-    if index.ndim > 1:
-        return False
     state.set_rows(node.output, state.build.view(source, lambda a: a[cut]))
     return True
 

@@ -7,6 +7,7 @@ conversion, once for all readers. Pure data movement makes no step: it is a view
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,13 @@ class Lowering:
         """What `ask` does, at every run: on a device its work is recorded."""
         return ask if self.device is None else self.device.record(ask)
 
+    def copied(self, source: Array, target: Array) -> Call:
+        """A copy between views."""
+        if self.device is None:
+            return functools.partial(np.copyto, target, source)
+        copy = self.kernels.copy
+        return self.device.record(lambda: copy(source, target))
+
     # -- forms of inputs ------------------------------------------------------------
 
     def rows(self, name: str, *, contiguous: bool = True) -> Slot:
@@ -131,12 +139,7 @@ class Lowering:
         if contiguous and not value.rows.is_contiguous:
             strided = value.rows
             packed = self.build.allocate(strided.dtype, strided.shape)
-            copy = self.kernels.copy
-
-            def place(source: Array, target: Array) -> Call:
-                return self.later(lambda: copy(source, target))
-
-            self.build.attached(name, "copy", "copy", place, strided, packed)
+            self.build.attached(name, "copy", "copy", self.copied, strided, packed)
             value.rows = packed
         return value.rows
 

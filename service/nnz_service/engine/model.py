@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnz_kernels.backends import Backend, choices_folder, use_cache
+from nnz_kernels.backends import Backend, choices_folder, choose, use_cache
 from nnz_kernels.backends import load as load_kernels
-from nnz_kernels.backends import probe as find
 from nnz_kernels.errors import (
     BackendUnavailableError,
     DeviceMemoryError,
@@ -37,6 +36,7 @@ from nnz_service.engine.probes import Probes, probe, signature
 from nnz_service.engine.shapes import Facts, Spec, infer
 from nnz_service.engine.tuning import Tuner
 from nnz_service.errors import (
+    DeviceFullError,
     ImpossibleError,
     InvalidInputError,
     InvalidModelError,
@@ -95,13 +95,13 @@ def load(
     Raises:
         InvalidModelError: The file is broken; the message says where.
         UnsupportedModelError: The engine cannot run it; all such nodes are named.
-        ImpossibleError: There is no such back-end or precision here, or the device has
-            not enough memory left.
+        ImpossibleError: There is no such back-end or precision here.
+        DeviceFullError: The device has not enough memory left.
     """
     try:
         return _load(source, backend, threads, precision, cache_dir, tuning_seconds)
     except DeviceMemoryError as exc:
-        raise ImpossibleError(str(exc)) from exc
+        raise DeviceFullError(str(exc)) from exc
 
 
 def _load(
@@ -240,7 +240,7 @@ class Model:
         except SettingError as exc:  # an index that only the data could tell
             raise InvalidInputError(str(exc)) from exc
         except DeviceMemoryError as exc:
-            raise ImpossibleError(str(exc)) from exc
+            raise DeviceFullError(str(exc)) from exc
 
     def _run_pieces(self, arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
         found = []
@@ -365,15 +365,12 @@ class Model:
 
 
 def _kernels(backend: str, precision: str) -> Kernels[Array]:
-    wanted = backend
-    if backend == "auto":
-        wanted = Backend.CUDA if find(Backend.CUDA).available else Backend.CPU
     try:
-        return load_kernels(Backend(wanted), precision)
+        return load_kernels(choose(backend), precision)
     except BackendUnavailableError as exc:
         raise ImpossibleError(f"back-end {backend!r} is not available: {exc}") from exc
     except ValueError as exc:
-        if wanted in [*Backend]:
+        if backend in ("auto", *Backend):
             raise ImpossibleError(str(exc)) from exc
         names = ", ".join(["auto", *Backend])
         raise ImpossibleError(f"back-end {backend!r}: there are {names}") from exc

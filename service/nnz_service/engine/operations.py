@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnz_kernels.api.attach import attach
+from nnz_kernels.api.attach import attach, in_turn
 from nnz_kernels.api.pointwise import ZERO_KEEPING_KINDS
 from nnz_kernels.api.pool import PoolSpec
 from nnz_kernels.planes import token_grid
@@ -273,12 +274,10 @@ def _concat(state: Lowering, node: Node) -> bool:
     kernels, count = state.kernels, len(known)
 
     def place(*arrays: Array) -> Call:
-        def ask() -> None:
-            for source, target in zip(arrays[:count], arrays[count:-1], strict=True):
-                kernels.copy(source, target)
-            kernels.fill(arrays[-1], 0.0)
-
-        return state.later(ask)
+        pairs = zip(arrays[:count], arrays[count:-1], strict=True)
+        copies = [state.copied(source, target) for source, target in pairs]
+        zero = state.later(functools.partial(kernels.fill, arrays[-1], 0.0))
+        return functools.partial(in_turn, (*copies, zero))
 
     slots = (*sources, *targets, rest)
     state.build.attached(node.name, node.op, "copy", place, *slots)

@@ -2,6 +2,6 @@
 
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.host import Host
-from nnz_service.worker.toolbox import Toolbox, choose_backend
+from nnz_service.worker.toolbox import Toolbox, choose_backend, facts_of
 
-__all__ = ["Host", "Limits", "Toolbox", "choose_backend"]
+__all__ = ["Host", "Limits", "Toolbox", "choose_backend", "facts_of"]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnz_kernels.errors import DeviceLostError
+from nnz_kernels.errors import DeviceLostError, DeviceMemoryError
 from nnz_service import logs
-from nnz_service.errors import ServiceError, WorkerLostError
+from nnz_service.errors import DeviceFullError, ServiceError, WorkerLostError
 from nnz_service.servable import Tensors
 from nnz_service.worker.statistics import Run
 from nnz_service.worker.tickets import Outcome, Ticket
@@ -100,6 +100,8 @@ def lost(error: DeviceLostError) -> WorkerLostError:
 
 def _refuse(ticket: Ticket, error: Exception) -> None:
     ticket.counters.failed(time.perf_counter_ns() - ticket.arrived)
+    if isinstance(error, DeviceMemoryError):
+        error = DeviceFullError(str(error))
     if not isinstance(error, ServiceError):
         logs.logger().error("a kernel failed", exc_info=error)
         error = ServiceError(f"computing failed: {type(error).__name__}: {error}")

@@ -142,15 +142,15 @@ class Host:
         try:
             self._toolbox.warm(self._report)
             for record in self._repository.models():
-                if self._closing.is_set():
+                if self._closing.is_set() or self.lost:
                     return
                 self._begin(record.name, record.version)
-            if not self._closing.is_set():
+            if not self._closing.is_set() and not self.lost:
                 self._runner.start()
                 self._state = "ready"
         except DeviceLostError:
             logs.logger().exception("the device is lost")
-            self._lose()
+            self._scheduler.lose()
         except Exception:  # say so and stay not ready, so that somebody can look
             if not self._closing.is_set():
                 self._state = "start-up failed, see the log of the worker"
@@ -183,12 +183,15 @@ class Host:
             raise ImpossibleError(_LEFT_OUT)
         self._quarantine.enter(path)
         try:
-            return self._toolbox.load(kind, path)
-        except DeviceLostError as error:
-            self._lose()
+            servable = self._toolbox.load(kind, path)
+        except DeviceLostError as error:  # as if it had ended the worker itself
+            self._scheduler.lose()
             raise lost(error) from error
-        finally:
+        except BaseException:
             self._quarantine.leave()
+            raise
+        self._quarantine.leave()
+        return servable
 
     def _report(self, done: int, total: int, name: str) -> None:
         if self._closing.is_set():

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
-from nnz_service.errors import ServiceError, UnavailableError
+from nnz_service.errors import ServiceError, UnavailableError, WorkerLostError
 from nnz_service.jobs import Job, JobStore, StaleTokenError, Status
 from nnz_service.repository import BlobStore, bundles
 from nnz_service.servable import Servable
@@ -109,6 +110,11 @@ class JobRunner:
             self._work(job, self._solver(job))
         except StaleTokenError:
             logs.logger().warning("job was claimed by another worker", job=job.id)
+        except DeviceLostError:  # while it prepared, on this thread
+            self._closing = True
+            self._scheduler.lose()
+        except WorkerLostError:  # it stays claimed: the next worker takes it back
+            self._closing = True
         except UnavailableError as error:
             if not self._closing:
                 self._fail(job, str(error))

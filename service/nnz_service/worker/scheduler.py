@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
@@ -22,6 +22,8 @@ from nnz_service.worker.batches import lost, run_batch
 from nnz_service.worker.tickets import Outcome, Ticket
 
 T = TypeVar("T")
+
+_LOST = "the device failed, the worker is replaced"
 
 QUEUE = 4096  # a last fuse: the web side admits far fewer
 PATIENCE = 0.5  # seconds that a job may wait while requests never cease
@@ -40,9 +42,9 @@ class Scheduler:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._queue: deque[Ticket] = deque()
-        self._slices: deque[Callable[[], None]] = deque()
+        self._slices: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._lost = False
         self._last_slice = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
         self.on_lost: Callable[[], None] = lambda: None
@@ -61,6 +63,8 @@ class Scheduler:
         for ticket in self._queue:
             _fail(ticket, UnavailableError("the server is stopping"))
         self._queue.clear()
+        for future, _ in self._slices:
+            future.cancel()
         self._slices.clear()
 
     @property
@@ -73,11 +77,11 @@ class Scheduler:
 
         Raises:
             OverloadedError: when the queue is full.
-            UnavailableError: when the scheduler is closed.
+            UnavailableError: when the scheduler is closed; WorkerLostError when its
+                device has failed.
         """
         with self._changed:
-            if self._closed:
-                raise UnavailableError("the server is stopping")
+            self._refuse_if_closed()
             if len(self._queue) >= QUEUE:
                 raise OverloadedError(f"{QUEUE} requests wait already")
             self._queue.append(ticket)
@@ -99,9 +103,8 @@ class Scheduler:
                     future.set_exception(error)
 
         with self._changed:
-            if self._closed:
-                raise UnavailableError("the server is stopping")
-            self._slices.append(run)
+            self._refuse_if_closed()
+            self._slices.append((future, run))
             self._changed.notify()
         return future
 
@@ -111,19 +114,29 @@ class Scheduler:
                 work()
             except DeviceLostError:
                 logs.logger().exception("the device is lost")
-                self._give_up()
+                self.lose()
             except Exception:  # the device thread must outlive every request
                 logs.logger().exception("device work failed")
 
-    def _give_up(self) -> None:
-        """Fail what waits, take nothing more, and say so."""
+    def lose(self) -> None:
+        """Fail what waits, take nothing more, and say so: the device has failed."""
         with self._changed:
-            self._closed = True
+            self._closed = self._lost = True
             waiting, self._queue = self._queue, deque()
-            self._slices.clear()
+            slices, self._slices = self._slices, deque()
+            self._changed.notify_all()
         for ticket in waiting:
-            _fail(ticket, WorkerLostError("the device failed, the worker is replaced"))
+            _fail(ticket, WorkerLostError(_LOST))
+        for future, _ in slices:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(WorkerLostError(_LOST))
         self.on_lost()
+
+    def _refuse_if_closed(self) -> None:
+        if self._lost:
+            raise WorkerLostError(_LOST)
+        if self._closed:
+            raise UnavailableError("the server is stopping")
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
@@ -133,7 +146,7 @@ class Scheduler:
                 self._drop_unwanted()
                 if self._slices and (not self._queue or self._slice_is_due()):
                     self._last_slice = time.monotonic()
-                    return self._slices.popleft()
+                    return self._slices.popleft()[1]
                 if batch := cut(self._queue, self._limits):
                     taken = set(map(id, batch))
                     self._queue = deque(t for t in self._queue if id(t) not in taken)

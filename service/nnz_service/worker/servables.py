@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnz_kernels.errors import DeviceMemoryError
 from nnz_service import logs
 from nnz_service.errors import (
+    DeviceFullError,
     NotFoundError,
     NotLoadedError,
     ServiceError,
@@ -165,6 +167,8 @@ class Registry:
 def _as_service_error(entry: Entry, error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
+    if isinstance(error, DeviceMemoryError):
+        return DeviceFullError(str(error))
     logs.logger().error("loading failed", name=entry.name, exc_info=error)
     message = f"loading {entry.name!r} failed: {type(error).__name__}: {error}"
     return ServiceError(message)

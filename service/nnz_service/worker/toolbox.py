@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnz_kernels.backends import Backend, probe
+from nnz_kernels.backends import Backend, choose, probe
+from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.errors import BackendUnavailableError
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.servable import Servable
@@ -32,12 +33,18 @@ def choose_backend(device: str) -> Backend:
     Raises:
         BackendUnavailableError: CUDA is asked for, but cannot be used.
     """
-    if device == "cpu":
-        return Backend.CPU
-    found = probe(Backend.CUDA)
-    if device == "cuda" and not found.available:
+    backend = choose(device)
+    if backend is Backend.CUDA and not (found := probe(backend)).available:
         raise BackendUnavailableError(f"cuda: {found.reason}")
-    return Backend.CUDA if found.available else Backend.CPU
+    return backend
+
+
+def facts_of(backend: Backend) -> dict[str, Any]:
+    """Return what a log should say of a choice: the GPU, or why there is none."""
+    found = probe(Backend.CUDA)
+    if backend is Backend.CUDA:
+        return {"name": found.details.get("name")}
+    return {"cuda": found.reason or "not asked for"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class Toolbox:
             from nnz_kernels.cpu import catalog
 
             catalog.warm(progress)
+        if self.backend is Backend.CUDA and self.compile_first:
+            from nnz_kernels.cuda.warm import warm
+
+            kernels: Any = load_kernels(self.backend)
+            warm(kernels, progress)
 
     def load(self, kind: str, path: Path) -> Servable:
         """Read a file into a servable; takes as long as it takes.

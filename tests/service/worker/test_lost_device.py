@@ -14,8 +14,12 @@ from service.worker.servables import SOON, Doubler, rows
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service.errors import UnavailableError, WorkerLostError
-from nnz_service.servable import Tensors
+from nnz_service.jobs import SqlStore, Status
+from nnz_service.repository import Repository
+from nnz_service.servable import Servable, Tensors
+from nnz_service.worker import Host, Toolbox
 from nnz_service.worker.scheduler import Scheduler
+from nnz_service.worker.solvers import Solver
 from nnz_service.worker.statistics import Counters
 from nnz_service.worker.tickets import Ticket, ticket
 from nnz_service.worker_main import DEVICE_LOST
@@ -95,6 +99,61 @@ def test_other_failures_lose_nothing() -> None:
     answer = scheduler.submit(of(doubler)).result(SOON).tensors["y"]
     np.testing.assert_array_equal(answer, np.full((1, 3), 2.0))
     scheduler.close()
+
+
+class Losing(Toolbox):
+    """Loads nothing, and prepares no job: the device fails first."""
+
+    def load(self, kind: str, path: Path) -> Servable:
+        raise DeviceLostError("conv_block: an illegal memory access")
+
+    def solver(self, *_: object) -> Solver:
+        raise DeviceLostError("spmv_csr: an illegal memory access")
+
+    @property
+    def job_kinds(self) -> list[str]:
+        return ["sleep"]
+
+
+def _host(home: Path) -> tuple[Host, Repository, SqlStore]:
+    repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
+    toolbox = Losing(compile_first=False)
+    return Host(repository, jobs, toolbox, name="cuda"), repository, jobs
+
+
+def test_jobs_wait_for_the_next_worker(tmp_path: Path) -> None:
+    """None of them fails because the device did."""
+    host, repository, jobs = _host(tmp_path)
+    ids = [jobs.submit("sleep", {}, None, None).id for _ in range(5)]
+    lost = threading.Event()
+    host.when_lost(lost.set)
+
+    host.start()
+
+    assert lost.wait(SOON)
+    host.close()
+    assert not host.ready
+    states = {jobs.get(one).status for one in ids}
+    assert states <= {Status.QUEUED, Status.RUNNING}
+    jobs.requeue_lost("cuda")
+    assert {jobs.get(one).status for one in ids} == {Status.QUEUED}
+    repository.close()
+    jobs.close()
+
+
+def test_a_file_that_loses_the_device_is_counted(tmp_path: Path) -> None:
+    """So that the third time it is left out, as if it had ended the process."""
+    host, repository, jobs = _host(tmp_path)
+    file = tmp_path / "m.onnx"
+    file.write_bytes(b"")
+
+    with pytest.raises(WorkerLostError):
+        host._guarded("model", file)
+
+    assert host.lost
+    assert (tmp_path / "run" / "loads.json").exists()
+    repository.close()
+    jobs.close()
 
 
 def test_the_process_ends_with_a_code_of_its_own(tmp_path: Path) -> None:

@@ -125,12 +125,13 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// What follows a product of a library that lies in `out` already.
+// What follows a product of a library: sums lie in rows as the planes do, in float32.
 template <typename T>
-__global__ void __launch_bounds__(256) conv_ending(Plane y, Ending end, T* out) {
+__global__ void __launch_bounds__(256)
+    conv_ending(Plane y, const float* __restrict__ sums, Ending end, T* out) {
   const int q = blockIdx.x * blockDim.x + threadIdx.x;
   for (int channel = blockIdx.y; channel < y.channels; channel += gridDim.y) {
-    const float sum = q < y.pixels ? widened(out[place(y, channel, q)]) : 0.0f;
+    const float sum = q < y.pixels ? sums[place(y, channel, q)] : 0.0f;
     finish(y, end, out, channel, q, sum);
     if (end.activation != IDENTITY) activate(y, end, out, channel, q);
   }

@@ -3,6 +3,17 @@
 #include "numeric.cuh"
 #include "planes.cuh"
 
+// The nearest number that T holds, for what an activation follows: silu of minus infinity
+// is not a number, of -65504 it is zero.
+template <typename T>
+__device__ __forceinline__ float bounded(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ float bounded<half_t>(float x) {
+  return clamped(x, -65504.0f, 65504.0f);
+}
+
 struct Ending {
   const float* bias;
   const void* residual;  // elements as of the output; may be null, or the output itself
@@ -24,7 +35,8 @@ __device__ __forceinline__ void finish(const Plane& y, const Ending& end, T* out
   }
   sum += end.bias[channel];
   if (end.residual != nullptr) sum += widened(static_cast<const T*>(end.residual)[at]);
-  out[at] = narrowed<T>(clamped(sum, end.lo, end.hi));
+  sum = clamped(sum, end.lo, end.hi);
+  out[at] = narrowed<T>(end.activation == IDENTITY ? sum : bounded<T>(sum));
 }
 
 // Apply the activation to a place that this thread has written. Apart from `finish`, so

@@ -81,8 +81,10 @@ __global__ void __launch_bounds__(32 * WARPS, 2)
   __shared__ float weights[WARPS][RUN * B];
   __shared__ float shared[WARPS / 2 * B * V * 32];
   const int warp = threadIdx.y, part = warp % a.parts;
-  const int line = blockIdx.y * (WARPS / a.parts) + warp / a.parts;
-  const int tile = blockIdx.x * (32 * V);
+  // Rows and pixels share one axis of the grid: either alone may pass the limit of others.
+  const int tiles = (y.domain + 32 * V - 1) / (32 * V);
+  const int line = blockIdx.x / tiles * (WARPS / a.parts) + warp / a.parts;
+  const int tile = blockIdx.x % tiles * (32 * V);
   const bool works = line < a.rows;
   const int row = works ? a.order[line] : 0;
 

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(256)
     left = has_left ? added(left, right) : right;
   }
   sums[first] = left;
-  kept[first] = drop && left == T(0) ? 0 : 1;
+  kept[first] = drop && is_zero(left) ? 0 : 1;
 }
 
 // Bring what is kept together; `places` are exclusive sums of `kept`.
