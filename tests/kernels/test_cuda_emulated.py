@@ -86,8 +86,8 @@ MUTATIONS = {
     "a bit too far": ("mma_conv", "(u64{1} << bit) - 1", "(u64{2} << bit) - 1"),
     "pixels of the last column where there is none": (
         "mma_conv",
-        "tile[k][lane] = offset < 0 ?",
-        "tile[k][lane] = offset < -1 ?",
+        "next[k][i] = offset < 0 ?",
+        "next[k][i] = offset < -1 ?",
     ),
     "keys that are not there": ("attention", "if (key >= a.keys) value = -INF;", ""),
     "a row too many": (

@@ -216,8 +216,8 @@ class ConvOps(Protocol[Array_contra]):
                 panel of pixels, all columns one after the other, which saves cache
                 misses in each of many output channels; ``narrow`` makes the panels half
                 as wide, so that more of them stay in the first-level cache; ``chunk``
-                cuts the columns into chunks whose pixels stay there. No bit of a result
-                depends on which of these it is. ``winograd``, for dense 3x3 kernels of
+                cuts the columns into chunks whose pixels stay there. On the CPU no bit of a
+                result depends on which of these it is. ``winograd``, for dense 3x3 kernels of
                 stride 1, multiplies sums of pixels by sums of weights: fewer times, for
                 16/9 of the bytes, and with other rounding (about 1e-6 of the norm). A
                 layer that it cannot compute runs ``direct``. ``bitmap``, for zeros

@@ -1,8 +1,9 @@
 """Time the kernels that could run a layer, and take the fastest.
 
 A cost model says which formats are worth a try; what decides is a measurement on the
-grids that the layer will run on. The order of a sum is the same in all of them but
-``winograd``, so for finite inputs the choice of another changes no bit of an answer.
+grids that the layer will run on. On the CPU the order of a sum is the same in all of
+them but ``winograd``, so for finite inputs the choice of another changes no bit of an
+answer; on a device some share a sum out, each in an order of its own.
 """
 
 from __future__ import annotations

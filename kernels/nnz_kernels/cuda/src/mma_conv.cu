@@ -117,15 +117,29 @@ __global__ void __launch_bounds__(32 * WARPS)
   if (q0 < y.pixels) {
     const int first = q0 + lane, second = first + 32;
     const int from[2] = {base[first < y.pixels ? first : 0], base[second < y.pixels ? second : 0]};
-    for (int step = a.indptr[row]; step < a.indptr[row + 1]; ++step) {
-      __syncwarp();
+    // Pixels of the next step are on their way while this one is multiplied.
+    T next[STEP][2];
+    const auto fetch = [&](int step) {
 #pragma unroll
       for (int k = 0; k < STEP; ++k) {
         const int offset = a.offsets[step * STEP + k];
-        tile[k][lane] = offset < 0 ? narrowed<T>(0.0f) : x[from[0] + offset];
-        tile[k][lane + 32] = offset < 0 ? narrowed<T>(0.0f) : x[from[1] + offset];
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          next[k][i] = offset < 0 ? narrowed<T>(0.0f) : x[from[i] + offset];
+      }
+    };
+    const int last = a.indptr[row + 1];
+    int step = a.indptr[row];
+    if (step < last) fetch(step);
+    for (; step < last; ++step) {
+      __syncwarp();
+#pragma unroll
+      for (int k = 0; k < STEP; ++k) {
+        tile[k][lane] = next[k][0];
+        tile[k][lane + 32] = next[k][1];
       }
       __syncwarp();
+      if (step + 1 < last) fetch(step + 1);
       if constexpr (B == 16) {
         unsigned weights[4];
         load_many(weights, a.values, step);
