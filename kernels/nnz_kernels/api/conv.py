@@ -216,15 +216,17 @@ class ConvOps(Protocol[Array_contra]):
                 panel of pixels, all columns one after the other, which saves cache
                 misses in each of many output channels; ``narrow`` makes the panels half
                 as wide, so that more of them stay in the first-level cache; ``chunk``
-                cuts the columns into chunks whose pixels stay there. On the CPU no bit of a
-                result depends on which of these it is. ``winograd``, for dense 3x3 kernels of
-                stride 1, multiplies sums of pixels by sums of weights: fewer times, for
-                16/9 of the bytes, and with other rounding (about 1e-6 of the norm). A
-                layer that it cannot compute runs ``direct``. ``bitmap``, for zeros
-                anywhere and planes of 16 bits, stores a bit a weight and what is not
-                zero, and multiplies as if dense on tensor cores: a pixel that is
-                infinite or NaN is met by zeros too. ``library`` is the dense product of
-                the device's vendor, for 1x1 kernels; its order of summation is its own.
+                cuts the columns into chunks whose pixels stay there. No bit of a result
+                depends on which of these it is on the CPU; on a device they stand for
+                wide and narrow tiles, and for columns that several share.
+                ``winograd``, for dense 3x3 kernels of stride 1, multiplies sums of
+                pixels by sums of weights: fewer times, for 16/9 of the bytes, and with
+                other rounding (about 1e-6 of the norm). ``bitmap``, for zeros anywhere
+                and planes of 16 bits, stores a bit a weight and what is not zero, and
+                multiplies as if dense on tensor cores: a pixel that is infinite or NaN
+                is met by zeros too. ``library`` is the dense product of the device's
+                vendor, for 1x1 kernels; its order of summation is its own. A layer that
+                a tiling cannot compute runs ``direct``.
 
         Raises:
             ShapeError: Shapes of weights, bias and groups do not fit, or no such block.
