@@ -8,6 +8,7 @@ architecture levels), and a process picks the highest that its machine has.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 #: Features of each level in LLVM's words, beyond the baseline of x86-64.
@@ -25,6 +26,22 @@ _NEEDED = {
     "x86-64-v4": {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"},
     "x86-64-v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"},
 }
+
+
+def gpus(
+    environment: Mapping[str, str], devices: Path = Path("/dev")
+) -> tuple[str, ...]:
+    """Return the NVIDIA GPUs that there are, as CUDA_VISIBLE_DEVICES names them.
+
+    Args:
+        environment: Where that variable may be; without it all are visible.
+        devices: Where the driver has a file for each.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(one for one in visible.replace(" ", "").split(",") if one)
+    found = (path.name.removeprefix("nvidia") for path in devices.glob("nvidia*"))
+    return tuple(sorted((name for name in found if name.isdecimal()), key=int))
 
 
 def cpu_flags(cpuinfo: str) -> set[str]:

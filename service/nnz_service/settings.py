@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     threads: Annotated[int | None, Field(ge=1)] = None
     #: Where to compute: a GPU if one can be used (`auto`), or `cpu`, or `cuda`.
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: Worker processes; None: one for each GPU, or one where there is none.
+    workers: Annotated[int | None, Field(ge=1, le=64)] = None
     #: Bytes of one request body, after decompression.
     max_body: Annotated[int, Field(ge=1)] = 64 * MIB
     #: Bytes of the JSON part of one request body.

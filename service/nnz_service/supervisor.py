@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs
 from nnz_service.errors import ServiceError
-from nnz_service.hardware import compiler_environment
+from nnz_service.hardware import compiler_environment, gpus
 from nnz_service.jobs import SqlStore
 from nnz_service.repository import Repository
 from nnz_service.repository.directory import scan
@@ -54,6 +55,8 @@ class Child:
 
     name: str
     command: list[str]
+    kind: str = "worker"
+    environment: dict[str, str] = field(default_factory=dict)
     fds: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -66,7 +69,7 @@ class Child:
         self.process = subprocess.Popen(  # noqa: S603 - our own modules
             self.command,
             pass_fds=self.fds,
-            env=environment,
+            env=environment | self.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_die_with_parent,
@@ -119,18 +122,20 @@ class Supervisor:
         hurry = False
         for child in reversed(self.children):
             if child.process is not None:
-                hurry = self._end(child.name, child.process, hurry=hurry)
+                hurry = self._end(child, child.process, hurry=hurry)
 
-    def _end(self, name: str, process: subprocess.Popen[bytes], *, hurry: bool) -> bool:
+    def _end(
+        self, child: Child, process: subprocess.Popen[bytes], *, hurry: bool
+    ) -> bool:
         """SIGTERM, then SIGKILL when it lasts; returns whether there is a hurry."""
         process.terminate()
-        until = time.monotonic() + _GRACE[name]
+        until = time.monotonic() + _GRACE[child.kind]
         while not hurry and process.poll() is None:
             left = until - time.monotonic()
             number = signal.sigtimedwait(_SIGNALS, max(left, 0))
             hurry = number is not None and number.si_signo != signal.SIGCHLD
             if left <= 0:
-                self.log.warning("killed, it did not end", child=name)
+                self.log.warning("killed, it did not end", child=child.name)
                 break
         process.kill()
         process.wait()
@@ -191,32 +196,49 @@ def _supervisor(
     settings: Settings, home: Path, listener: socket.socket, pipe: Path
 ) -> Supervisor:
     python = [sys.executable, "-m"]
-    threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
-    worker = [
-        *("nnz_service.worker_main", "--home", str(home), "--socket", str(pipe)),
-        *("--log-level", settings.log_level, "--device", settings.device, *threads),
-    ]
-    fd = listener.fileno()
-    web = ["nnz_service.web_main", "--fd", str(fd), "--worker", str(pipe)]
     environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
     environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
     environment |= compiler_environment(settings.cpu_target)
     # The kernels have threads of their own; those of BLAS beside them only fight for
     # the cores (a conjugate gradients step took nine times as long on a busy machine).
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return Supervisor(
-        [Child("worker", python + worker), Child("web", python + web, (fd,))],
-        environment,
-        pipe.parent,
-    )
+    workers = _workers(settings, home, pipe)
+    sockets = [word for path in workers for word in ("--worker", str(path))]
+    fd = listener.fileno()
+    web = ["nnz_service.web_main", "--fd", str(fd), *sockets]
+    children = [*workers.values(), Child("web", python + web, "web", {}, (fd,))]
+    return Supervisor(children, environment, pipe.parent)
+
+
+def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
+    """Return the workers by their sockets: one a GPU, or as many as are asked for."""
+    # Without CuPy each of them would be one more worker on the CPU.
+    usable = settings.device != "cpu" and importlib.util.find_spec("cupy") is not None
+    cards = gpus(os.environ) if usable else ()
+    count = settings.workers or max(len(cards), 1)
+    threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
+    workers = {}
+    for number in range(count):
+        path = pipe if count == 1 else pipe.with_name(f"{pipe.name}{number}")
+        command = [
+            *(sys.executable, "-m", "nnz_service.worker_main", "--home", str(home)),
+            *("--socket", str(path), "--number", str(number)),
+            *("--log-level", settings.log_level, "--device", settings.device, *threads),
+        ]
+        one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
+        name = "worker" if count == 1 else f"worker {number}"
+        workers[path] = Child(name, command, "worker", one_card)
+    return workers
 
 
 def _prepare(home: Path, models: Path | None) -> None:
     """Bring the home in order while nobody else uses it."""
     # Files that ended the worker of an earlier server get another chance.
-    (home / "run" / "loads.json").unlink(missing_ok=True)
+    for counts in (home / "run").glob("loads-*.json"):
+        counts.unlink(missing_ok=True)
     repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
     try:
+        jobs.requeue_lost(None)  # there may be fewer workers than there were
         repository.blobs.sweep(repository.used_blobs() | jobs.blobs())
         asyncio.run(scan(repository, models))
     finally:

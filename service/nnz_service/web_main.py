@@ -10,6 +10,7 @@ import argparse
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from typing import NoReturn
 import uvicorn
 
 from nnz_service import logs
-from nnz_service.dataplane import Admission, Dataplane, SocketDataplane
+from nnz_service.dataplane import Admission, Dataplane, FleetDataplane, SocketDataplane
 from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
@@ -48,7 +49,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="nnz-web")
     parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--worker", type=Path, required=True)
+    parser.add_argument("--worker", type=Path, required=True, action="append")
     options = parser.parse_args()
     # The server takes these over, and raises again what it got once it has drained.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,8 +61,13 @@ def main() -> int:
         closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
         socket.socket(fileno=options.fd) as listener,
     ):
-        _serve(settings, SocketDataplane(options.worker), repository, jobs, listener)
+        _serve(settings, _dataplane(options.worker), repository, jobs, listener)
     return 0
+
+
+def _dataplane(workers: Sequence[Path]) -> Dataplane:
+    members = [SocketDataplane(path) for path in workers]
+    return members[0] if len(members) == 1 else FleetDataplane(members)
 
 
 def _serve(

@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nnz-worker")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--log-level", default="info")
@@ -65,7 +66,7 @@ async def _serve(options: argparse.Namespace) -> int:
     toolbox = Toolbox(
         backend=backend, threads=options.threads, cache=options.home / "cache"
     )
-    host = Host(repository, jobs, toolbox, name=backend.value)
+    host = Host(repository, jobs, toolbox, name=f"worker-{options.number}")
     listener = Listener(options.socket, host)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

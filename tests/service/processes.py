@@ -31,6 +31,7 @@ def environment(**settings: Any) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("NNZ_")}
     cache = Path(platformdirs.user_cache_dir("nnz")) / "numba"
     kept.setdefault("NUMBA_CACHE_DIR", str(cache))
+    kept["NNZ_DEVICE"] = "cpu"
     return kept | {f"NNZ_{k.upper()}": str(v) for k, v in settings.items()}
 
 
@@ -46,7 +47,12 @@ def until(look: Callable[[], T], seconds: float = SOON) -> T:
 
 def children(pid: int) -> dict[str, int]:
     """Process ids by module of a process's living children."""
-    found = {}
+    return dict(living(pid))
+
+
+def living(pid: int) -> list[tuple[str, int]]:
+    """Module and process id of each of a process's living children."""
+    found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
@@ -56,7 +62,8 @@ def children(pid: int) -> dict[str, int]:
         except OSError:
             continue
         if int(fields[1]) == pid and fields[0] != "Z" and b"-m" in command:
-            found[command[command.index(b"-m") + 1].decode()] = int(entry.name)
+            module = command[command.index(b"-m") + 1].decode()
+            found.append((module, int(entry.name)))
     return found
 
 

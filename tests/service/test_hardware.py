@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nnz_service.hardware import LEVELS, best_level, compiler_environment, cpu_flags
+from nnz_service.hardware import (
+    LEVELS,
+    best_level,
+    compiler_environment,
+    cpu_flags,
+    gpus,
+)
 
 V3 = "avx2 bmi1 bmi2 f16c fma abm movbe"
 V4 = f"{V3} avx512bw avx512cd avx512dq avx512f avx512vl"
@@ -53,3 +59,18 @@ def test_flags_of_the_first_cpu() -> None:
 
 def test_each_level_is_reachable() -> None:
     assert set(LEVELS) == {"x86-64-v4", "x86-64-v3"}
+
+
+class TestGpus:
+    def test_as_the_driver_lists_them(self, tmp_path: Path) -> None:
+        for name in ("nvidia10", "nvidia2", "nvidia0", "nvidiactl", "nvidia-uvm"):
+            (tmp_path / name).touch()
+
+        assert gpus({}, tmp_path) == ("0", "2", "10")
+        assert gpus({}, tmp_path / "none") == ()
+
+    def test_as_the_environment_narrows_them(self, tmp_path: Path) -> None:
+        (tmp_path / "nvidia0").touch()
+
+        assert gpus({"CUDA_VISIBLE_DEVICES": "3, GPU-1a"}, tmp_path) == ("3", "GPU-1a")
+        assert gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ()

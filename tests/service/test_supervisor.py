@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import structlog
-from service.processes import SOON, START_SECONDS, Server, alive, children, until
+from onnx_graphs import graph, node
+from service.processes import (
+    SOON,
+    START_SECONDS,
+    Server,
+    alive,
+    children,
+    living,
+    until,
+)
 
 from nnz import Client
 from nnz_service import supervisor
@@ -214,3 +223,43 @@ def poisson(n: int) -> sp.csr_array:
     line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
     square = sp.kron(sp.eye_array(n), line) + sp.kron(line, sp.eye_array(n))
     return sp.csr_array(square)
+
+
+@slow
+def test_a_second_worker_serves_while_the_first_is_replaced(tmp_path: Path) -> None:
+    """Every worker holds every model, so none is missed."""
+    home, model = tmp_path / "home", tmp_path / "m.onnx"
+    weights = {"w": np.eye(3, dtype=np.float32)}
+    x = {"x": (np.float32, ("n", 3))}
+    model.write_bytes(graph([node("MatMul", "x w")], x, weights))
+    server = Server(home, workers=2)
+    try:
+        until(lambda: len(living(server.process.pid)) == 3)
+        server.wait()
+        put = httpx2.put(f"{server.url}/v1/models/m", content=model.read_bytes())
+        assert put.status_code in (200, 201), put.text
+        body = {
+            "inputs": [
+                {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+            ]
+        }
+
+        def infer() -> int:
+            url = f"{server.url}/v2/models/m/infer"
+            answer = httpx2.post(url, json=body, timeout=SOON)
+            if answer.status_code == 200:
+                assert answer.json()["outputs"][0]["data"] == [1, 2, 3]
+            return answer.status_code
+
+        assert [infer() for _ in range(6)] == [200] * 6
+        workers = [p for module, p in living(server.process.pid) if "worker" in module]
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: not alive(workers[0]))
+
+        assert [infer() for _ in range(10)] == [200] * 10
+        until(lambda: len(living(server.process.pid)) == 3)
+        assert server.ready()
+        stats = httpx2.get(f"{server.url}/v2/models/m/stats").json()["model_stats"]
+        assert stats[0]["inference_count"] >= 10
+    finally:
+        server.close()

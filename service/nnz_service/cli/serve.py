@@ -9,36 +9,47 @@ import typer
 
 from nnz_service.cli._app import WRONG_USAGE, app, complain
 
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of .onnx files, or name/version/model.onnx, to serve.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[
+    int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
+]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Where models, matrices, jobs and compiled kernels stay."),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Compute threads; all cores if absent.", min=1)
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto (a GPU if one can be used), cpu or cuda.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker processes; one a GPU if absent.", min=1, max=64),
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Allow other hosts in without a key.")
+]
+
 
 @app.command(rich_help_panel="Server")
 def serve(
-    models: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of .onnx files, or name/version/model.onnx, to serve.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
-    ] = None,
-    home: Annotated[
-        Path | None,
-        typer.Option(help="Where models, matrices, jobs and compiled kernels stay."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Compute threads; all cores if absent.", min=1)
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto (a GPU if one can be used), cpu or cuda."),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Allow other hosts in without a key."),
-    ] = False,
+    models: Models = None,
+    host: Host = None,
+    port: Port = None,
+    home: Home = None,
+    threads: Threads = None,
+    device: Device = None,
+    workers: Workers = None,
+    insecure: Insecure = False,
 ) -> None:
     """Serve models and matrices over HTTP until SIGTERM or Ctrl-C.
 
@@ -60,6 +71,7 @@ def serve(
         "home": home,
         "threads": threads,
         "device": device,
+        "workers": workers,
         "insecure": insecure or None,
     }
     chosen = {name: value for name, value in given.items() if value is not None}

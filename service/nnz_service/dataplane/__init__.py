@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from nnz_service.dataplane.admission import Admission, Reservation
 from nnz_service.dataplane.client import SocketDataplane
+from nnz_service.dataplane.fleet import FleetDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.listener import Listener
 from nnz_service.dataplane.messages import Reply, Tensors
@@ -14,6 +15,7 @@ from nnz_service.dataplane.messages import Reply, Tensors
 __all__ = [
     "Admission",
     "Dataplane",
+    "FleetDataplane",
     "Handler",
     "InlineDataplane",
     "Listener",

@@ -111,13 +111,13 @@ class MemoryStore:
             ended = changes.finish(job, token, status, self._clock(), outcome)
             return self._keep(ended)
 
-    def requeue_lost(self, worker: str) -> Sequence[Job]:
+    def requeue_lost(self, worker: str | None) -> Sequence[Job]:
         """See `JobStore`."""
         with self._lock:
             lost = [
                 job
                 for job in self._jobs.values()
-                if job.status is Status.RUNNING and job.worker == worker
+                if job.status is Status.RUNNING and worker in (None, job.worker)
             ]
             return [self._keep(changes.requeue(job, self._clock())) for job in lost]
 

@@ -172,11 +172,11 @@ class SqlStore:
             job_id, lambda job: changes.finish(job, token, status, now, outcome)
         )
 
-    def requeue_lost(self, worker: str) -> Sequence[Job]:
+    def requeue_lost(self, worker: str | None) -> Sequence[Job]:
         """See `JobStore`."""
-        lost = select(JOBS).where(
-            JOBS.c.status == Status.RUNNING.value, JOBS.c.worker == worker
-        )
+        lost = select(JOBS).where(JOBS.c.status == Status.RUNNING.value)
+        if worker is not None:
+            lost = lost.where(JOBS.c.worker == worker)
         with writing(self._engine) as connection:
             rows = connection.execute(lost).all()
             now = self._clock()

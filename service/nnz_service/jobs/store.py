@@ -92,8 +92,10 @@ class JobStore(Protocol):
         """
         ...
 
-    def requeue_lost(self, worker: str) -> Sequence[Job]:
-        """Queue again (or fail, or cancel) what this worker ran when it ended."""
+    def requeue_lost(self, worker: str | None) -> Sequence[Job]:
+        """Queue again (or fail, or cancel) what this worker ran when it ended; None for
+        all of them.
+        """
         ...
 
     def blobs(self) -> set[str]:

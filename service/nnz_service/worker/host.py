@@ -61,11 +61,11 @@ class Host:
         jobs: JobStore,
         toolbox: Toolbox,
         limits: Limits | None = None,
-        name: str = "cpu",
+        name: str = "worker-0",
     ) -> None:
         self._repository = repository
         self._toolbox = toolbox
-        self._quarantine = Quarantine(repository.home / "run" / "loads.json")
+        self._quarantine = Quarantine(repository.home / "run" / f"loads-{name}.json")
         self._scheduler = Scheduler(limits)
         self._registry = Registry(self._guarded)
         self._ops = Ops(toolbox)

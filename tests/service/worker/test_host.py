@@ -205,7 +205,7 @@ class TestModels:
         put_doubler(repository, "9", "bad")
         put_doubler(repository, "8", "good")
         path = repository.model("bad").path
-        note = repository.home / "run" / "loads.json"
+        note = repository.home / "run" / "loads-worker-0.json"
         for _ in range(PATIENCE):
             Quarantine(note).enter(path)
 

@@ -151,7 +151,7 @@ def test_a_file_that_loses_the_device_is_counted(tmp_path: Path) -> None:
         host._guarded("model", file)
 
     assert host.lost
-    assert (tmp_path / "run" / "loads.json").exists()
+    assert (tmp_path / "run" / "loads-cuda.json").exists()
     repository.close()
     jobs.close()
 
