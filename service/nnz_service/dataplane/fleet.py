@@ -25,7 +25,7 @@ class FleetDataplane:
     """A `Dataplane` over several.
 
     Args:
-        members: One a worker, at least one.
+        members: One a worker, at least two.
     """
 
     def __init__(self, members: Sequence[Dataplane]) -> None:
@@ -63,7 +63,23 @@ class FleetDataplane:
         """See `Dataplane`."""
         if kind in _ALL:
             return await self._ask_all(kind, params, timeout)
-        number = self._least_busy()
+        first, second, *_ = self._by_work()
+        try:
+            return await self._ask(first, kind, params, tensors, timeout)
+        except WorkerLostError:
+            # What is not for all changes nothing, so it may be asked twice.
+            if not self._members[second].ready:
+                raise
+            return await self._ask(second, kind, params, tensors, timeout)
+
+    async def _ask(
+        self,
+        number: int,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors | None,
+        timeout: float | None,  # noqa: ASYNC109 - as in `call`
+    ) -> Reply:
         self._under_way[number] += 1
         try:
             member = self._members[number]
@@ -71,15 +87,17 @@ class FleetDataplane:
         finally:
             self._under_way[number] -= 1
 
-    def _least_busy(self) -> int:
-        """Return a worker that is ready, if any is; of equals, each in turn."""
+    def _by_work(self) -> list[int]:
+        """Return the workers in the order to ask: those that are ready first, then by
+        what they have under way; equals in turn.
+        """
         count, turn = len(self._members), next(self._turns)
 
         def order(number: int) -> tuple[bool, int, int]:
             idle_turn = (number - turn) % count
             return not self._members[number].ready, self._under_way[number], idle_turn
 
-        return min(range(count), key=order)
+        return sorted(range(count), key=order)
 
     async def _ask_all(
         self,
