@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     threads: Annotated[int | None, Field(ge=1)] = None
     #: Where to compute: a GPU if one can be used (`auto`), or `cpu`, or `cuda`.
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: Of models on a GPU: weights and activations of 16 bits take half the memory.
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     #: Worker processes; None: one for each GPU, or one where there is none.
     workers: Annotated[int | None, Field(ge=1, le=64)] = None
     #: Bytes of one request body, after decompression.

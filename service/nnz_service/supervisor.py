@@ -223,7 +223,8 @@ def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
         command = [
             *(sys.executable, "-m", "nnz_service.worker_main", "--home", str(home)),
             *("--socket", str(path), "--number", str(number)),
-            *("--log-level", settings.log_level, "--device", settings.device, *threads),
+            *("--log-level", settings.log_level, "--device", settings.device),
+            *("--precision", settings.precision, *threads),
         ]
         one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
         name = "worker" if count == 1 else f"worker {number}"

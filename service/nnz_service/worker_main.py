@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nnz-worker")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -50,6 +51,7 @@ def _options() -> argparse.Namespace:
 
 async def _serve(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
+    from nnz_kernels.backends import Backend
     from nnz_kernels.errors import BackendUnavailableError
     from nnz_service.jobs import SqlStore
     from nnz_service.repository import Repository
@@ -64,7 +66,11 @@ async def _serve(options: argparse.Namespace) -> int:
     repository = Repository(options.home)
     jobs = SqlStore(options.home / "catalog.sqlite")
     toolbox = Toolbox(
-        backend=backend, threads=options.threads, cache=options.home / "cache"
+        backend=backend,
+        threads=options.threads,
+        cache=options.home / "cache",
+        # The CPU has one; a fall-back to it is no reason to serve nothing.
+        precision=options.precision if backend is Backend.CUDA else "fp32",
     )
     host = Host(repository, jobs, toolbox, name=f"worker-{options.number}")
     listener = Listener(options.socket, host)

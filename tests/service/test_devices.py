@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx_graphs import draw, graph, node
@@ -13,7 +15,7 @@ from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.algebra.ops import run_op
 from nnz_service.engine import load
 from nnz_service.errors import DeviceFullError
-from nnz_service.worker import choose_backend
+from nnz_service.worker import Toolbox, choose_backend
 
 
 class TestChoice:
@@ -31,6 +33,22 @@ class TestChoice:
     def test_with_a_device(self) -> None:
         assert choose_backend("auto") is Backend.CUDA
         assert choose_backend("cpu") is Backend.CPU
+
+
+@pytest.mark.usefixtures("emulated_cuda")
+def test_cuda_served_in_half_precision(tmp_path: Path) -> None:
+    """What a worker is told for its models."""
+    file = tmp_path / "m.onnx"
+    file.write_bytes(_model())
+    x = draw(np.float32, (1, 8, 4, 4))
+    weights = draw(np.float32, (4, 8, 1, 1))
+
+    servable = Toolbox(Backend.CUDA, precision="fp16").load("model", file)
+
+    found = servable.run({"x": x}, None)["y"]
+    right = np.einsum("oi,nihw->nohw", weights[:, :, 0, 0], x)
+    gap = np.linalg.norm(found - right) / np.linalg.norm(right)
+    assert 1e-5 < gap < 4e-3
 
 
 @pytest.mark.usefixtures("emulated_cuda")

@@ -31,6 +31,9 @@ Threads = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="auto (a GPU if one can be used), cpu or cuda.")
 ]
+Precision = Annotated[
+    str | None, typer.Option(help="Of models on a GPU: fp32, fp16 or bf16.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(help="Worker processes; one a GPU if absent.", min=1, max=64),
@@ -48,6 +51,7 @@ def serve(
     home: Home = None,
     threads: Threads = None,
     device: Device = None,
+    precision: Precision = None,
     workers: Workers = None,
     insecure: Insecure = False,
 ) -> None:
@@ -71,6 +75,7 @@ def serve(
         "home": home,
         "threads": threads,
         "device": device,
+        "precision": precision,
         "workers": workers,
         "insecure": insecure or None,
     }

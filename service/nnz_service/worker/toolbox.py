@@ -54,6 +54,7 @@ class Toolbox:
     Args:
         backend: Whose kernels.
         threads: None for all cores.
+        precision: Of models, as `engine.load` takes it.
         cache: Folder of compiled kernels and measured choices; None for the user's.
         compile_first: Compile every kernel before the worker is ready.
         loaders: How to load each kind of servable, instead of the usual way.
@@ -62,6 +63,7 @@ class Toolbox:
 
     backend: Backend = Backend.CPU
     threads: int | None = None
+    precision: str = "fp32"
     cache: Path | None = None
     compile_first: bool = True
     loaders: dict[str, Callable[[Path], Servable]] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Toolbox:
         if self.backend is Backend.CUDA and self.compile_first:
             from nnz_kernels.cuda.warm import warm
 
-            kernels: Any = load_kernels(self.backend)
+            kernels: Any = load_kernels(self.backend, self.precision)
             warm(kernels, progress)
 
     def load(self, kind: str, path: Path) -> Servable:
@@ -125,6 +127,7 @@ class Toolbox:
             path,
             backend=self.backend.value,
             threads=self.threads,
+            precision=self.precision,
             cache_dir=self.cache,
         )
         return ModelServable(model)
