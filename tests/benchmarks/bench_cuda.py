@@ -24,19 +24,19 @@ ROOT = Path(__file__).parents[2]
 for folder in ("tests", "kernels", "service", "tests/benchmarks"):
     sys.path.insert(0, str(ROOT / folder))
 
-import cupy  # noqa: E402
-import cupyx.scipy.sparse  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.sparse  # noqa: E402
-from cuda_timing import Call, Clock, as_cupy  # noqa: E402
-from cusparse import Cusparse  # noqa: E402
+import cupy
+import cupyx.scipy.sparse
+import numpy as np
+import scipy.sparse
+from cuda_timing import Call, Clock, as_cupy
+from cusparse import Cusparse
 
-from nnz_kernels.api import ConvSpec  # noqa: E402
-from nnz_kernels.backends import Backend, load  # noqa: E402
-from nnz_kernels.cuda.kernels import CudaKernels  # noqa: E402
-from nnz_kernels.formats import Csr  # noqa: E402
-from nnz_kernels.planes import token_grid  # noqa: E402
-from nnz_service import engine  # noqa: E402
+from nnz_kernels.api import ConvSpec
+from nnz_kernels.backends import Backend, load
+from nnz_kernels.cuda.kernels import CudaKernels
+from nnz_kernels.formats import Csr
+from nnz_kernels.planes import token_grid
+from nnz_service import engine
 
 ROUNDS = 25
 #: Largest relative difference of answers that are compared.

@@ -81,7 +81,7 @@ def _conv(
 ) -> tuple[HostArray, HostArray]:  # fmt: skip
     image = bench.draw(1, *shape)
     bias = bench.draw(3, weights.shape[0])
-    size = spec.output_size(*shape[2:], weights.shape[2:])  # type: ignore[arg-type]
+    size = spec.output_size(shape[2], shape[3], (weights.shape[2], weights.shape[3]))
     xg, yg = Grid(shape[0], *shape[2:], *borders[0]), Grid(shape[0], *size, *borders[1])
     residual = bench.draw(4, shape[0], weights.shape[0], *size)
     ours = bench.kernels.prepare_conv(weights, bias, spec, block=block, tiling=tiling)

@@ -17,6 +17,7 @@ from nnz_kernels.api.tensor import TensorOps
 from nnz_kernels.api.vectors import VectorOps
 
 __all__ = [
+    "FAMILIES",
     "AttentionOps",
     "AttentionSpec",
     "BoundConv",
@@ -36,6 +37,17 @@ __all__ = [
 ]
 
 A = TypeVar("A")
+
+#: Names of all families; a back-end that lacks one has a tuple of its own.
+FAMILIES: tuple[str, ...] = (
+    "vectors",
+    "products",
+    "conv",
+    "pointwise",
+    "pool",
+    "tensor",
+    "attention",
+)
 
 
 class Kernels(

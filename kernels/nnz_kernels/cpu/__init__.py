@@ -6,6 +6,7 @@ user's cache folder; set it with `nnz_kernels.backends.use_cache` before that.
 
 import numpy as np
 
+from nnz_kernels.api import FAMILIES
 from nnz_kernels.cpu import _runtime  # noqa: F401 - sets what numba reads on import
 from nnz_kernels.cpu.attention import attention_planes, layer_norm_planes
 from nnz_kernels.cpu.conv import identity, prepare_conv, tilings
@@ -47,16 +48,6 @@ DEVICE = None
 
 #: Type of the elements of planes.
 PLANES = np.dtype(np.float32)
-
-FAMILIES: tuple[str, ...] = (
-    "vectors",
-    "products",
-    "conv",
-    "pointwise",
-    "pool",
-    "tensor",
-    "attention",
-)
 
 __all__ = [
     "DEVICE",

@@ -111,8 +111,9 @@ class DeviceArray:
         Raises:
             ShapeError: The sizes differ, or there are gaps.
         """
-        whole = sizes[0] if sizes and isinstance(sizes[0], tuple) else sizes
-        shape = tuple(int(size) for size in whole)  # type: ignore[arg-type]
+        is_whole = len(sizes) == 1 and isinstance(sizes[0], tuple)
+        whole: Any = sizes[0] if is_whole else sizes
+        shape = tuple(int(size) for size in whole)
         if math.prod(shape) != self.size or not self.is_contiguous:
             raise ShapeError(
                 f"an array of shape {self.shape} and strides {self.strides} cannot "

@@ -15,7 +15,6 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import Call, blocks_of
-from nnz_kernels.cuda.family import window_places
 from nnz_kernels.cuda.launcher import Product
 from nnz_kernels.cuda.structs import Blocks, Columns, Ending, address
 from nnz_kernels.errors import ShapeError
@@ -75,7 +74,10 @@ class CudaBoundConv(BoundConv[DeviceArray]):
                 f"{self._inputs} planes of {self._read} have more than 2**31 floats; "
                 "offsets have 32 bits: use a smaller batch"
             )
-        self._base = self._table(conv.spec.strides, conv.spec.pads)
+        size = y.h, y.w
+        self._base = self._family.windows(
+            self._read, size, conv.spec.strides, conv.spec.pads[:2]
+        )
         self._offsets = self._device.to_device(self._column_offsets())
         self._parts = 1
         if conv.layout == "dense" and DENSE[conv.tiling][1]:
@@ -132,15 +134,6 @@ class CudaBoundConv(BoundConv[DeviceArray]):
 
     # -- tables ---------------------------------------------------------------------
 
-    def _table(
-        self, strides: tuple[int, int], pads: tuple[int, int, int, int]
-    ) -> DeviceArray:
-        size, grid = (self._y.h, self._y.w), self._read
-        return self._family.tables.get(
-            ("windows", grid, size, strides, pads[:2]),
-            lambda: window_places(grid, size, strides, pads[:2]).astype(np.int32),
-        )
-
     def _column_offsets(self) -> HostArray:
         """Return the distance of each stored column from the base of a window; -1 for
         none.
@@ -163,12 +156,7 @@ class CudaBoundConv(BoundConv[DeviceArray]):
     # -- launches -------------------------------------------------------------------
 
     def _stage(self, x: DeviceArray, target: DeviceArray) -> Call:
-        base = self._family.tables.get(
-            ("windows", self._x, (self._x.h, self._x.w), (1, 1), (0, 0)),
-            lambda: window_places(
-                self._x, (self._x.h, self._x.w), (1, 1), (0, 0)
-            ).astype(np.int32),
-        )
+        base = self._family.windows(self._x, (self._x.h, self._x.w))
         plane = self._family.plane(self._read, self._inputs)
         grid = self._family.planes_grid(self._read, self._inputs)
         kernel = self._family.kernel("copy_planes")

@@ -168,10 +168,8 @@ class CupyLauncher:
         self, kernel: Kernel, grid: Dim, block: Dim, arguments: Arguments
     ) -> Callable[[], None]:
         """Return a launch through the driver, with the arguments as they lie."""
-        function = self._function(kernel)
-        return functools.partial(
-            self._launch, kernel, function.kernel.ptr, grid, block, arguments
-        )
+        address = self._function(kernel).kernel.ptr
+        return functools.partial(self._launch, kernel, address, grid, block, arguments)
 
     @property
     def has_products(self) -> bool:
@@ -194,7 +192,7 @@ class CupyLauncher:
             self._stream.begin_capture(runtime.streamCaptureModeThreadLocal)
             try:
                 calls()
-            except BaseException:
+            except BaseException:  # whatever it was, the stream must work again
                 with contextlib.suppress(Exception):
                     self._stream.end_capture()
                 raise
@@ -233,7 +231,7 @@ class CupyLauncher:
                     )
                     try:
                         found = module.get_function(kernel.expression)
-                        found.kernel  # noqa: B018 - compiles now
+                        found.compile()
                     except cupy.cuda.compiler.CompileException as exc:
                         raise DeviceError(f"{kernel.expression}: {exc}") from exc
                     self._functions[kernel] = found

@@ -22,6 +22,16 @@ P = ParamSpec("P")
 S = TypeVar("S", bound="Family")
 
 
+#: Names of the types of values and of indices, in C++.
+VALUES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+INDICES = {np.dtype(np.int32): "int", np.dtype(np.int64): "long long"}
+
+
+def types_of(values: DeviceArray, indices: DeviceArray) -> tuple[str, str]:
+    """Return the template arguments of a kernel for values and indices."""
+    return VALUES[values.dtype], INDICES[indices.dtype]
+
+
 class DeviceOp(Attachable[P]):
     """An op whose call can be recorded."""
 
@@ -39,7 +49,7 @@ class attachable(Generic[S, P]):  # noqa: N801 - a decorator
 
     def __init__(self, make: Callable[Concatenate[S, P], Call]) -> None:
         self._make = make
-        functools.update_wrapper(self, make)  # type: ignore[arg-type]
+        self.__doc__ = make.__doc__
 
     def __get__(self, instance: S, owner: type[S] | None = None) -> DeviceOp[P]:
         bound: Callable[P, Call] = functools.partial(self._make, instance)
@@ -70,6 +80,19 @@ class Family:
         self.tables = Tables(device)
         self.precision = precision
         self.planes, self.element = PRECISIONS[precision]
+
+    def windows(
+        self,
+        grid: Grid,
+        size: tuple[int, int],
+        strides: tuple[int, int] = (1, 1),
+        pads: tuple[int, int] = (0, 0),
+    ) -> DeviceArray:
+        """Return where in a row the windows of *size* output pixels an image begin."""
+        return self.tables.get(
+            ("windows", grid, size, strides, pads),
+            lambda: window_places(grid, size, strides, pads).astype(np.int32),
+        )
 
     def kernel(self, name: str, *template: str | int) -> registry.Kernel:
         """Return a kernel for planes of this precision."""

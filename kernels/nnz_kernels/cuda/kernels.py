@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nnz_kernels.api import FAMILIES
 from nnz_kernels.cuda.attention import Attention
 from nnz_kernels.cuda.conv import Convolutions
 from nnz_kernels.cuda.device import Device
@@ -22,15 +23,7 @@ class CudaKernels(
 ):
     """The ops of `nnz_kernels.api.Kernels` on arrays of one device."""
 
-    FAMILIES: tuple[str, ...] = (
-        "vectors",
-        "products",
-        "conv",
-        "pointwise",
-        "pool",
-        "tensor",
-        "attention",
-    )
+    FAMILIES = FAMILIES
 
     @property
     def PLANES(self) -> np.dtype[Any]:  # noqa: N802 - a module's constant elsewhere

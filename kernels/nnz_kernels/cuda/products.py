@@ -13,7 +13,7 @@ from nnz_kernels.api.products import check_product
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray, Memory
 from nnz_kernels.cuda.device import Device, blocks_of
-from nnz_kernels.cuda.family import Family
+from nnz_kernels.cuda.family import INDICES, VALUES, Family, types_of
 from nnz_kernels.cuda.sorting import bits_of, check_count, launch_flat, sort_pairs
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.formats import Csr
@@ -29,9 +29,6 @@ _ITEMS = 1024
 _NARROW_ROWS, _WIDE_ROWS = 8, 4
 
 _BLOCK = (256, 1, 1)
-
-_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_INDICES = {np.dtype(np.int32): "int", np.dtype(np.int64): "long long"}
 
 
 @dataclass(slots=True)
@@ -105,7 +102,7 @@ class Products(Family):
             self._spmv_merge(a, x, y)
             return y
         lanes = next((n for n in registry.ROW_LANES if 2 * n >= mean), 32)
-        kernel = registry.find("spmv_csr", *_types(a), lanes)
+        kernel = registry.find("spmv_csr", *types_of(a.data, a.indices), lanes)
         launch_flat(
             self.device, kernel, rows * lanes, rows, a.indptr, a.indices, a.data, x, y
         )
@@ -116,11 +113,12 @@ class Products(Family):
         tiles = blocks_of(rows + nnz, _ITEMS)
         carry_row = self.device.empty((tiles,), np.int64)
         carry = self.device.empty((tiles,), y.dtype)
+        merge = registry.find("spmv_merge", *types_of(a.data, a.indices))
         self.device.launch(
-            registry.find("spmv_merge", *_types(a)), (tiles, 1, 1), _BLOCK,
+            merge, (tiles, 1, 1), _BLOCK,
             rows, nnz, a.indptr, a.indices, a.data, x, y, carry_row, carry,
         )  # fmt: skip
-        kernel = registry.find("spmv_carry", _TYPES[y.dtype])
+        kernel = registry.find("spmv_carry", VALUES[y.dtype])
         launch_flat(self.device, kernel, tiles, rows, tiles, carry_row, carry, y)
 
     def _spmm(self, a: Csr[DeviceArray], x: DeviceArray) -> DeviceArray:
@@ -133,14 +131,14 @@ class Products(Family):
         width = next((n for n in registry.NARROW if n >= k), None)
         if width is not None:
             self.device.launch(
-                registry.find("spmm_narrow", *_types(a), width),
+                registry.find("spmm_narrow", *types_of(a.data, a.indices), width),
                 (blocks_of(rows, _NARROW_ROWS), 1, 1), (32, _NARROW_ROWS, 1),
                 rows, k, a.indptr, a.indices, a.data, x, y,
             )  # fmt: skip
             return y
         each = 4 if k > 64 else 1
         self.device.launch(
-            registry.find("spmm_wide", *_types(a), each),
+            registry.find("spmm_wide", *types_of(a.data, a.indices), each),
             (blocks_of(rows, _WIDE_ROWS), blocks_of(k, 32 * each), 1),
             (32, _WIDE_ROWS, 1),
             rows, k, self._shape(a).order, a.indptr, a.indices, a.data, x, y,
@@ -162,7 +160,7 @@ class Products(Family):
         longest = self.device.zeros((1,), np.uint64)
         keys = self.device.empty((rows,), np.uint64)
         numbers = self.device.empty((rows,), np.int32)
-        kernel = registry.find("row_lengths", _INDICES[a.indices.dtype])
+        kernel = registry.find("row_lengths", INDICES[a.indices.dtype])
         launch_flat(self.device, kernel, rows, rows, a.indptr, keys, numbers, longest)
         found = Shape(int(self.device.to_host(longest)[0]))
         if found.longest > UNEVEN * a.nnz / max(rows, 1):
@@ -180,7 +178,7 @@ class Products(Family):
     def _transpose(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
         (rows, columns), nnz, device = a.shape, a.nnz, self.device
         check_count(nnz, "a matrix to transpose")
-        values, indices = _types(a)
+        values, indices = types_of(a.data, a.indices)
         keys = device.empty((nnz,), np.uint64)
         numbers = device.empty((nnz,), np.int32)
         fill = registry.find("transpose_keys", indices)
@@ -214,7 +212,3 @@ def _is_same(one: Csr[DeviceArray] | None, other: Csr[DeviceArray]) -> bool:
         and one.indices.address == other.indices.address
         and one.data.address == other.data.address
     )
-
-
-def _types(a: Csr[DeviceArray]) -> tuple[str, str]:
-    return _TYPES[a.data.dtype], _INDICES[a.indices.dtype]

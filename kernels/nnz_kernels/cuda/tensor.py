@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Sequence
 
@@ -87,7 +88,7 @@ class Tensors(Family):
         places = [
             self.tables.get(
                 ("matmul", lead, one.shape),
-                lambda one=one: _item_places(one.shape, lead),  # type: ignore[misc]
+                functools.partial(_item_places, one.shape, lead),
             )
             for one in (left, right)
         ]

@@ -18,11 +18,12 @@ from nnz_kernels.api.vectors import (
     check_vectors,
     duplicate_error,
 )
-from nnz_kernels.arrays import INDICES, HostArray, Workspace
+from nnz_kernels.arrays import INDICES as INDEX_TYPES
+from nnz_kernels.arrays import HostArray, Workspace
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import MOST_ROWS
-from nnz_kernels.cuda.family import Family, as_int
+from nnz_kernels.cuda.family import INDICES, VALUES, Family, as_int, types_of
 from nnz_kernels.cuda.sorting import (
     bits_of,
     check_count,
@@ -39,9 +40,6 @@ _ADD_UP, _TAKE_LAST = 0, 1
 
 #: Of entry numbers: larger than any.
 _NONE = 2**31 - 1
-
-_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_INDICES = {np.dtype(np.int32): "int", np.dtype(np.int64): "long long"}
 
 
 class Sorted(NamedTuple):
@@ -97,11 +95,11 @@ class Vectors(Family):
         if x.ndim != 1 or indices.ndim != 1:
             axes = f"{x.ndim} and {indices.ndim}"
             raise ShapeError(f"x and indices have {axes} axes, not 1")
-        if indices.dtype not in INDICES:
+        if indices.dtype not in INDEX_TYPES:
             raise DTypeError(f"indices are {indices.dtype}, but must be int32 or int64")
         out = self.device.empty(indices.shape, x.dtype)
         wrong = self._least()
-        kernel = registry.find("vectors_gather", *_types(x, indices))
+        kernel = registry.find("vectors_gather", *types_of(x, indices))
         n = indices.size
         check_count(n, "indices")
         launch_flat(self.device, kernel, n, n, x.size, x, indices, out, wrong)
@@ -120,7 +118,7 @@ class Vectors(Family):
         found = self._sorted(us, self._nothing_like(us))
         ones = self.device.to_device(np.ones(1, u.values.dtype))
         sums, _ = self._sums(us, us, found, ones, _AXPY, _ADD_UP, drop=False)
-        kernel = registry.find("vectors_scatter", *_types(u.values, u.indices))
+        kernel = registry.find("vectors_scatter", *types_of(u.values, u.indices))
         launch_flat(self.device, kernel, u.nnz, u.nnz, u.indices, *sums, out)
         return out
 
@@ -166,7 +164,7 @@ class Vectors(Family):
         n = us.nnz + vs.nnz
         products = self.device.empty((n,), np.float64)
         out = self.device.zeros((us.count,), np.float64)
-        kernel = registry.find("vectors_dot", _TYPES[us.values.dtype])
+        kernel = registry.find("vectors_dot", VALUES[us.values.dtype])
         launch_flat(
             self.device,
             kernel,
@@ -178,7 +176,7 @@ class Vectors(Family):
             products,
         )
         self.device.launch(
-            registry.find("vectors_sum", _INDICES[us.indices.dtype]),
+            registry.find("vectors_sum", INDICES[us.indices.dtype]),
             (min(us.count, MOST_ROWS), 1, 1), (256, 1, 1),
             us.count, us.indptr, vs.indptr, products, out,
         )  # fmt: skip
@@ -229,7 +227,7 @@ class Vectors(Family):
         sizes = Pairs(count, us.nnz, vs.nnz, bits, int(one))
         keys = device.empty((n,), np.uint64)
         numbers, source = (device.empty((n,), np.int32) for _ in range(2))
-        kernel = registry.find("vectors_pack", _INDICES[us.indices.dtype])
+        kernel = registry.find("vectors_pack", INDICES[us.indices.dtype])
         launch_flat(
             device, kernel, n,
             sizes, us.indptr, us.indices, vs.indptr, vs.indices, keys, numbers, source,
@@ -257,8 +255,9 @@ class Vectors(Family):
             self.device.empty((n,), us.values.dtype), self.device.empty((n,), np.int32)
         )
         repeated = self._least()
+        kernel = registry.find("vectors_axpy", *types_of(us.values, us.indices))
         launch_flat(
-            self.device, registry.find("vectors_axpy", *_types(us.values, us.indices)),
+            self.device, kernel,
             n, found.sizes, mode, policy, int(drop), vs.indptr, factors, us.values,
             vs.values, *found[1:], *sums, repeated,
         )  # fmt: skip
@@ -281,7 +280,7 @@ class Vectors(Family):
         indices = device.empty((total,), us.indices.dtype)
         values = device.empty((total,), us.values.dtype)
         launch_flat(
-            device, registry.find("vectors_compact", *_types(us.values, us.indices)),
+            device, registry.find("vectors_compact", *types_of(us.values, us.indices)),
             max(n, vs.count + 1), found.sizes, us.indptr, vs.indptr, us.indices,
             vs.indices, found.source, *sums, places, indptr, indices, values,
         )  # fmt: skip
@@ -306,7 +305,3 @@ class Vectors(Family):
         starts = self.device.to_host(many.indptr)
         first = int(starts[np.searchsorted(starts, at, side="right") - 1])
         raise duplicate_error(f"{name}.indices", at - first, index)
-
-
-def _types(values: DeviceArray, indices: DeviceArray) -> tuple[str, str]:
-    return _TYPES[values.dtype], _INDICES[indices.dtype]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nnz_kernels.api import FAMILIES
 from nnz_kernels.reference.attention import attention_planes, layer_norm_planes
 from nnz_kernels.reference.conv import identity, prepare_conv, tilings
 from nnz_kernels.reference.pointwise import (
@@ -42,16 +43,6 @@ DEVICE = None
 
 #: Type of the elements of planes.
 PLANES = np.dtype(np.float32)
-
-FAMILIES: tuple[str, ...] = (
-    "vectors",
-    "products",
-    "conv",
-    "pointwise",
-    "pool",
-    "tensor",
-    "attention",
-)
 
 __all__ = [
     "DEVICE",

@@ -7,6 +7,7 @@ returns False: then the node runs on the host, between two copies.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ def _concat(state: Lowering, node: Node) -> bool:
         stop = start + source.shape[axis]
         cut = (*(slice(None),) * axis, slice(start, stop))
         if stop > start:
-            pairs.append((source, state.build.view(target, lambda a, c=cut: a[c])))  # type: ignore[misc]
+            pairs.append((source, state.build.view(target, operator.itemgetter(cut))))
         start = stop
     return _copied(state, node, *pairs)
 
