@@ -15,9 +15,10 @@ from typing import Any
 from nnz_service import logs
 from nnz_service.dataplane import Admission, InlineDataplane
 from nnz_service.errors import UnavailableError
+from nnz_service.gateway import Limits
 from nnz_service.jobs import SqlStore
 from nnz_service.repository import Repository
-from nnz_service.web import Limits, create_app
+from nnz_service.web import create_app
 from nnz_service.worker import Host, Toolbox
 
 Message = MutableMapping[str, Any]

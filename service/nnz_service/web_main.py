@@ -20,10 +20,11 @@ import uvicorn
 
 from nnz_service import logs
 from nnz_service.dataplane import Admission, Dataplane, FleetDataplane, SocketDataplane
+from nnz_service.gateway import Drain, Limits
 from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
-from nnz_service.web import Drain, Limits, create_app
+from nnz_service.web import create_app
 from nnz_service.web.connection import Connection
 
 #: Seconds for requests under way after SIGTERM; the supervisor waits a little longer.

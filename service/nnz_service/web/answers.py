@@ -14,8 +14,8 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.datatypes import datatype_of
 from nnz_service.web.codecs import TensorRequest
-from nnz_service.web.datatypes import datatype_of
 
 _HEADER = "Inference-Header-Content-Length"
 #: Below this compression saves no packet.

@@ -13,13 +13,14 @@ from fastapi.routing import APIRoute
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.dataplane.admission import Admission
+from nnz_service.gateway import Drain, Turns
+from nnz_service.gateway.limits import Limits
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
-from nnz_service.web.deps import Drain, Parts
+from nnz_service.web.deps import Parts
 from nnz_service.web.hot import hot_routes
-from nnz_service.web.limits import Limits
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
 from nnz_service.web.middleware.gate import Gate
@@ -71,7 +72,13 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.parts = Parts(
-        limits, dataplane, repository, jobs, metrics, drain or Drain()
+        limits,
+        dataplane,
+        repository,
+        jobs,
+        metrics,
+        drain or Drain(),
+        Turns(repository.home / "run" / "turns"),
     )
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:

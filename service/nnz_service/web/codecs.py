@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
-from nnz_service.web.datatypes import dtype_of
+from nnz_service.gateway.datatypes import dtype_of
 from nnz_service.web.elements import from_json, is_int, kind_of, view_bytes
 
 _Array = NDArray[Any]

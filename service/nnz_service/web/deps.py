@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
-from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
-from nnz_service.dataplane import Dataplane, Reply, Tensors
-from nnz_service.errors import ServiceError
-from nnz_service.jobs import JobStore
-from nnz_service.metrics import Metrics
-from nnz_service.repository import Repository
-from nnz_service.web.limits import Limits
+from nnz_service import gateway
+from nnz_service.dataplane import Reply, Tensors
+from nnz_service.keys import ANYBODY, Caller
 from nnz_service.web.stages import stages_of
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
-#: A worker that is slower to wake finds the job by itself.
-_WAKE_SECONDS = 5.0
 T = TypeVar("T")
 
 
-class Turns:
-    """One change of a servable at a time: who deletes must not meet who loads."""
-
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    def of(self, name: str) -> asyncio.Lock:
-        """The lock of one name; it lives as long as somebody holds or awaits it."""
-        return self._locks.setdefault(name, asyncio.Lock())
-
-
-@dataclass(slots=True)
-class Drain:
-    """Whether the process is on its way out: set by a signal, read by routes."""
-
-    begun: bool = False
-
-
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(gateway.Parts):
     """Everything that routes stand on."""
-
-    limits: Limits
-    dataplane: Dataplane
-    repository: Repository
-    jobs: JobStore
-    metrics: Metrics
-    drain: Drain
-    turns: Turns = field(default_factory=Turns)
 
     async def call(
         self,
@@ -75,10 +42,10 @@ class Parts:
         stages.add(reply.timings)
         return reply
 
-    async def wake(self) -> None:
-        """Tell the worker that jobs changed; without it, it looks a little later."""
-        with contextlib.suppress(ServiceError):
-            await self.dataplane.call("wake", {}, timeout=_WAKE_SECONDS)
+
+def caller_of(request: Request) -> Caller:
+    """Return who the request comes from; the middleware found it out."""
+    return getattr(request.state, "caller", ANYBODY)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

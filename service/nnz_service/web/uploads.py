@@ -7,13 +7,13 @@ import asyncio
 from starlette.requests import Request
 
 from nnz_service.errors import MalformedError, ServiceError, UnsupportedMediaError
+from nnz_service.gateway.residence import MATRIX_VERSION, forget, load
 from nnz_service.repository import MatrixRecord, ModelRecord, matrix_id
 from nnz_service.repository.blobs import BlobWriter
 from nnz_service.repository.intake import inspect
 from nnz_service.repository.records import check_name, check_version
 from nnz_service.web.bodies import header_length, stream_body
 from nnz_service.web.deps import Parts, unless_gone
-from nnz_service.web.residence import MATRIX_VERSION, forget, load
 
 ONNX = "application/octet-stream"
 CSR = "application/x-nnz-csr"

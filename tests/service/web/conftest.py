@@ -12,10 +12,11 @@ from service.web.doubler import Doubler, running
 from nnz_kernels.backends import Backend
 from nnz_service import logs
 from nnz_service.dataplane import Admission, InlineDataplane
+from nnz_service.gateway import Limits
 from nnz_service.jobs import SqlStore
 from nnz_service.jobs.memory import MemoryStore
 from nnz_service.repository import Repository
-from nnz_service.web import Limits, create_app
+from nnz_service.web import create_app
 from nnz_service.worker import Host, Toolbox
 
 

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI, Request
 from service.web.doubler import Doubler, running
 
-from nnz_service.web import Limits
+from nnz_service.gateway import Limits
 
 INFER = "/v2/models/double/infer"
 LENGTH = "Inference-Header-Content-Length"

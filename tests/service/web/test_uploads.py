@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from service.waiting import until
 from service.web.doubler import running
 
-from nnz_service.web import Limits
+from nnz_service.gateway import Limits
 
 LIMIT = 1 << 20
 

@@ -18,8 +18,8 @@ from nnz_service.errors import (
     ServiceError,
     TooLargeError,
 )
+from nnz_service.gateway.limits import Limits
 from nnz_service.metrics import Metrics
-from nnz_service.web.limits import Limits
 from nnz_service.web.stages import Stages
 
 #: An upload must keep up this many bytes a second on average, after a grace.

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from nnz_service.dataplane import Reply
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.servables import oip_config, oip_metadata, target
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
 from nnz_service.web.deps import Parts, Served
+from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
     InferenceOut,
@@ -19,13 +21,6 @@ from nnz_service.web.schemas.oip import (
     ModelMetadata,
     StatisticsOut,
     TensorsIn,
-)
-from nnz_service.web.servables import (
-    Name,
-    Version,
-    oip_config,
-    oip_metadata,
-    target,
 )
 from nnz_service.web.stages import stages_of
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.residence import MATRIX_VERSION, forget, states
 from nnz_service.repository import MatrixRecord
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served
 from nnz_service.web.openapi import answers, empty, file_body, header_parameter
-from nnz_service.web.residence import MATRIX_VERSION, forget, states
 from nnz_service.web.schemas.v1 import MatricesOut, MatrixOut
 from nnz_service.web.uploads import MATRIX_TYPES, take_matrix
 

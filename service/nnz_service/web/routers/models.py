@@ -9,18 +9,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from nnz_service.errors import NotFoundError, UnavailableError
+from nnz_service.gateway.residence import forget, load, states, unload
+from nnz_service.gateway.servables import target
 from nnz_service.repository import ModelRecord
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Parts, Served
+from nnz_service.web.names import Name
 from nnz_service.web.openapi import answers, empty, file_body
-from nnz_service.web.residence import forget, load, states, unload
 from nnz_service.web.schemas.v1 import (
     ModelOut,
     ModelsOut,
     PlannedModelOut,
     ResidenceOut,
 )
-from nnz_service.web.servables import Name, target
 from nnz_service.web.uploads import take_model
 
 router = APIRouter(tags=["models"])

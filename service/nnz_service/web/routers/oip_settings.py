@@ -9,12 +9,13 @@ from fastapi import APIRouter, Request, Response
 
 from nnz_service import logs
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.servables import target
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
 from nnz_service.web.deps import Parts, Served
+from nnz_service.web.names import Name
 from nnz_service.web.openapi import answers, json_body
 from nnz_service.web.schemas.oip import LogSettings, TraceSettings
-from nnz_service.web.servables import Name, target
 
 router = APIRouter(tags=["server"])
 

@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from nnz_service.errors import ImpossibleError, MalformedError
+from nnz_service.gateway.residence import load, states, unload
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
 from nnz_service.web.deps import Parts, Served
+from nnz_service.web.names import Name
 from nnz_service.web.openapi import answers, empty, json_body
-from nnz_service.web.residence import load, states, unload
 from nnz_service.web.schemas.oip import IndexEntry, IndexQuery, LoadParameters
-from nnz_service.web.servables import Name
 
 router = APIRouter(tags=["repository"])
 

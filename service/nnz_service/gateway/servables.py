@@ -1,19 +1,14 @@
-"""Names of servables in a path, and what the protocol says about one."""
+"""Names of servables in a call, and what the protocol says about one."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
-
-from fastapi import Path
+from typing import Any
 
 from nnz_service.errors import NotFoundError
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _VERSION = re.compile(r"[0-9]{1,18}")
-
-Name = Annotated[str, Path(description="A model's name or a matrix id.")]
-Version = Annotated[str, Path(description="Digits.", examples=["1"])]
 
 
 def target(name: str, version: str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may call: one API key for now, and no open door to the network without it."""
+"""No open door to the network without a key."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ import contextlib
 from typing import Any
 
 from nnz_service.errors import InvalidModelError, NotFoundError, UnavailableError
+from nnz_service.gateway.parts import Parts
+from nnz_service.gateway.servables import target
 from nnz_service.repository import ModelRecord, is_matrix_id
-from nnz_service.web.deps import Parts
-from nnz_service.web.servables import target
 
 #: The version of every matrix: its id is its content, so there is only one.
 MATRIX_VERSION = "1"
