@@ -12,6 +12,7 @@
     - UnsupportedModelError
     - InvalidInputError
     - InvalidMatrixError
+    - DeadlyRequestError
   - OverloadedError 429
   - UnavailableError 503
     - DeviceFullError
@@ -23,6 +24,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 
@@ -30,12 +32,18 @@ class ServiceError(Exception):
     """Base class; the web layer answers ``{"error": str(exc)}`` with `status`."""
 
     status: ClassVar[int] = 500
-    #: Seconds after which a retry may succeed; None when a retry cannot help.
+    #: Whole seconds after which a retry may succeed; None when a retry cannot help.
     retry_after: int | None = None
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        if retry_after is not None:
+            self.retry_after = max(1, math.ceil(retry_after))
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the error so that it can cross a process boundary."""
-        return {"type": type(self).__name__, "message": str(self)}
+        found = {"type": type(self).__name__, "message": str(self)}
+        return found | {"retry_after": self.retry_after}
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> ServiceError:
@@ -44,7 +52,7 @@ class ServiceError(Exception):
         message = str(fields.get("message", ""))
         if issubclass(kind, UnsupportedModelError):
             return kind(message, nodes=fields.get("nodes", ()))
-        return kind(message)
+        return kind(message, retry_after=fields.get("retry_after"))
 
 
 class MalformedError(ServiceError):
@@ -116,6 +124,10 @@ class InvalidInputError(ImpossibleError):
 
 class InvalidMatrixError(ImpossibleError):
     """A matrix or vector breaks the rules of its format."""
+
+
+class DeadlyRequestError(ImpossibleError):
+    """The same request has ended the worker twice, so it is not run again."""
 
 
 class OverloadedError(ServiceError):

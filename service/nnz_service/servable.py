@@ -85,6 +85,11 @@ class Servable(Protocol):
         ...
 
     @property
+    def bitwise(self) -> bool:
+        """Whether a row of a joined run has the bits of a lone one."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """Bytes held while resident."""
         ...

@@ -38,6 +38,14 @@ class Settings(BaseSettings):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     #: Worker processes; None: one for each GPU, or one where there is none.
     workers: Annotated[int | None, Field(ge=1, le=64)] = None
+    #: Processes that take requests; one is enough for one or two cores.
+    web: Annotated[int, Field(ge=1, le=16)] = 1
+    #: Seconds without a sign of life, or in one kernel, after which a process is
+    #: replaced.
+    hang_timeout: Annotated[float, Field(ge=1)] = 120.0
+    #: Seconds between being told to stop and taking no more requests: what a balancer
+    #: needs to see that the server is not ready any more.
+    drain_delay: Annotated[float, Field(ge=0, le=300)] = 0.0
     #: Bytes of one request body, after decompression.
     max_body: Annotated[int, Field(ge=1)] = 64 * MIB
     #: Bytes of the JSON part of one request body.

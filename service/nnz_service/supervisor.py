@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import importlib.util
+import math
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs
+from nnz_service.dataplane import Page
 from nnz_service.errors import ServiceError
 from nnz_service.hardware import compiler_environment, gpus
 from nnz_service.jobs import SqlStore
@@ -43,9 +45,11 @@ _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
 _NO_DEVICE = 78  # exit code of a worker that cannot have the device it was told to use
 _GIVE_UP = 8  # ends in a row without that, and the server ends
+_LOOK = 1.0  # seconds between looks at the signs of life
 _RUNTIME = "nnz-run-"  # how the names of runtime folders begin
 _YOUNG = 60.0  # seconds
 _PR_SET_PDEATHSIG = 1
+_PYTHON = (sys.executable, "-m")
 _LIBC = ctypes.CDLL(None)  # loaded here: a forked child may not load anything
 
 
@@ -58,6 +62,7 @@ class Child:
     kind: str = "worker"
     environment: dict[str, str] = field(default_factory=dict)
     fds: tuple[int, ...] = ()
+    row: Any = None  # of the shared page; its beat is that of the process
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     failures: int = 0
@@ -66,6 +71,8 @@ class Child:
     def start(self, environment: dict[str, str]) -> None:
         """Start it in a session of its own: Ctrl-C reaches the supervisor alone."""
         self.started = time.monotonic()
+        if self.row is not None:
+            self.row["beat"] = 0.0
         self.process = subprocess.Popen(  # noqa: S603 - our own modules
             self.command,
             pass_fds=self.fds,
@@ -74,6 +81,29 @@ class Child:
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
+
+    def hangs(self, patience: float) -> bool:
+        """Whether a running process has shown no sign of life for too long."""
+        if self.process is None or self.row is None:
+            return False
+        last = float(self.row["beat"]) or self.started
+        return time.monotonic() - last > patience
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it now, and wait until it has."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def ended(self) -> int | None:
         """The exit code of a process that ended, once; None otherwise."""
@@ -94,6 +124,8 @@ class Supervisor:
     children: list[Child]
     environment: dict[str, str]
     runtime: Path
+    hang_timeout: float = 120.0
+    drain_delay: float = 0.0
     log: Any = field(default_factory=logs.logger)
 
     def run(self) -> int:
@@ -104,6 +136,7 @@ class Supervisor:
             number = signal.sigtimedwait(_SIGNALS, self._pause())
             if number is not None and number.si_signo != signal.SIGCHLD:
                 return 0
+            self._end_hanging()
             for child in self.children:
                 if (code := child.ended()) is not None:
                     self.log.error("process ended", child=child.name, code=code)
@@ -115,35 +148,44 @@ class Supervisor:
             self._restart()
 
     def stop(self) -> None:
-        """End the children, web first, so that it can still answer what it took.
+        """End the children: first who takes requests, so that they still are answered.
 
-        A second signal ends them at once.
+        A second signal ends all at once.
         """
-        hurry = False
-        for child in reversed(self.children):
-            if child.process is not None:
-                hurry = self._end(child, child.process, hurry=hurry)
+        doors = [child for child in self.children if child.kind != "worker"]
+        workers = [child for child in self.children if child.kind == "worker"]
+        hurry = self._end(doors, self.drain_delay, hurry=False)
+        self._end(workers, 0.0, hurry=hurry)
 
-    def _end(
-        self, child: Child, process: subprocess.Popen[bytes], *, hurry: bool
-    ) -> bool:
+    def _end(self, children: list[Child], more: float, *, hurry: bool) -> bool:
         """SIGTERM, then SIGKILL when it lasts; returns whether there is a hurry."""
-        process.terminate()
-        until = time.monotonic() + _GRACE[child.kind]
-        while not hurry and process.poll() is None:
+        running = [child for child in children if child.process is not None]
+        for child in running:
+            child.signal(signal.SIGTERM)
+        grace = max((_GRACE[child.kind] for child in running), default=0.0)
+        until = time.monotonic() + grace + more
+        while not hurry and any(child.alive for child in running):
             left = until - time.monotonic()
             number = signal.sigtimedwait(_SIGNALS, max(left, 0))
             hurry = number is not None and number.si_signo != signal.SIGCHLD
             if left <= 0:
-                self.log.warning("killed, it did not end", child=child.name)
                 break
-        process.kill()
-        process.wait()
+        for child in running:
+            if child.alive and not hurry:
+                self.log.warning("killed, it did not end", child=child.name)
+            child.kill()
         return hurry
+
+    def _end_hanging(self) -> None:
+        for child in self.children:
+            if child.hangs(self.hang_timeout):
+                self.log.error("no sign of life, it is replaced", child=child.name)
+                child.signal(signal.SIGKILL)
 
     def _pause(self) -> float:
         dues = [child.due for child in self.children if child.process is None]
-        return max(0.0, min(dues, default=time.monotonic() + 60) - time.monotonic())
+        next_due = min(dues, default=math.inf) - time.monotonic()
+        return min(max(0.0, next_due), _LOOK)
 
     def _restart(self) -> None:
         # Machines that run for long clean their folder of temporary files.
@@ -189,28 +231,34 @@ def _serve(
         return supervisor.run()
     finally:
         state.unlink(missing_ok=True)
+        listener.close()  # the children's are open until they take no more
         supervisor.stop()
 
 
 def _supervisor(
     settings: Settings, home: Path, listener: socket.socket, pipe: Path
 ) -> Supervisor:
-    python = [sys.executable, "-m"]
     environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
     environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
     environment |= compiler_environment(settings.cpu_target)
     # The kernels have threads of their own; those of BLAS beside them only fight for
     # the cores (a conjugate gradients step took nine times as long on a busy machine).
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    workers = _workers(settings, home, pipe)
-    sockets = [word for path in workers for word in ("--worker", str(path))]
-    fd = listener.fileno()
-    web = ["nnz_service.web_main", "--fd", str(fd), *sockets]
-    children = [*workers.values(), Child("web", python + web, "web", {}, (fd,))]
-    return Supervisor(children, environment, pipe.parent)
+    page = Page()
+    workers = _workers(settings, home, pipe, page)
+    doors = _doors(settings, listener.fileno(), list(workers), page)
+    return Supervisor(
+        [*workers.values(), *doors],
+        environment,
+        pipe.parent,
+        settings.hang_timeout,
+        settings.drain_delay,
+    )
 
 
-def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
+def _workers(
+    settings: Settings, home: Path, pipe: Path, page: Page
+) -> dict[Path, Child]:
     """Return the workers by their sockets: one a GPU, or as many as are asked for."""
     # Without CuPy each of them would be one more worker on the CPU.
     usable = settings.device != "cpu" and importlib.util.find_spec("cupy") is not None
@@ -221,15 +269,32 @@ def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
     for number in range(count):
         path = pipe if count == 1 else pipe.with_name(f"{pipe.name}{number}")
         command = [
-            *(sys.executable, "-m", "nnz_service.worker_main", "--home", str(home)),
+            *(*_PYTHON, "nnz_service.worker_main", "--home", str(home)),
             *("--socket", str(path), "--number", str(number)),
+            *("--page", str(page.fd), "--hang", str(settings.hang_timeout)),
             *("--log-level", settings.log_level, "--device", settings.device),
             *("--precision", settings.precision, *threads),
         ]
         one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
         name = "worker" if count == 1 else f"worker {number}"
-        workers[path] = Child(name, command, "worker", one_card)
+        row = page.workers[number]
+        workers[path] = Child(name, command, "worker", one_card, (page.fd,), row)
     return workers
+
+
+def _doors(settings: Settings, fd: int, pipes: list[Path], page: Page) -> list[Child]:
+    """Return the processes that take requests; they share one listening socket."""
+    sockets = [word for path in pipes for word in ("--worker", str(path))]
+    doors = []
+    for number in range(settings.web):
+        command = [
+            *(*_PYTHON, "nnz_service.web_main", "--fd", str(fd), *sockets),
+            *("--page", str(page.fd), "--row", str(number)),
+        ]
+        name = "web" if settings.web == 1 else f"web {number}"
+        row = page.doors[number]
+        doors.append(Child(name, command, "web", {}, (fd, page.fd), row))
+    return doors
 
 
 def _prepare(home: Path, models: Path | None) -> None:

@@ -7,10 +7,13 @@ everything else comes from the settings (NNZ_*).
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -19,7 +22,14 @@ from typing import NoReturn
 import uvicorn
 
 from nnz_service import logs
-from nnz_service.dataplane import Admission, Dataplane, FleetDataplane, SocketDataplane
+from nnz_service.dataplane import (
+    Admission,
+    Dataplane,
+    FleetDataplane,
+    Page,
+    SocketDataplane,
+    SteadyDataplane,
+)
 from nnz_service.gateway import Drain, Limits
 from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
@@ -34,16 +44,39 @@ _KEEP_ALIVE = 75
 
 
 class _Server(uvicorn.Server):
-    """Says that it is draining the moment it is told to stop."""
+    """Shows signs of life, and says that it drains before it stops to listen.
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    Args:
+        config: Of uvicorn.
+        drain: What the routes read.
+        delay: Seconds of serving on after the first signal.
+        beat: Called ten times a second.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        delay: float,
+        beat: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._drain = drain
+        self._delay = delay
+        self._beat = beat
+        self._until = math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal ends at once."""
+        if self._drain.begun or not self._delay:
+            super().handle_exit(sig, frame)
         self._drain.begun = True
-        super().handle_exit(sig, frame)
+        self._until = time.monotonic() + self._delay
+
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server`; stops when the time to drain is over."""
+        self._beat()
+        return await super().on_tick(counter) or time.monotonic() > self._until
 
 
 def main() -> int:
@@ -51,6 +84,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="nnz-web")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--worker", type=Path, required=True, action="append")
+    parser.add_argument("--page", type=int)
+    parser.add_argument("--row", type=int, default=0)
     options = parser.parse_args()
     # The server takes these over, and raises again what it got once it has drained.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,13 +97,16 @@ def main() -> int:
         closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
         socket.socket(fileno=options.fd) as listener,
     ):
-        _serve(settings, _dataplane(options.worker), repository, jobs, listener)
+        page = Page(options.page)
+        dataplane = _dataplane(options.worker, page)
+        _serve(settings, dataplane, repository, jobs, listener, page, options.row)
     return 0
 
 
-def _dataplane(workers: Sequence[Path]) -> Dataplane:
+def _dataplane(workers: Sequence[Path], page: Page) -> Dataplane:
     members = [SocketDataplane(path) for path in workers]
-    return members[0] if len(members) == 1 else FleetDataplane(members)
+    whole = members[0] if len(members) == 1 else FleetDataplane(members)
+    return SteadyDataplane(whole, page)
 
 
 def _serve(
@@ -77,6 +115,8 @@ def _serve(
     repository: Repository,
     jobs: JobStore,
     listener: socket.socket,
+    page: Page,
+    row: int,
 ) -> None:
     drain = Drain()
     limits = limits_of(settings)
@@ -85,7 +125,7 @@ def _serve(
         dataplane=dataplane,
         repository=repository,
         jobs=jobs,
-        admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
+        admission=Admission(limits.max_inflight, limits.max_inflight_bytes, page, row),
         key=settings.key,
         drain=drain,
     )
@@ -101,7 +141,8 @@ def _serve(
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
-    _Server(config, drain).run(sockets=[listener])
+    beat = functools.partial(page.beat, page.doors[row])
+    _Server(config, drain, settings.drain_delay, beat).run(sockets=[listener])
 
 
 def _leave(*_: object) -> NoReturn:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import functools
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnz_service import logs
-from nnz_service.dataplane import Handler, Listener
+from nnz_service.dataplane import Handler, Listener, Page
 
-#: Seconds without a turn of the event loop after which the worker counts as hung;
-#: it is reported as not ready long before.
-HANG_SECONDS = 120.0
-#: Exit codes: of a worker whose device failed, so that the supervisor starts another;
-#: of one that cannot have the device it was told to use, so that it does not.
-DEVICE_LOST, NO_DEVICE = 70, 78
+_BEAT = 1.0  # seconds between signs of life
+if TYPE_CHECKING:
+    from nnz_service.worker import Host
+
+#: Exit codes: of a worker whose device failed or does not come back from a kernel, so
+#: that the supervisor starts another; of one that cannot have the device it was told to
+#: use, so that it does not.
+DEVICE_LOST, HUNG, NO_DEVICE = 70, 71, 78
 #: Seconds in which answers still leave after that.
 LAST_WORDS = 0.3
 
@@ -43,6 +48,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--page", type=int)
+    parser.add_argument("--hang", type=float, default=120.0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--log-level", default="info")
@@ -72,7 +79,8 @@ async def _serve(options: argparse.Namespace) -> int:
         # The CPU has one; a fall-back to it is no reason to serve nothing.
         precision=options.precision if backend is Backend.CUDA else "fp32",
     )
-    host = Host(repository, jobs, toolbox, name=f"worker-{options.number}")
+    page, row = Page(options.page), options.number
+    host = Host(repository, jobs, toolbox, None, f"worker-{row}", page, row)
     listener = Listener(options.socket, host)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -81,7 +89,10 @@ async def _serve(options: argparse.Namespace) -> int:
     listener.start()
     host.start()
     telling = asyncio.create_task(_tell(host))
-    beating = asyncio.create_task(_beat())
+    life = page.workers[row]
+    beating = asyncio.create_task(
+        _beat(host, options.hang, functools.partial(page.beat, life))
+    )
 
     def stop() -> None:
         loop.call_soon_threadsafe(stopped.set)
@@ -103,15 +114,20 @@ async def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _beat() -> None:
-    """End the process when the event loop hangs; a fresh one takes over.
+async def _beat(host: Host, patience: float, beat: Callable[[], None]) -> None:
+    """Show signs of life; end the process when its loop or its device hangs.
 
     The clock is a thread of C code, so it runs out even when the interpreter is stuck.
-    The stacks of all threads go to standard error.
+    The stacks of all threads go to standard error. A process that is stopped as a whole
+    is found by the supervisor, which misses its beat.
     """
     while True:
-        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-        await asyncio.sleep(HANG_SECONDS / 10)
+        if host.busy > patience:
+            faulthandler.dump_traceback(all_threads=True)
+            os._exit(HUNG)
+        faulthandler.dump_traceback_later(patience, exit=True)
+        beat()
+        await asyncio.sleep(min(_BEAT, patience / 4))
 
 
 async def _tell(host: Handler) -> None:

@@ -38,6 +38,9 @@ Workers = Annotated[
     int | None,
     typer.Option(help="Worker processes; one a GPU if absent.", min=1, max=64),
 ]
+Web = Annotated[
+    int | None, typer.Option(help="Processes that take requests.", min=1, max=16)
+]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Allow other hosts in without a key.")
 ]
@@ -53,6 +56,7 @@ def serve(
     device: Device = None,
     precision: Precision = None,
     workers: Workers = None,
+    web: Web = None,
     insecure: Insecure = False,
 ) -> None:
     """Serve models and matrices over HTTP until SIGTERM or Ctrl-C.
@@ -77,6 +81,7 @@ def serve(
         "device": device,
         "precision": precision,
         "workers": workers,
+        "web": web,
         "insecure": insecure or None,
     }
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -11,6 +11,8 @@ from nnz_service.dataplane.fleet import FleetDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.listener import Listener
 from nnz_service.dataplane.messages import Reply, Tensors
+from nnz_service.dataplane.page import Page
+from nnz_service.dataplane.steady import SteadyDataplane
 
 __all__ = [
     "Admission",
@@ -19,9 +21,11 @@ __all__ = [
     "Handler",
     "InlineDataplane",
     "Listener",
+    "Page",
     "Reply",
     "Reservation",
     "SocketDataplane",
+    "SteadyDataplane",
     "Tensors",
 ]
 
@@ -33,10 +37,12 @@ class Dataplane(Protocol):
     `ping {}` -> {ready, detail, pid}; `devices {}` -> {devices};
     `load {kind, name, version, path}` -> metadata; `unload {name, version?}` -> {};
     `index {}` -> {models: [{name, version, kind, state, reason}]};
-    `infer {name, version?, outputs?}` + tensors -> {name, version} + tensors;
+    `infer {name, version?, outputs?, priority?, owner?, deterministic?}` + tensors ->
+    {name, version, batch} + tensors;
     `metadata {name, version?}` -> {name, version, versions, kind, inputs, outputs,
     max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
-    `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?}` + tensors -> tensors;
+    `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?, and as infer}` +
+    tensors -> {batch} + tensors;
     `stats {name?, version?}` -> {model_stats, scheduler}; `wake {}` -> {}.
     """
 

@@ -1,32 +1,55 @@
-"""How much the web side lets in: slots and bytes, reserved before a body is read."""
+"""How much the front doors let in: slots and bytes, reserved before a body is read.
+
+The counters lie in the page that all processes of a server share, so the bounds hold
+over all of them, exactly: they are compared and changed under one lock.
+"""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
+from nnz_service.dataplane.page import Page
 from nnz_service.errors import OverloadedError, TooLargeError
+from nnz_service.keys import ANYBODY, Caller
 
 
 class Admission:
-    """Two counters of one event loop; everything is O(1) and nothing waits.
+    """Bounds on what is under way; everything is O(1) and nothing waits.
 
     Args:
-        slots: Requests at once.
+        slots: Requests at once, over all front doors.
         nbytes: Bytes of their bodies at once.
+        page: Where the counters are; its own when nobody shares them.
+        door: Row of this process.
     """
 
-    def __init__(self, slots: int, nbytes: int) -> None:
+    def __init__(
+        self, slots: int, nbytes: int, page: Page | None = None, door: int = 0
+    ) -> None:
         self._slots = slots
         self._bytes = nbytes
-        self.used_slots = 0
-        self.used_bytes = 0
+        self._page = page or Page()
+        self._row = self._page.doors[door]
+        with self._page.lock():  # what a predecessor held is free
+            self._row["slots"] = self._row["bytes"] = 0
+            self._row["callers"] = 0
 
-    def reserve(self, nbytes: int) -> Reservation:
+    @property
+    def used_slots(self) -> int:
+        """Requests under way."""
+        return int(self._page.doors["slots"].sum())
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of their bodies."""
+        return int(self._page.doors["bytes"].sum())
+
+    def reserve(self, nbytes: int, caller: Caller = ANYBODY) -> Reservation:
         """Take one slot and so many bytes: the declared length, or the most allowed.
 
         Raises:
-            OverloadedError: when they are not free now.
+            OverloadedError: when they are not free now; it says when to try again.
             TooLargeError: when they could never be.
         """
         if nbytes > self._bytes:
@@ -34,23 +57,40 @@ class Admission:
                 f"a body of {nbytes} bytes passes the {self._bytes} bytes that all "
                 "requests share"
             )
+        with self._page.lock():
+            self._check(nbytes, caller)
+            self._add(1, nbytes, caller)
+        return Reservation(self, nbytes, caller)
+
+    def _check(self, nbytes: int, caller: Caller) -> None:
+        own = caller.quota.inflight
+        if own is not None:
+            under_way = int(self._page.doors["callers"][:, caller.row].sum())
+            if under_way >= own:
+                raise self._full(f"{under_way} requests of this key are under way")
         if self.used_slots >= self._slots:
-            raise OverloadedError(f"{self._slots} requests are being served already")
+            raise self._full(f"{self._slots} requests are being served already")
         if self.used_bytes + nbytes > self._bytes:
-            raise OverloadedError(
+            raise self._full(
                 f"requests being served hold {self.used_bytes} of {self._bytes} bytes; "
                 f"{nbytes} more do not fit now"
             )
-        self.used_slots += 1
-        self.used_bytes += nbytes
-        return Reservation(self, nbytes)
+
+    def _full(self, text: str) -> OverloadedError:
+        return OverloadedError(text, retry_after=self._page.backlog())
+
+    def _add(self, slots: int, nbytes: int, caller: Caller) -> None:
+        self._row["slots"] += slots
+        self._row["bytes"] += nbytes
+        self._row["callers"][caller.row] += slots
 
 
 class Reservation:
     """What one request holds; a context manager that gives it back."""
 
-    def __init__(self, admission: Admission, nbytes: int) -> None:
+    def __init__(self, admission: Admission, nbytes: int, caller: Caller) -> None:
         self._admission = admission
+        self._caller = caller
         self._held: int | None = nbytes
 
     def __enter__(self) -> Self:
@@ -67,12 +107,11 @@ class Reservation:
     def true_up(self, nbytes: int) -> None:
         """Hold what the body really has, now that it is known; more is not refused."""
         if self._held is not None:
-            self._admission.used_bytes += nbytes - self._held
+            self._admission._add(0, nbytes - self._held, self._caller)
             self._held = nbytes
 
     def release(self) -> None:
         """Give everything back; a second time does nothing."""
         if self._held is not None:
-            self._admission.used_slots -= 1
-            self._admission.used_bytes -= self._held
+            self._admission._add(-1, -self._held, self._caller)
             self._held = None

@@ -63,23 +63,7 @@ class FleetDataplane:
         """See `Dataplane`."""
         if kind in _ALL:
             return await self._ask_all(kind, params, timeout)
-        first, second, *_ = self._by_work()
-        try:
-            return await self._ask(first, kind, params, tensors, timeout)
-        except WorkerLostError:
-            # What is not for all changes nothing, so it may be asked twice.
-            if not self._members[second].ready:
-                raise
-            return await self._ask(second, kind, params, tensors, timeout)
-
-    async def _ask(
-        self,
-        number: int,
-        kind: str,
-        params: Mapping[str, Any],
-        tensors: Tensors | None,
-        timeout: float | None,  # noqa: ASYNC109 - as in `call`
-    ) -> Reply:
+        number = self._next()
         self._under_way[number] += 1
         try:
             member = self._members[number]
@@ -87,9 +71,9 @@ class FleetDataplane:
         finally:
             self._under_way[number] -= 1
 
-    def _by_work(self) -> list[int]:
-        """Return the workers in the order to ask: those that are ready first, then by
-        what they have under way; equals in turn.
+    def _next(self) -> int:
+        """Return the worker to ask: a ready one if there is any, with the fewest calls
+        under way; equals in turn.
         """
         count, turn = len(self._members), next(self._turns)
 
@@ -97,7 +81,7 @@ class FleetDataplane:
             idle_turn = (number - turn) % count
             return not self._members[number].ready, self._under_way[number], idle_turn
 
-        return sorted(range(count), key=order)
+        return min(range(count), key=order)
 
     async def _ask_all(
         self,

@@ -72,7 +72,7 @@ def _run(batch: Sequence[Ticket]) -> None:
             "join": run.join / 1e9,
             "compute": run.compute / 1e9,
         }
-        ticket.future.set_result(Outcome(mine, timings))
+        ticket.future.set_result(Outcome(mine, timings, run.rows))
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:

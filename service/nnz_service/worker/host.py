@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
-from nnz_service.dataplane import Reply, Tensors
+from nnz_service.dataplane import Page, Reply, Tensors
 from nnz_service.errors import (
     ImpossibleError,
     InvalidInputError,
@@ -30,7 +31,7 @@ from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
-from nnz_service.worker.tickets import Outcome, ticket
+from nnz_service.worker.tickets import Order, Outcome, ticket
 from nnz_service.worker.toolbox import Toolbox
 
 #: Bytes of inputs from which checking them moves off the event loop.
@@ -53,6 +54,8 @@ class Host:
         toolbox: How to load and compute.
         limits: Bounds on a batch.
         name: What claims of jobs carry; a new host of that name takes them over.
+        page: Where to say what waits and what runs; its own when nobody looks.
+        row: Of this worker on the page.
     """
 
     def __init__(
@@ -62,7 +65,12 @@ class Host:
         toolbox: Toolbox,
         limits: Limits | None = None,
         name: str = "worker-0",
+        page: Page | None = None,
+        row: int = 0,
     ) -> None:
+        self._page = page or Page()
+        self._row = row
+        self._page.mark(row, ())
         self._repository = repository
         self._toolbox = toolbox
         self._quarantine = Quarantine(repository.home / "run" / f"loads-{name}.json")
@@ -75,6 +83,7 @@ class Host:
         self._lost = threading.Event()
         self._tell_lost: Callable[[], None] = lambda: None
         self._scheduler.on_lost = self._lose
+        self._scheduler.on_change = self._publish
         self._state = "starting"
         self._closing = threading.Event()
         self._settled = threading.Event()
@@ -157,6 +166,16 @@ class Host:
                 logs.logger().exception("start-up failed")
         finally:
             self._settled.set()
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the work on the device has taken so far; 0 when it is idle."""
+        return self._scheduler.busy
+
+    def _publish(self, tokens: Sequence[int]) -> None:
+        self._page.mark(self._row, tokens)
+        row = self._page.workers[self._row]
+        row["queued"], row["backlog"] = self._scheduler.depth, self._scheduler.backlog
 
     def _lose(self) -> None:
         self._state = "the device failed"
@@ -258,7 +277,11 @@ class Host:
             for entry in self._registry.index()
             if name in (None, entry.name) and version in (None, entry.version)
         ]
-        scheduler = {"queued": self._scheduler.depth, "jobs": self._runner.running}
+        scheduler = {
+            "queued": self._scheduler.depth,
+            "backlog_ns": self._scheduler.backlog,
+            "jobs": self._runner.running,
+        }
         return Reply({"model_stats": rows, "scheduler": scheduler})
 
     async def _wake(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
@@ -272,22 +295,24 @@ class Host:
         servable = entry.ready
         outputs = _outputs(servable, params.get("outputs"))
         await _check(servable, tensors)
-        work = ticket(servable, tensors, outputs, entry.counters, deadline)
+        order = Order.of(params)
+        work = ticket(servable, tensors, outputs, entry.counters, deadline, order)
         outcome = await asyncio.wrap_future(self._scheduler.submit(work))
         return _reply(outcome, {"name": entry.name, "version": entry.version})
 
     async def _op(
         self, params: Params, tensors: Tensors, deadline: float | None
     ) -> Reply:
-        op = _text(params, "op")
+        op, order = _text(params, "op"), Order.of(params)
         if op in {"spmv", "spmm"}:
             entry = await self._entry({"name": _text(params, "matrix")})
-            work = self._ops.product(op, params, tensors, entry, deadline)
+            work = self._ops.product(op, params, tensors, entry, deadline, order)
         else:
-            work = self._ops.vector(op, params, tensors, deadline)
+            work = self._ops.vector(op, params, tensors, deadline, order)
         await _check(work.servable, work.tensors)
         outcome = await asyncio.wrap_future(self._scheduler.submit(work))
-        return _reply(Outcome(self._ops.shape(op, outcome.tensors), outcome.timings))
+        shaped = self._ops.shape(op, outcome.tensors)
+        return _reply(replace(outcome, tensors=shaped), {})
 
     # Finding
 
@@ -342,8 +367,9 @@ def _outputs(servable: Servable, wanted: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(wanted)) or None
 
 
-def _reply(outcome: Outcome, result: dict[str, Any] | None = None) -> Reply:
-    return Reply(result or {}, dict(outcome.tensors), dict(outcome.timings))
+def _reply(outcome: Outcome, result: dict[str, Any]) -> Reply:
+    result["batch"] = outcome.rows
+    return Reply(result, dict(outcome.tensors), dict(outcome.timings))
 
 
 def _text(params: Params, name: str) -> str:

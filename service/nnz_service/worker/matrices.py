@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnz_kernels.backends import Backend
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.errors import InvalidInputError
 from nnz_service.servable import Tensors, TensorSpec, datatype
@@ -35,6 +36,8 @@ class MatrixServable:
         self.inputs = (TensorSpec("x", dtype, (None, columns)),)
         self.outputs = (TensorSpec("y", dtype, (None, rows)),)
         self.nbytes = operator.nbytes
+        # Elsewhere the width of a product may choose another kernel.
+        self.bitwise = operator.backend is Backend.CPU
         self.transpose = (
             None if transposed else MatrixServable(operator, transposed=True)
         )

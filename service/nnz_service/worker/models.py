@@ -13,17 +13,23 @@ _BYTE_NS = 1  # a guess per byte of weights and row, until the first run has bee
 
 
 class ModelServable:
-    """Runs of one model; axis 0 is the batch when the model has a free one."""
+    """Runs of one model; axis 0 is the batch when the model has a free one.
+
+    Args:
+        model: What runs.
+        bitwise: Whether its back-end gives a row the same bits in any batch.
+    """
 
     kind = "model"
     plans = True
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, bitwise: bool = True) -> None:
         self._model = model
         self.inputs = _specs(model.inputs)
         self.outputs = _specs(model.outputs)
         self.max_batch = model.max_batch
         self.nbytes = model.nbytes
+        self.bitwise = bitwise
 
     def check(self, tensors: Tensors) -> None:
         """See `Servable`."""

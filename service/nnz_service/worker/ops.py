@@ -12,7 +12,7 @@ from nnz_service.servable import Tensors
 from nnz_service.worker.matrices import MatrixServable
 from nnz_service.worker.servables import Entry
 from nnz_service.worker.statistics import Counters
-from nnz_service.worker.tickets import Ticket, ticket
+from nnz_service.worker.tickets import Order, Ticket, ticket
 from nnz_service.worker.toolbox import Toolbox
 from nnz_service.worker.vectors import VectorOp
 
@@ -37,6 +37,7 @@ class Ops:
         tensors: Tensors,
         entry: Entry,
         deadline: float | None,
+        order: Order,
     ) -> Ticket:
         """A ticket for `spmv` (x [n]) or `spmm` (x [n, k]).
 
@@ -52,10 +53,15 @@ class Ops:
         if transpose and servable.transpose is not None:
             servable = servable.transpose
         rows = _rows(op, tensors, servable)
-        return ticket(servable, {"x": rows}, None, entry.counters, deadline)
+        return ticket(servable, {"x": rows}, None, entry.counters, deadline, order)
 
     def vector(
-        self, op: str, params: Params, tensors: Tensors, deadline: float | None
+        self,
+        op: str,
+        params: Params,
+        tensors: Tensors,
+        deadline: float | None,
+        order: Order,
     ) -> Ticket:
         """A ticket for `axpy` or `dot`.
 
@@ -63,7 +69,7 @@ class Ops:
             NotFoundError: when there is no such op.
         """
         servable = VectorOp(op, params, self._toolbox.backend)
-        return ticket(servable, tensors, None, self._counters[op], deadline)
+        return ticket(servable, tensors, None, self._counters[op], deadline, order)
 
     def shape(self, op: str, tensors: Tensors) -> Tensors:
         """Bring the answer of a ticket into the shape that the op promises."""

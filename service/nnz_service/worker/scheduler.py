@@ -5,27 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs
 from nnz_service.errors import (
     DeadlineError,
-    OverloadedError,
     UnavailableError,
     WorkerLostError,
 )
 from nnz_service.worker.batcher import Limits, cut
 from nnz_service.worker.batches import lost, run_batch
+from nnz_service.worker.queue import Bounds, Queue
 from nnz_service.worker.tickets import Outcome, Ticket
 
 T = TypeVar("T")
 
 _LOST = "the device failed, the worker is replaced"
 
-QUEUE = 4096  # a last fuse: the web side admits far fewer
 PATIENCE = 0.5  # seconds that a job may wait while requests never cease
 
 
@@ -34,20 +34,27 @@ class Scheduler:
 
     Args:
         limits: Bounds on a batch.
+        bounds: On what waits.
 
     Attributes:
         on_lost: Called on the device thread when the device cannot be used any more.
+        on_change: Called when what waits or runs has changed, with the tokens of the
+            requests that run now.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, bounds: Bounds | None = None
+    ) -> None:
         self._limits = limits or Limits()
-        self._queue: deque[Ticket] = deque()
+        self._queue = Queue(bounds or Bounds())
         self._slices: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._changed = threading.Condition()
         self._closed = self._lost = False
         self._last_slice = time.monotonic()
+        self._running = Running()
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_change: Callable[[Sequence[int]], None] = lambda _: None
 
     def start(self) -> None:
         """Start the device thread."""
@@ -60,9 +67,8 @@ class Scheduler:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
-        for ticket in self._queue:
+        for ticket in self._queue.clear():
             _fail(ticket, UnavailableError("the server is stopping"))
-        self._queue.clear()
         for future, _ in self._slices:
             future.cancel()
         self._slices.clear()
@@ -72,19 +78,27 @@ class Scheduler:
         """Requests that wait now."""
         return len(self._queue)
 
+    @property
+    def backlog(self) -> int:
+        """Predicted nanoseconds of what waits and of what is left of what runs."""
+        return self._queue.cost + self._running.left()
+
+    @property
+    def busy(self) -> float:
+        """Seconds that what runs now has taken so far."""
+        return self._running.seconds()
+
     def submit(self, ticket: Ticket) -> Future[Outcome]:
         """Queue a request; cancelling its future drops it while it still waits.
 
         Raises:
-            OverloadedError: when the queue is full.
+            OverloadedError: when the queue is full, or the answer could not be in time.
             UnavailableError: when the scheduler is closed; WorkerLostError when its
                 device has failed.
         """
         with self._changed:
             self._refuse_if_closed()
-            if len(self._queue) >= QUEUE:
-                raise OverloadedError(f"{QUEUE} requests wait already")
-            self._queue.append(ticket)
+            self._queue.add(ticket, self._running.left())
             self._changed.notify()
         return ticket.future
 
@@ -122,7 +136,7 @@ class Scheduler:
         """Fail what waits, take nothing more, and say so: the device has failed."""
         with self._changed:
             self._closed = self._lost = True
-            waiting, self._queue = self._queue, deque()
+            waiting = self._queue.clear()
             slices, self._slices = self._slices, deque()
             self._changed.notify_all()
         for ticket in waiting:
@@ -144,29 +158,49 @@ class Scheduler:
                 if self._closed:
                     return None
                 self._drop_unwanted()
-                if self._slices and (not self._queue or self._slice_is_due()):
+                if self._slices and (not len(self._queue) or self._slice_is_due()):
                     self._last_slice = time.monotonic()
+                    self._begin([])
                     return self._slices.popleft()[1]
                 if batch := cut(self._queue, self._limits):
-                    taken = set(map(id, batch))
-                    self._queue = deque(t for t in self._queue if id(t) not in taken)
+                    self._queue.take(batch)
+                    self._begin(batch)
                     return lambda: run_batch(batch)
+                self._running = Running()
+                self.on_change(())
                 self._changed.wait()
+
+    def _begin(self, batch: Sequence[Ticket]) -> None:
+        self._running = Running(time.monotonic_ns(), sum(one.cost for one in batch))
+        self.on_change([one.order.token for one in batch])
 
     def _slice_is_due(self) -> bool:
         return time.monotonic() - self._last_slice > PATIENCE
 
     def _drop_unwanted(self) -> None:
-        now = time.monotonic()
-        kept: deque[Ticket] = deque()
-        for ticket in self._queue:
-            if ticket.future.cancelled():
-                continue
-            if ticket.deadline is not None and ticket.deadline <= now:
-                _fail(ticket, DeadlineError("the deadline passed in the queue"))
-                continue
-            kept.append(ticket)
-        self._queue = kept
+        for ticket in self._queue.drop(time.monotonic()):
+            _fail(ticket, DeadlineError("the deadline passed in the queue"))
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the device does now.
+
+    Args:
+        since: `time.monotonic_ns()` when it began; 0 when it does nothing.
+        cost: Predicted nanoseconds.
+    """
+
+    since: int = 0
+    cost: int = 0
+
+    def left(self) -> int:
+        """Nanoseconds that it should still take."""
+        return max(0, self.since + self.cost - time.monotonic_ns())
+
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return (time.monotonic_ns() - self.since) / 1e9 if self.since else 0.0
 
 
 def _fail(ticket: Ticket, error: Exception) -> None:

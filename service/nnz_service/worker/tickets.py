@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
@@ -14,10 +15,47 @@ from nnz_service.worker.statistics import Counters
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a ticket's future holds in the end; timings in seconds by stage."""
+    """What a ticket's future holds in the end.
+
+    Args:
+        tensors: The answer.
+        timings: Seconds by stage.
+        rows: Of the run that it was part of, its own among them.
+    """
 
     tensors: Tensors
     timings: Mapping[str, float]
+    rows: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request says beside its tensors.
+
+    Args:
+        token: Names it on the page that processes share; 0 is no name.
+        owner: Id of the caller's key.
+        priority: 1 goes first, 9 last; 0 does not say.
+        alone: Join it with no other: it is under suspicion.
+        deterministic: It must have the bits of a lone run.
+    """
+
+    token: int = 0
+    owner: str = ""
+    priority: int = 0
+    alone: bool = False
+    deterministic: bool = False
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Order:
+        """Take it out of the parameters of a call."""
+        return cls(
+            int(params.get("token", 0)),
+            str(params.get("owner", "")),
+            int(params.get("priority", 0)),
+            bool(params.get("alone", False)),
+            bool(params.get("deterministic", False)),
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +71,8 @@ class Ticket:
         cost: Estimated nanoseconds on the device.
         counters: Where it is counted.
         deadline: `time.monotonic()` after which nobody wants the answer.
+        order: Who asks, and how urgently.
+        rank: Place in the queue, which sets it.
     """
 
     servable: Servable
@@ -43,6 +83,8 @@ class Ticket:
     cost: int
     counters: Counters
     deadline: float | None = None
+    order: Order = Order()
+    rank: int = 0
     arrived: int = field(default_factory=time.perf_counter_ns)
     future: Future[Outcome] = field(default_factory=Future)
 
@@ -50,6 +92,13 @@ class Ticket:
     def nbytes(self) -> int:
         """Bytes of its inputs."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def nanoseconds_left(self) -> float:
+        """Until its deadline."""
+        if self.deadline is None:
+            return math.inf
+        return (self.deadline - time.monotonic()) * 1e9
 
     @property
     def plans(self) -> bool:
@@ -68,16 +117,23 @@ def ticket(
     outputs: tuple[str, ...] | None,
     counters: Counters,
     deadline: float | None = None,
+    order: Order | None = None,
 ) -> Ticket:
     """Describe a request so that the batcher can compare it with others."""
+    order = order or Order()
     if not servable.max_batch or not tensors:
         cost = counters.cost(1) or servable.work(1)
-        return Ticket(servable, tensors, outputs, 1, None, cost, counters, deadline)
+        return Ticket(
+            servable, tensors, outputs, 1, None, cost, counters, deadline, order
+        )
     rows = next(iter(tensors.values())).shape[0]
     shapes = tuple(
         (name, tensors[name].dtype.str, tensors[name].shape[1:])
         for name in sorted(tensors)
     )
-    key: Any = (id(servable), outputs, shapes)
+    alone = order.alone or (order.deterministic and not servable.bitwise)
+    key: Any = None if alone else (id(servable), outputs, shapes)
     cost = counters.cost(rows) or servable.work(rows)
-    return Ticket(servable, tensors, outputs, rows, key, cost, counters, deadline)
+    return Ticket(
+        servable, tensors, outputs, rows, key, cost, counters, deadline, order
+    )

@@ -130,7 +130,7 @@ class Toolbox:
             precision=self.precision,
             cache_dir=self.cache,
         )
-        return ModelServable(model)
+        return ModelServable(model, bitwise=self.backend is Backend.CPU)
 
 
 def _describe(backend: Backend) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class VectorOp:
     outputs: tuple[TensorSpec, ...] = ()
     max_batch = 0
     plans = False
+    bitwise = True
     nbytes = 0
 
     def __init__(self, op: str, params: Mapping[str, Any], backend: Backend) -> None:

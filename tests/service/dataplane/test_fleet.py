@@ -75,19 +75,6 @@ async def test_one_that_is_replaced_gets_nothing() -> None:
     assert not fleet.ready
 
 
-async def test_a_request_of_a_lost_worker_goes_to_another() -> None:
-    """Until its loss is noticed a worker still seems ready."""
-    lost, whole = Worker("lost"), Worker("whole")
-    lost.error = WorkerLostError("gone")
-    fleet = FleetDataplane([lost, whole])
-
-    assert await names(fleet, 4) == ["whole"] * 4
-    whole.ready = False
-    whole.error = WorkerLostError("gone too")
-    with pytest.raises(WorkerLostError):
-        await fleet.call("infer", {})
-
-
 async def test_all_of_them_load() -> None:
     workers = [Worker("a"), Worker("b"), Worker("c")]
     fleet = FleetDataplane(workers)

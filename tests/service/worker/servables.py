@@ -20,6 +20,7 @@ class Doubler:
 
     kind = "model"
     plans = False
+    bitwise = True
     nbytes = 12
 
     def __init__(self, max_batch: int = 8) -> None:

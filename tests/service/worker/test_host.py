@@ -118,7 +118,7 @@ class TestMatrices:
 
         reply = await plane.call("infer", {"name": record.id}, {"x": x})
 
-        assert reply.result == {"name": record.id, "version": "1"}
+        assert reply.result == {"name": record.id, "version": "1", "batch": 3}
         np.testing.assert_allclose(reply.tensors["y"], (matrix @ x.T).T, rtol=1e-12)
 
     async def test_operands_of_another_type_are_converted(

@@ -1,0 +1,119 @@
+"""One page of memory that all processes of a server share: counters, beats, marks.
+
+The supervisor makes it and its children inherit the descriptor. A row has one writer,
+the process it belongs to, so a process that is killed leaves at most a row that its
+successor clears. Sums over rows are read, and rows changed by what was read, under a
+lock that the kernel takes back from a process that ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nnz_service.keys.caller import ROWS
+
+DOORS, WORKERS = 32, 64  # processes that let requests in; that compute
+MARKS = 128  # requests of one batch that can be named
+FINGERPRINTS = 64
+
+_DOOR = np.dtype(
+    [
+        ("beat", "f8"),
+        ("slots", "i8"),
+        ("bytes", "i8"),
+        ("callers", "i4", (ROWS,)),
+    ]
+)
+_WORKER = np.dtype(
+    [("beat", "f8"), ("backlog", "i8"), ("queued", "i8"), ("running", "u8", (MARKS,))]
+)
+_BUCKET = np.dtype([("left", "f8"), ("at", "f8")])
+_FINGERPRINT = np.dtype([("value", "u8"), ("until", "f8")])
+_PAGE = np.dtype(
+    [
+        ("doors", _DOOR, (DOORS,)),
+        ("workers", _WORKER, (WORKERS,)),
+        ("requests", _BUCKET, (ROWS,)),
+        ("work", _BUCKET, (ROWS,)),
+        ("refused", _FINGERPRINT, (FINGERPRINTS,)),
+    ]
+)
+_STALE = 10.0  # seconds without a beat after which a worker's backlog says nothing
+
+
+class Page:
+    """The page, made here or inherited.
+
+    Args:
+        fd: Descriptor of a page that another process made; None makes one.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        if fd is None:
+            fd = os.memfd_create("nnz-page", os.MFD_CLOEXEC)
+            os.ftruncate(fd, _PAGE.itemsize)
+        self.fd = fd
+        whole: Any = np.ndarray((), _PAGE, mmap.mmap(fd, _PAGE.itemsize))
+        self.doors = whole["doors"]
+        self.workers = whole["workers"]
+        self.requests = whole["requests"]
+        self.work = whole["work"]
+        self._refused = whole["refused"]
+
+    def close(self) -> None:
+        """Let go of the descriptor; what is mapped stays until nobody uses it."""
+        os.close(self.fd)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out; only for one thread of each."""
+        fcntl.lockf(self.fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN)
+
+    def beat(self, row: Any) -> None:
+        """Say that the process of a row still goes round."""
+        row["beat"] = time.monotonic()
+
+    def backlog(self) -> float:
+        """Seconds of work that wait at the worker with the least of it."""
+        live = self.workers["beat"] > time.monotonic() - _STALE
+        waiting = self.workers["backlog"][live]
+        return float(waiting.min()) / 1e9 if waiting.size else 0.0
+
+    def mark(self, worker: int, tokens: Iterable[int]) -> None:
+        """Write down what a worker computes from now on; nothing when it is done."""
+        row = self.workers[worker]["running"]
+        named = [token for token in tokens if token][:MARKS]
+        row[len(named) :] = 0
+        row[: len(named)] = named
+
+    def marked(self, token: int) -> bool:
+        """Whether some worker computes this request, or did when it ended."""
+        return bool(token) and bool((self.workers["running"] == token).any())
+
+    def refuse(self, fingerprint: int, seconds: float) -> None:
+        """Remember for a while that a request must not run again."""
+        with self.lock():
+            oldest = int(self._refused["until"].argmin())
+            self._refused[oldest] = (fingerprint, time.monotonic() + seconds)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether any request is refused now."""
+        return bool((self._refused["until"] > time.monotonic()).any())
+
+    def refused(self, fingerprint: int) -> bool:
+        """Whether this request is one of them."""
+        same = self._refused["value"] == fingerprint
+        return bool((same & (self._refused["until"] > time.monotonic())).any())
