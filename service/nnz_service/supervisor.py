@@ -226,7 +226,9 @@ def _serve(
     supervisor = _supervisor(settings, home, listener, folder / "worker")
     state = home / "run" / "server.json"
     _announce(url, home, settings)
-    state.write_bytes(orjson.dumps({"url": url, "pid": os.getpid()}))
+    draft = state.with_suffix(".new")
+    draft.write_bytes(orjson.dumps({"url": url, "pid": os.getpid()}))
+    draft.replace(state)  # who looks sees all of it or nothing
     try:
         return supervisor.run()
     finally:

@@ -45,6 +45,7 @@ async def tensor_answer(
     *,
     accept_encoding: str = "",
     binary_default: bool = False,
+    batch: int | None = None,
 ) -> Response:
     """Answer with tensors, each as JSON numbers or as bytes behind the JSON.
 
@@ -54,6 +55,7 @@ async def tensor_answer(
         request: Says which outputs go out as bytes.
         accept_encoding: The header of that name.
         binary_default: For requests that do not say which form they want.
+        batch: Rows of the run that it came from.
 
     Raises:
         ImpossibleError: A tensor asked for as JSON has no JSON form.
@@ -81,6 +83,8 @@ async def tensor_answer(
         text += b" " * (-len(text) % _ALIGN)
     content = b"".join((text, *tail))
     headers = {_HEADER: str(len(text))} if tail else {}
+    if batch is not None:
+        headers["X-Batch-Size"] = str(batch)
     encoding = _encoding(accept_encoding, len(content), bool(tail))
     if encoding != "identity":
         headers["Content-Encoding"] = encoding

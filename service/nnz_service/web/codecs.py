@@ -82,6 +82,35 @@ class TensorRequest:
             )
         return value
 
+    @property
+    def priority(self) -> int:
+        """1 goes first; 0 does not say.
+
+        Raises:
+            MalformedError: It is not such a number.
+        """
+        value = self.parameters.get("priority", 0)
+        if not is_int(value) or not 0 <= value < 2**64:
+            raise MalformedError(
+                f"parameters.priority is {value!r}; it must be a number from 0, which "
+                "does not say, and 1, the highest"
+            )
+        return int(value)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the answer must have the bits of a run without company.
+
+        Raises:
+            MalformedError: It is neither true nor false.
+        """
+        value = self.parameters.get("deterministic", False)
+        if not isinstance(value, bool):
+            raise MalformedError(
+                f"parameters.deterministic is {value!r}; it must be true or false"
+            )
+        return value
+
     def wants_binary(self, name: str, default: bool) -> bool:
         """Say whether output `name` goes out as bytes."""
         for wanted in self.outputs:

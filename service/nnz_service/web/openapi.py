@@ -43,6 +43,11 @@ _LENGTH = {
     "schema": {"type": "integer", "minimum": 0},
 }
 
+_BATCH = {
+    "description": "Rows of the run on the device that the request was part of.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
 Spec = dict[str, Any]
 Responses = dict[int | str, Spec]
 
@@ -87,7 +92,7 @@ def tensor_answers(model: type[BaseModel], *codes: int) -> Responses:
             "description": "Tensors: JSON alone, or JSON and then the bytes of each "
             "binary output in order.",
             "content": content,
-            "headers": {HEADER_LENGTH: _LENGTH},
+            "headers": {HEADER_LENGTH: _LENGTH, "X-Batch-Size": _BATCH},
         },
         **errors(400, 408, 413, 415, 422, 429, 503, 504, *codes),
     }

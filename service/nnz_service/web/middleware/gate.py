@@ -19,6 +19,7 @@ from nnz_service.errors import (
     TooLargeError,
 )
 from nnz_service.gateway.limits import Limits
+from nnz_service.keys import ANYBODY, Caller
 from nnz_service.metrics import Metrics
 from nnz_service.web.stages import Stages
 
@@ -121,8 +122,9 @@ class Gate:
         # A compressed body may unfold to the limit, whatever its length.
         encoded = "content-encoding" in Headers(scope=scope)
         known = rule.reserve if length is None or encoded else length
+        caller: Caller = scope["state"].get("caller", ANYBODY)
         try:
-            return self._admission.reserve(min(known, rule.reserve))
+            return self._admission.reserve(min(known, rule.reserve), caller)
         except OverloadedError:
             self._metrics.refused.inc()
             raise

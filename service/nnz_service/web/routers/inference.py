@@ -12,7 +12,7 @@ from nnz_service.gateway.servables import oip_config, oip_metadata, target
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
-from nnz_service.web.deps import Parts, Served
+from nnz_service.web.deps import Parts, Served, order_of
 from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
@@ -115,8 +115,10 @@ async def infer(
 
     Outputs come as JSON unless `binary_data_output` or an output's `binary_data`
     asks for bytes. NaN and infinity have no JSON form: an output that holds one is
-    a 422 that says so. `timeout` (microseconds) shortens the deadline; `priority`
-    is accepted and has no effect.
+    a 422 that says so. `timeout` (microseconds) shortens the deadline; `priority` is 1
+    (first) to 9, 5 where nothing is said; `deterministic` asks for the bits of a run
+    without company. `X-Batch-Size` in the answer counts the rows of the run that the
+    request was part of.
     """
     params = target(name, version)
     stages = stages_of(request)
@@ -126,6 +128,7 @@ async def infer(
     else:
         asked = await parse_body(request, body, parts.limits.max_json)
     _refuse_sequences(asked.parameters)
+    params |= order_of(request, asked)
     stages.shorten(asked.timeout)
     if asked.outputs:
         params["outputs"] = [wanted.name for wanted in asked.outputs]
@@ -143,7 +146,10 @@ async def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Respo
     if asked.id is not None:
         head["id"] = asked.id
     accept = request.headers.get("accept-encoding", "")
-    return await tensor_answer(head, reply.tensors, asked, accept_encoding=accept)
+    batch = reply.result.get("batch")
+    return await tensor_answer(
+        head, reply.tensors, asked, accept_encoding=accept, batch=batch
+    )
 
 
 async def _raw(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from nnz_service.errors import MalformedError, NotFoundError
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
-from nnz_service.web.deps import Served
+from nnz_service.web.deps import Served, order_of
 from nnz_service.web.openapi import tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import TensorsIn
 from nnz_service.web.schemas.v1 import OpOut
@@ -25,7 +25,7 @@ OPS: dict[str, frozenset[str]] = {
     "axpy": frozenset({"r", "size", "zeros", "duplicates"}),
     "dot": frozenset({"size", "duplicates", "zeros"}),
 }
-_ALWAYS = frozenset({"binary_data_output", "timeout", "priority"})
+_ALWAYS = frozenset({"binary_data_output", "timeout", "priority", "deterministic"})
 _EXAMPLE = {
     "parameters": {"matrix": "m-0123456789abcdef"},
     "inputs": [
@@ -53,6 +53,10 @@ async def apply(
       w = u + r v.
     * `dot`: the same inputs -> `dot` [1], FP64.
 
+    `timeout` (microseconds), `priority` (1 first, 9 last) and `deterministic` are as in
+    infer; products that wait for one matrix become one, and `X-Batch-Size` says of how
+    many columns.
+
     Outputs are binary when an input was, unless `binary_data_output` says otherwise.
     """
     if op not in OPS:
@@ -61,6 +65,7 @@ async def apply(
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
     params = _parameters(op, asked.parameters)
+    params |= order_of(request, asked)
     stages.shorten(asked.timeout)
     reply = await parts.call(request, "op", params, asked.tensors)
     stages.servable = params.get("matrix", "")
@@ -74,6 +79,7 @@ async def apply(
             asked,
             accept_encoding=request.headers.get("accept-encoding", ""),
             binary_default=asked.binary,
+            batch=reply.result.get("batch"),
         )
 
 
