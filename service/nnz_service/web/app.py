@@ -59,7 +59,7 @@ def create_app(
         key: The API key that callers must send; None lets everybody in.
         drain: Set by who ends the process; then it is not ready and holds no answer.
     """
-    metrics = Metrics()
+    metrics, drain = Metrics(), drain or Drain()
     app = FastAPI(
         title="nnz",
         version=version("nnz-server"),
@@ -77,7 +77,7 @@ def create_app(
         repository,
         jobs,
         metrics,
-        drain or Drain(),
+        drain,
         Turns(repository.home / "run" / "turns"),
     )
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
@@ -88,7 +88,7 @@ def create_app(
     # Starlette runs the middleware that was added last first.
     app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
     app.add_middleware(Auth, key=key)
-    app.add_middleware(Context, metrics=metrics)
+    app.add_middleware(Context, metrics=metrics, drain=drain)
     # FastAPI documents this assignment
     app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
     return app

@@ -26,6 +26,7 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.batches import lost
+from nnz_service.worker.health import Watch
 from nnz_service.worker.ops import Ops
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
@@ -80,6 +81,7 @@ class Host:
         self._runner = JobRunner(
             jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
         )
+        self._watch = Watch(self._scheduler, toolbox.check)
         self._lost = threading.Event()
         self._tell_lost: Callable[[], None] = lambda: None
         self._scheduler.on_lost = self._lose
@@ -143,6 +145,7 @@ class Host:
         if self._starter.ident is not None:
             self._starter.join()
         self._state = "stopped"
+        self._watch.close()
         self._runner.close()
         self._scheduler.close()
         self._registry.close()
@@ -155,6 +158,9 @@ class Host:
                     return
                 self._begin(record.name, record.version)
             if not self._closing.is_set() and not self.lost:
+                if self._toolbox.compile_first:  # else the first check would
+                    self._toolbox.check()
+                    self._watch.start()
                 self._runner.start()
                 self._state = "ready"
         except DeviceLostError:

@@ -12,6 +12,7 @@ from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.errors import BackendUnavailableError
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.servable import Servable
+from nnz_service.worker.health import check_product
 from nnz_service.worker.matrices import MatrixServable
 from nnz_service.worker.solvers import (
     SOLVERS,
@@ -114,6 +115,14 @@ class Toolbox:
         """
         make = self.solvers.get(kind) or SOLVERS[kind]
         return make(params, inputs, find_matrix, state)
+
+    def check(self) -> None:
+        """Compute something whose answer is known, on the device.
+
+        Raises:
+            DeviceLostError: The answer is wrong: nothing computed there can be trusted.
+        """
+        check_product(self.backend)
 
     def devices(self) -> list[dict[str, Any]]:
         """What a look at each back-end found."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service import logs
 from nnz_service.errors import ServiceError
+from nnz_service.gateway import Drain
 from nnz_service.metrics import Metrics
 from nnz_service.web.handlers import error_answer, fault_of
 from nnz_service.web.stages import Stages
@@ -23,9 +24,10 @@ _CLIENT_LEFT = 499
 class Context:
     """The outermost layer around every request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
         self._app = app
         self._metrics = metrics
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the rest of the application with an id and a clock."""
@@ -33,7 +35,7 @@ class Context:
             await self._app(scope, receive, send)
             return
         stages = Stages()
-        answer = _Answer(send, stages, _request_id(scope))
+        answer = _Answer(send, stages, _request_id(scope), self._drain)
         scope.setdefault("state", {})["stages"] = stages
         with self._metrics.inflight.track_inprogress():
             try:
@@ -75,9 +77,12 @@ class Context:
 class _Answer:
     """`send`, with our headers added to the start of the answer."""
 
-    def __init__(self, send: Send, stages: Stages, request_id: str) -> None:
+    def __init__(
+        self, send: Send, stages: Stages, request_id: str, drain: Drain
+    ) -> None:
         self._send = send
         self._stages = stages
+        self._drain = drain
         self.request_id = request_id
         self.status = _CLIENT_LEFT
         self.started = False
@@ -89,6 +94,8 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             headers["Server-Timing"] = self._stages.header()
+            if self._drain.begun:  # a connection that stays would be cut while idle
+                headers["Connection"] = "close"
         await self._send(message)
 
 
