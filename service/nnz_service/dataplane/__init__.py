@@ -37,7 +37,7 @@ class Dataplane(Protocol):
     `metadata {name, version?}` -> {name, version, versions, kind, inputs, outputs,
     max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
     `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?}` + tensors -> tensors;
-    `stats {name?, version?}` -> {model_stats, scheduler}; `wake {}` -> {}.
+    `stats {name?, version?}` -> {model_stats, scheduler, processes}; `wake {}` -> {}.
     """
 
     @property
