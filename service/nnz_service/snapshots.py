@@ -26,7 +26,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Snapshots:
-    """Where the processes of one server tell each other their metrics.
+    """Where the processes of one server tell each other their metrics; one a process.
 
     Args:
         folder: The same for all of them.

@@ -37,6 +37,12 @@ _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NEXT = " "
 _MAX_FILE = 64 << 20  # bytes: some 200,000 requests
 _END = b"\n]\n"
+#: Where a request is after each stage of the worker.
+_STATIONS = {
+    "queue": "COMPUTE_START",
+    "join": "COMPUTE_INPUT_END",
+    "compute": "COMPUTE_OUTPUT_START",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +62,14 @@ class Passage:
     timings: Mapping[str, float]
 
     def timestamps(self, ended: int) -> list[dict[str, Any]]:
-        """Return the protocol's stations; the way to the worker counts as queue."""
-        join = int(self.timings.get("join", 0.0) * 1e9)
-        compute = int(self.timings.get("compute", 0.0) * 1e9)
-        queued = self.asked + int(self.timings.get("queue", 0.0) * 1e9)
-        began = max(min(queued, self.answered - join - compute), self.asked)
-        stations = {
-            "REQUEST_START": self.arrived,
-            "QUEUE_START": self.asked,
-            "COMPUTE_START": began,
-            "COMPUTE_INPUT_END": began + join,
-            "COMPUTE_OUTPUT_START": began + join + compute,
-            "COMPUTE_END": max(self.answered, began + join + compute),
-            "REQUEST_END": max(ended, self.answered),
-        }
+        """Return the protocol's stations; the way back counts as output."""
+        stations = {"REQUEST_START": self.arrived, "QUEUE_START": self.asked}
+        at = self.asked
+        for stage, name in _STATIONS.items():
+            spent = int(self.timings.get(stage, 0.0) * 1e9)
+            at = stations[name] = min(at + spent, self.answered)
+        stations["COMPUTE_END"] = self.answered
+        stations["REQUEST_END"] = max(ended, self.answered)
         return [{"name": name, "ns": ns} for name, ns in stations.items()]
 
 
@@ -144,28 +144,35 @@ class Tracing:
     def record(self, model: str, version: str, request: str, passed: Passage) -> None:
         """Write one trace down, unless the count is used up; blocks, never raises."""
         ended = time.perf_counter_ns()
+        who = {
+            "model_name": model,
+            "model_version": int(version),
+            "request_id": request,
+        }
         try:
-            with self._file.change() as layers:
-                settings = self.settings(model)
-                left = int(settings["trace_count"])
-                if left == 0:
-                    return
-                if left > 0:
-                    owner = model if "trace_count" in layers.get(model, {}) else ""
-                    layers.setdefault(owner, {})["trace_count"] = str(left - 1)
-                number = layers[_NEXT] = layers.get(_NEXT, 0) + 1
-                who = {
-                    "id": number,
-                    "model_name": model,
-                    "model_version": int(version),
-                    "request_id": request,
-                }
-                when = {"id": number, "timestamps": passed.timestamps(ended)}
-                self._folder.mkdir(parents=True, exist_ok=True)
-                _append(self._folder / settings["trace_file"], who, when)
+            self._write(who, passed.timestamps(ended))
+            self.follow()
         except Exception as error:  # a request must not fail for its trace
             logs.logger().warning("a trace was not written", error=str(error))
-        self.follow()
+
+    def _write(self, who: dict[str, Any], stamps: list[dict[str, Any]]) -> None:
+        model = who["model_name"]
+        with self._file.change() as layers:
+            settings = self.settings(model)
+            if not _take_one(layers, model, int(settings["trace_count"])):
+                return
+            number = layers[_NEXT] = layers.get(_NEXT, 0) + 1
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / settings["trace_file"]
+            _append(path, {"id": number, **who}, {"id": number, "timestamps": stamps})
+
+
+def _take_one(layers: dict[str, Any], model: str, left: int) -> bool:
+    """Take one from the count, where it is set; returns whether there was one."""
+    if left > 0:
+        owner = model if "trace_count" in layers.get(model, {}) else ""
+        layers[owner]["trace_count"] = str(left - 1)
+    return left != 0
 
 
 def _rate(settings: Mapping[str, Any]) -> int:

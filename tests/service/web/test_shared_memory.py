@@ -196,7 +196,7 @@ class TestRefused:
         """The object shrinks under the server: an error, and the server lives on."""
         shm.set_shared_memory_region(memory, [X])
         client.register_system_shared_memory("r", key(memory), 64)
-        os.truncate(Path("/dev/shm") / key(memory), 8)
+        os.truncate(memory._mpsm_handle._fd, 8)
 
         for outputs in (None, [y_in("r")]):
             with pytest.raises(InferenceServerException, match="truncated") as caught:
