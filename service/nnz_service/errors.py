@@ -5,6 +5,7 @@
   - UnauthorizedError 401
   - NotFoundError 404
   - ConflictError 409
+    - RegisteredError 400
   - TooLargeError 413
   - UnsupportedMediaError 415
   - ImpossibleError 422
@@ -14,6 +15,7 @@
     - InvalidMatrixError
     - DeadlyRequestError
   - OverloadedError 429
+  - UnsupportedError 501
   - UnavailableError 503
     - DeviceFullError
     - NotLoadedError
@@ -79,6 +81,12 @@ class ConflictError(ServiceError):
     status = 409
 
 
+class RegisteredError(ConflictError):
+    """Something else is registered under this name; 400 is the protocol's wish."""
+
+    status = 400
+
+
 class TooLargeError(ServiceError):
     """The body, or what it decompresses to, passes the limit."""
 
@@ -135,6 +143,12 @@ class OverloadedError(ServiceError):
 
     status = 429
     retry_after = 1
+
+
+class UnsupportedError(ServiceError):
+    """The protocol has it, this server does not, or was told not to."""
+
+    status = 501
 
 
 class UnavailableError(ServiceError):

@@ -5,9 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import structlog
+
+#: Levels that can be switched, from the most talkative on; an `error` covers all above.
+LEVELS = ("debug", "info", "warning", "error")
+
+#: Those that are written now; None until this process has set up logging itself.
+_chosen: frozenset[str] | None = None
 
 
 def configure(level: str, process: str) -> None:
@@ -25,6 +32,7 @@ def configure(level: str, process: str) -> None:
     )
     structlog.configure(
         processors=[
+            _only_chosen,
             structlog.contextvars.merge_contextvars,
             _naming(process),
             structlog.processors.add_log_level,
@@ -32,11 +40,32 @@ def configure(level: str, process: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: _Logger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    choose(name for name in LEVELS if logging.getLevelName(name.upper()) >= number)
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
+
+
+def choose(levels: Iterable[str]) -> None:
+    """Write lines of these `LEVELS` alone from now on, in this process."""
+    global _chosen
+    _chosen = frozenset(levels)
+    numbers = [logging.getLevelNamesMapping()[name.upper()] for name in _chosen]
+    lowest = min(numbers, default=logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(lowest))
+
+
+def chosen() -> frozenset[str] | None:
+    """Return the levels that are written; None where logging is somebody else's."""
+    return _chosen
+
+
+@contextlib.contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Add fields to every line of the block, also of the threads that it waits for."""
+    with structlog.contextvars.bound_contextvars(**fields):
+        yield
 
 
 class _Logger(structlog.WriteLogger):
@@ -63,6 +92,14 @@ def quieten() -> None:
         # Looked up at each line, for the program may put another stream there.
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
+
+
+def _only_chosen(_logger: Any, method: str, event: Any) -> Any:
+    """Drop a line of a level that is switched off between others that are on."""
+    level = method if method in LEVELS else "error"
+    if _chosen is not None and level not in _chosen:
+        raise structlog.DropEvent
+    return event
 
 
 def _naming(process: str) -> structlog.typing.Processor:

@@ -1,8 +1,9 @@
-"""Every counter and histogram of the web process, and their text form."""
+"""Every counter and histogram of a front door, and their text form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,6 +15,9 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 
+from nnz_service import usage
+from nnz_service.snapshots import Snapshots
+
 # A second series for each counter, that nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -24,11 +28,28 @@ _BUCKETS = (
 )  # fmt: skip
 
 
-class Metrics:
-    """The metrics of one application; each has a registry of its own."""
+#: Why a request failed, in Triton's words, by the status of its answer.
+_REASONS = {429: "REJECTED", 499: "CANCELED", 500: "BACKEND", 504: "REJECTED"}
+#: The only statuses that say nothing about a servable: it is not there, or the caller
+#: may not know whether it is.
+_NOT_OF_IT = frozenset({401, 403, 404})
+_MAX_SERVABLES = 4096  # names that failures are counted by; callers choose names
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """The metrics of one application; each has a registry of its own.
+
+    Args:
+        folder: Where the processes of one server exchange theirs; None for a process
+            that has its server for itself.
+        process: What this one is to its server.
+    """
+
+    def __init__(self, folder: Path | None = None, process: str = "web") -> None:
+        self._process = process
         self.registry = CollectorRegistry()
+        self._snapshots = None if folder is None else Snapshots(folder)
+        self._failing: set[str] = set()
         self.requests = Counter(
             "nnz_http_requests",
             "Answered requests; code 499 means that the client left first.",
@@ -52,12 +73,50 @@ class Metrics:
             "Requests refused with 429 because the server was full.",
             registry=self.registry,
         )
+        self.failures = Counter(
+            "nnz_servable_failures",
+            "Inferences that failed, by the version asked for and the reason.",
+            ("servable", "version", "reason"),
+            registry=self.registry,
+        )
+        self._resident = Gauge(
+            "nnz_process_resident_bytes",
+            "Memory of the server's processes.",
+            ("process",),
+            registry=self.registry,
+        )
 
-    def render(self, more: Iterable[Metric] = ()) -> bytes:
-        """Write the text format; `more` are families made for this one scrape."""
-        extra = CollectorRegistry()
-        extra.register(_Ready(list(more)))
-        return generate_latest(self.registry) + generate_latest(extra)
+    def failed(self, servable: str, version: str, status: int) -> None:
+        """Count an inference that failed, by the HTTP status of its answer."""
+        if status in _NOT_OF_IT:
+            return
+        if servable not in self._failing:
+            if len(self._failing) >= _MAX_SERVABLES:
+                return
+            self._failing.add(servable)
+        reason = _REASONS.get(status, "OTHER")
+        self.failures.labels(servable, version, reason).inc()
+
+    def save(self) -> None:
+        """Tell the other processes of the server how things stand; blocks briefly."""
+        if self._snapshots is not None:
+            self._snapshots.save(self._own())
+
+    def collect(self) -> list[Metric]:
+        """Return what all processes of the server counted; blocks briefly."""
+        own = self._own()
+        return own if self._snapshots is None else self._snapshots.exchange(own)
+
+    def _own(self) -> list[Metric]:
+        self._resident.labels(self._process).set(usage.resident_bytes())
+        return list(self.registry.collect())
+
+
+def render(families: Iterable[Metric]) -> bytes:
+    """Write families in the text format."""
+    registry = CollectorRegistry()
+    registry.register(_Ready(list(families)))
+    return generate_latest(registry)
 
 
 class _Ready:

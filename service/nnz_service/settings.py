@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     #: Bytes of admitted request bodies at once.
     max_inflight_bytes: Annotated[int, Field(ge=1)] = 2 * GIB
     log_level: str = "info"
+    #: One line of the log for every request.
+    access_log: bool = False
+    #: Let clients lend shared memory; None: where only this machine can connect.
+    shared_memory: bool | None = None
+    #: Where spans go (OTLP over HTTP), such as http://collector:4318; needs the extra
+    #: `otel`.
+    otel_endpoint: str | None = None
     #: What to compile for: this CPU (`native`), or the best x86-64 level that it has.
     cpu_target: Literal["native", "portable", "x86-64-v3", "x86-64-v4"] = "native"
 

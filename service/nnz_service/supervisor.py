@@ -29,9 +29,10 @@ from typing import IO, Any
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
-from nnz_service import __version__, keys, logs
+from nnz_service import __version__, keys, logs, telemetry
 from nnz_service.dataplane import Page
 from nnz_service.errors import ServiceError
+from nnz_service.gateway.controls import forget_controls
 from nnz_service.hardware import compiler_environment, gpus
 from nnz_service.jobs import SqlStore
 from nnz_service.repository import Repository
@@ -205,6 +206,7 @@ def serve(settings: Settings) -> int:
     """
     logs.configure(settings.log_level, "supervisor")
     try:
+        telemetry.check_endpoint(settings.otel_endpoint)
         keys.check_bind(settings.host, settings.key, insecure=settings.insecure)
         home = settings.home.resolve()
         with _lock(home), _listen(settings) as listener, _runtime() as folder:
@@ -301,6 +303,7 @@ def _doors(settings: Settings, fd: int, pipes: list[Path], page: Page) -> list[C
 
 def _prepare(home: Path, models: Path | None) -> None:
     """Bring the home in order while nobody else uses it."""
+    forget_controls(home)
     # Files that ended the worker of an earlier server get another chance.
     for counts in (home / "run").glob("loads-*.json"):
         counts.unlink(missing_ok=True)

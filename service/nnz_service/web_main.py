@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import uvicorn
 
-from nnz_service import logs
+from nnz_service import keys, logs, telemetry
 from nnz_service.dataplane import (
     Admission,
     Dataplane,
@@ -30,8 +30,10 @@ from nnz_service.dataplane import (
     SocketDataplane,
     SteadyDataplane,
 )
-from nnz_service.gateway import Drain, Limits
+from nnz_service.gateway import Drain, Limits, open_controls
+from nnz_service.gateway.controls import LIVE
 from nnz_service.jobs import JobStore, SqlStore
+from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
 from nnz_service.web import create_app
@@ -120,6 +122,7 @@ def _serve(
 ) -> None:
     drain = Drain()
     limits = limits_of(settings)
+    endpoint = settings.otel_endpoint
     app = create_app(
         limits=limits,
         dataplane=dataplane,
@@ -128,6 +131,10 @@ def _serve(
         admission=Admission(limits.max_inflight, limits.max_inflight_bytes, page, row),
         key=settings.key,
         drain=drain,
+        controls=open_controls(settings.home, shared_memory=_lends(settings)),
+        metrics=Metrics(settings.home / LIVE / "metrics"),
+        tracing=telemetry.open_tracing(endpoint) if endpoint else None,
+        access_log=settings.access_log,
     )
     config = uvicorn.Config(
         app,
@@ -143,6 +150,13 @@ def _serve(
     )
     beat = functools.partial(page.beat, page.doors[row])
     _Server(config, drain, settings.drain_delay, beat).run(sockets=[listener])
+
+
+def _lends(settings: Settings) -> bool:
+    """Whether clients may lend memory: by default where all are on this machine."""
+    if settings.shared_memory is not None:
+        return settings.shared_memory
+    return keys.is_loopback(settings.host)
 
 
 def _leave(*_: object) -> NoReturn:

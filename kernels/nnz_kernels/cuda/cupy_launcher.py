@@ -210,6 +210,7 @@ class CupyLauncher:
         return {
             "name": facts["name"].decode(),
             "number": self._number,
+            "uuid": f"GPU-{bytes(facts.get('uuid', b'')).hex()}",
             "memory": int(facts["totalGlobalMem"]),
             "limit": self._limit,
             "processors": self.processors,

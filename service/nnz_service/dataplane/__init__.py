@@ -43,7 +43,8 @@ class Dataplane(Protocol):
     max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
     `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?, and as infer}` +
     tensors -> {batch} + tensors;
-    `stats {name?, version?}` -> {model_stats, scheduler}; `wake {}` -> {}.
+    `stats {name?, version?}` -> {model_stats, scheduler, processes};
+    `wake {}` -> {}.
     """
 
     @property

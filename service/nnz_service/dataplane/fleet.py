@@ -119,7 +119,12 @@ def _added(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     scheduler = dict(parts[0]["scheduler"])
     for part in parts[1:]:
         scheduler = _sum(scheduler, part["scheduler"])
-    return {"model_stats": list(rows.values()), "scheduler": scheduler}
+    processes = [one for part in parts for one in part.get("processes", ())]
+    return {
+        "model_stats": list(rows.values()),
+        "scheduler": scheduler,
+        "processes": processes,
+    }
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

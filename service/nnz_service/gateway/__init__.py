@@ -1,7 +1,16 @@
 """What every front door shares, whatever protocol it speaks."""
 
+from nnz_service.gateway.controls import Controls, forget_controls, open_controls
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.parts import Drain, Parts
 from nnz_service.gateway.turns import Turns
 
-__all__ = ["Drain", "Limits", "Parts", "Turns"]
+__all__ = [
+    "Controls",
+    "Drain",
+    "Limits",
+    "Parts",
+    "Turns",
+    "forget_controls",
+    "open_controls",
+]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.errors import ServiceError
+from nnz_service.gateway.controls import Controls
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.turns import Turns
 from nnz_service.jobs import JobStore
@@ -35,6 +36,7 @@ class Parts:
     metrics: Metrics
     drain: Drain
     turns: Turns
+    controls: Controls
 
     async def wake(self) -> None:
         """Tell the worker that jobs changed; without it, it looks a little later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,12 @@ class MemoryStore:
                 if job.status is Status.RUNNING and worker in (None, job.worker)
             ]
             return [self._keep(changes.requeue(job, self._clock())) for job in lost]
+
+    def counts(self) -> Mapping[str, int]:
+        """See `JobStore`."""
+        with self._lock:
+            found = Counter(job.status.value for job in self._jobs.values())
+        return {status.value: found[status.value] for status in Status}
 
     def blobs(self) -> set[str]:
         """See `JobStore`."""

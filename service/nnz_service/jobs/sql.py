@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.sql.functions import count
 
 from nnz_service.database import (
     METADATA,
@@ -181,6 +182,13 @@ class SqlStore:
             rows = connection.execute(lost).all()
             now = self._clock()
             return [_write(connection, changes.requeue(_job(row), now)) for row in rows]
+
+    def counts(self) -> Mapping[str, int]:
+        """See `JobStore`."""
+        query = select(JOBS.c.status, count()).group_by(JOBS.c.status)
+        with reading(self._engine) as connection:
+            found = {row[0]: row[1] for row in connection.execute(query)}
+        return {status.value: found.get(status.value, 0) for status in Status}
 
     def blobs(self) -> set[str]:
         """See `JobStore`."""

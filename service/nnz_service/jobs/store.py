@@ -98,6 +98,10 @@ class JobStore(Protocol):
         """
         ...
 
+    def counts(self) -> Mapping[str, int]:
+        """How many jobs there are of each status."""
+        ...
+
     def blobs(self) -> set[str]:
         """Every blob that some job needs."""
         ...

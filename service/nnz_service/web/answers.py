@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError
 from nnz_service.gateway.datatypes import datatype_of
+from nnz_service.gateway.regions import Regions
 from nnz_service.web.codecs import TensorRequest
+from nnz_service.web.lent import deliver
 
 _HEADER = "Inference-Header-Content-Length"
 #: Below this compression saves no packet.
@@ -46,6 +48,7 @@ async def tensor_answer(
     accept_encoding: str = "",
     binary_default: bool = False,
     batch: int | None = None,
+    regions: Regions | None = None,
 ) -> Response:
     """Answer with tensors, each as JSON numbers or as bytes behind the JSON.
 
@@ -56,6 +59,7 @@ async def tensor_answer(
         accept_encoding: The header of that name.
         binary_default: For requests that do not say which form they want.
         batch: Rows of the run that it came from.
+        regions: Where outputs may be asked to go, if anywhere.
 
     Raises:
         ImpossibleError: A tensor asked for as JSON has no JSON form.
@@ -70,7 +74,10 @@ async def tensor_answer(
             "shape": list(array.shape),
         }
         flat = np.ascontiguousarray(array).reshape(-1)
-        if binary:
+        place = request.place_of(name)
+        if place is not None and regions is not None:
+            entry["parameters"] = await deliver(regions, place, flat, name)
+        elif binary:
             entry["parameters"] = {"binary_data_size": flat.nbytes}
             tail.append(flat.view(np.uint8).data)
         else:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.dataplane.admission import Admission
-from nnz_service.gateway import Drain, Turns
+from nnz_service.gateway import Controls, Drain, Turns, open_controls
 from nnz_service.gateway.limits import Limits
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
+from nnz_service.web.background import lifespan
 from nnz_service.web.deps import Parts
 from nnz_service.web.hot import hot_routes
 from nnz_service.web.middleware.auth import Auth
@@ -26,6 +25,9 @@ from nnz_service.web.middleware.context import Context
 from nnz_service.web.middleware.gate import Gate
 from nnz_service.web.routers import ROUTERS
 from nnz_service.web.schemas import BODIES
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _DESCRIPTION = """\
 nnz computes with pruned networks and sparse matrices and pays only for the nonzeros.
@@ -47,6 +49,10 @@ def create_app(
     admission: Admission,
     key: str | None = None,
     drain: Drain | None = None,
+    controls: Controls | None = None,
+    metrics: Metrics | None = None,
+    tracing: TracerProvider | None = None,
+    access_log: bool = False,
 ) -> FastAPI:
     """Build one application; tests build many.
 
@@ -58,8 +64,15 @@ def create_app(
         admission: Where slots and bytes are reserved; shared by all web processes.
         key: The API key that callers must send; None lets everybody in.
         drain: Set by who ends the process; then it is not ready and holds no answer.
+        controls: What callers may change; by default no shared memory, and no other
+            process looks at it.
+        metrics: What is counted; by default by this process alone.
+        tracing: Where spans of requests go; ended with the application.
+        access_log: Log a line for every request.
     """
-    metrics, drain = Metrics(), drain or Drain()
+    drain = drain or Drain()
+    alone, metrics = controls is None, metrics or Metrics()
+    controls = controls or open_controls(repository.home)
     app = FastAPI(
         title="nnz",
         version=version("nnz-server"),
@@ -68,7 +81,7 @@ def create_app(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(dataplane),
+        lifespan=lifespan(dataplane, controls, metrics, tracing, alone=alone),
         generate_unique_id_function=_operation_id,
     )
     app.state.parts = Parts(
@@ -79,16 +92,10 @@ def create_app(
         metrics,
         drain,
         Turns(repository.home / "run" / "turns"),
+        controls,
     )
-    app.state.api_routes = [route for router in ROUTERS for route in router.routes]
-    for router in ROUTERS:
-        app.include_router(router)
-    app.router.routes[:0] = hot_routes()
-    handlers.install(app)
-    # Starlette runs the middleware that was added last first.
-    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
-    app.add_middleware(Auth, key=key)
-    app.add_middleware(Context, metrics=metrics, drain=drain)
+    _mount(app)
+    _wrap(app, limits, admission, metrics, key, drain, access_log, tracing)
     # FastAPI documents this assignment
     app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
     return app
@@ -100,13 +107,29 @@ def _operation_id(route: APIRoute) -> str:
     return f"{method}_{path}"
 
 
-def _lifespan(dataplane: Dataplane) -> Callable[[FastAPI], Any]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await dataplane.start()
-        try:
-            yield
-        finally:
-            await dataplane.close()
+def _mount(app: FastAPI) -> None:
+    app.state.api_routes = [route for router in ROUTERS for route in router.routes]
+    for router in ROUTERS:
+        app.include_router(router)
+    app.router.routes[:0] = hot_routes()
+    handlers.install(app)
 
-    return lifespan
+
+def _wrap(
+    app: FastAPI,
+    limits: Limits,
+    admission: Admission,
+    metrics: Metrics,
+    key: str | None,
+    drain: Drain,
+    access_log: bool,
+    tracing: TracerProvider | None,
+) -> None:
+    """Add the middleware; Starlette runs that first which was added last."""
+    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
+    app.add_middleware(Auth, key=key)
+    app.add_middleware(Context, metrics=metrics, drain=drain, access_log=access_log)
+    if tracing is not None:
+        from nnz_service.web.middleware.tracing import Tracing
+
+        app.add_middleware(Tracing, provider=tracing)

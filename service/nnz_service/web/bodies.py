@@ -10,7 +10,12 @@ from typing import Any
 
 from starlette.requests import Request
 
-from nnz_service.errors import MalformedError, TooLargeError, UnsupportedMediaError
+from nnz_service.errors import (
+    ImpossibleError,
+    MalformedError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
 from nnz_service.web.codecs import Body, TensorRequest, read_object, read_tensors
 from nnz_service.web.stages import stages_of
 
@@ -55,8 +60,16 @@ async def read_body(request: Request, limit: int) -> Body:
     return Body(memoryview(data)[pad:], header)
 
 
-async def parse_body(request: Request, body: Body, max_json: int) -> TensorRequest:
+async def parse_body(
+    request: Request, body: Body, max_json: int, *, lent: bool = False
+) -> TensorRequest:
     """Parse a tensor body; much JSON goes to a thread, so that others go on meanwhile.
+
+    Args:
+        request: Whose body.
+        body: What it is.
+        max_json: Bytes of its JSON part.
+        lent: Whether tensors may lie in shared memory.
 
     Raises:
         MalformedError, ImpossibleError, TooLargeError: As `read_tensors`.
@@ -64,8 +77,14 @@ async def parse_body(request: Request, body: Body, max_json: int) -> TensorReque
     header = len(body.data) if body.header is None else body.header
     with stages_of(request).measure("parse"):
         if header > _ON_THE_LOOP:
-            return await asyncio.to_thread(read_tensors, body, max_json)
-        return read_tensors(body, max_json)
+            asked = await asyncio.to_thread(read_tensors, body, max_json)
+        else:
+            asked = read_tensors(body, max_json)
+    if asked.places and not lent:
+        raise ImpossibleError(
+            "shared memory is for /v2/models/{name}/infer alone; send the bytes"
+        )
+    return asked
 
 
 def content_window(request: Request) -> int | None:

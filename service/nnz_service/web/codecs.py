@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
 from nnz_service.gateway.datatypes import dtype_of
+from nnz_service.gateway.regions import Place
 from nnz_service.web.elements import from_json, is_int, kind_of, view_bytes
 
 _Array = NDArray[Any]
@@ -42,10 +43,25 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class WantedOutput:
-    """One entry of ``outputs``; `binary` None means the request's default."""
+    """One entry of ``outputs``.
+
+    Args:
+        binary: Whether it goes out as bytes; None means the request's default.
+        place: Where it is to be written in shared memory, instead of going out.
+    """
 
     name: str
     binary: bool | None
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LentInput:
+    """An input that lies in shared memory, of exactly that many bytes."""
+
+    dtype: np.dtype[Any]
+    shape: list[int]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class TensorRequest:
     Args:
         fields: Every member of the JSON object but ``inputs`` and ``outputs``.
         binary: Whether some input came as bytes.
+        lent: Inputs that lie in shared memory and are still to be read.
     """
 
     fields: dict[str, Any]
@@ -62,6 +79,13 @@ class TensorRequest:
     tensors: dict[str, _Array]
     outputs: tuple[WantedOutput, ...]
     binary: bool
+    lent: dict[str, LentInput] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[Place]:
+        """Every place in shared memory that the request names."""
+        inputs = [one.place for one in self.lent.values()]
+        return inputs + [one.place for one in self.outputs if one.place is not None]
 
     @property
     def id(self) -> str | None:
@@ -118,6 +142,10 @@ class TensorRequest:
                 return wanted.binary
         return bool(self.parameters.get("binary_data_output", default))
 
+    def place_of(self, name: str) -> Place | None:
+        """Return where output `name` is to be written in shared memory."""
+        return next((one.place for one in self.outputs if one.name == name), None)
+
 
 def read_object(text: memoryview, limit: int) -> dict[str, Any]:
     """Parse a JSON object of at most `limit` bytes.
@@ -167,10 +195,12 @@ def read_tensors(body: Body, max_json: int) -> TensorRequest:
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise MalformedError("parameters.binary_data_output must be true or false")
     reader = _Binary(body.data[header:])
-    tensors = dict(_inputs(fields.pop("inputs", None), reader))
+    inputs = dict(_inputs(fields.pop("inputs", None), reader))
     reader.finish()
     outputs = tuple(_outputs(fields.pop("outputs", None)))
-    return TensorRequest(fields, parameters, tensors, outputs, reader.used)
+    lent = {name: x for name, x in inputs.items() if isinstance(x, LentInput)}
+    tensors = {name: x for name, x in inputs.items() if not isinstance(x, LentInput)}
+    return TensorRequest(fields, parameters, tensors, outputs, reader.used, lent)
 
 
 def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRequest:
@@ -229,7 +259,9 @@ class _Binary:
             )
 
 
-def _inputs(entries: object, binary: _Binary) -> Iterator[tuple[str, _Array]]:
+def _inputs(
+    entries: object, binary: _Binary
+) -> Iterator[tuple[str, _Array | LentInput]]:
     if not isinstance(entries, list) or not entries:
         raise MalformedError("'inputs' must be a list of at least one tensor")
     seen: set[str] = set()
@@ -238,11 +270,20 @@ def _inputs(entries: object, binary: _Binary) -> Iterator[tuple[str, _Array]]:
         yield name, _input(entry, f"input '{name}'", binary)
 
 
-def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array:
+def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array | LentInput:
     dtype = dtype_of(entry.get("datatype"), where)
     shape = _shape(entry.get("shape"), dtype, where)
     parameters = _object(entry, "parameters", where)
-    _refuse_shared_memory(parameters, where)
+    expected = math.prod(shape) * dtype.itemsize
+    if (place := _place(parameters, where)) is not None:
+        if entry.get("data") is not None:
+            raise MalformedError(f"{where} has both 'data' and shared memory; send one")
+        if place.nbytes != expected:
+            raise MalformedError(
+                f"{where} says shared_memory_byte_size {place.nbytes}; shape {shape} "
+                f"of {entry['datatype']} needs {expected}"
+            )
+        return LentInput(dtype, shape, place)
     size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in entry:
@@ -254,7 +295,6 @@ def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array:
         raise MalformedError(
             f"{where} has both 'data' and parameters.binary_data_size; send one"
         )
-    expected = math.prod(shape) * dtype.itemsize
     if not is_int(size) or size != expected:
         raise MalformedError(
             f"{where} says binary_data_size {size!r}; shape {shape} of "
@@ -275,7 +315,7 @@ def _outputs(entries: object) -> Iterator[WantedOutput]:
         name = _name(entry, f"outputs[{position}]", seen)
         where = f"output '{name}'"
         parameters = _object(entry, "parameters", where)
-        _refuse_shared_memory(parameters, where)
+        place = _place(parameters, where)
         if parameters.get("classification"):
             raise ImpossibleError(
                 f"{where} asks for classification strings, which nnz does not give; "
@@ -284,7 +324,7 @@ def _outputs(entries: object) -> Iterator[WantedOutput]:
         binary = parameters.get("binary_data")
         if binary is not None and not isinstance(binary, bool):
             raise MalformedError(f"{where}: binary_data must be true or false")
-        yield WantedOutput(name, binary)
+        yield WantedOutput(name, binary, place)
 
 
 def _name(entry: object, where: str, seen: set[str]) -> str:
@@ -333,8 +373,24 @@ def _object(entry: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_shared_memory(parameters: dict[str, Any], where: str) -> None:
-    if "shared_memory_region" in parameters:
-        raise ImpossibleError(
-            f"{where} names a shared memory region; nnz offers none, send the bytes"
+def _place(parameters: dict[str, Any], where: str) -> Place | None:
+    """Return the place in shared memory that parameters name, if they do."""
+    region = parameters.get("shared_memory_region")
+    if region is None:
+        return None
+    if not isinstance(region, str):
+        raise MalformedError(f"{where}: shared_memory_region must be a name")
+    numbers: list[int] = []
+    for name, default in (("offset", 0), ("byte_size", None)):
+        number: object = parameters.get(f"shared_memory_{name}", default)
+        if not is_int(number) or not 0 <= number <= _MAX_BYTES:
+            raise MalformedError(
+                f"{where} has shared_memory_{name} {str(number)[:40]}; it must be a "
+                "number of bytes, for shared_memory_region is given"
+            )
+        numbers.append(number)
+    if "binary_data_size" in parameters:
+        raise MalformedError(
+            f"{where} has both binary_data_size and shared_memory_region; send one"
         )
+    return Place(region, *numbers)

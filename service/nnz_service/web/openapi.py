@@ -27,6 +27,7 @@ _REASONS = {
     422: "Well-formed, but impossible: shapes, types or values.",
     429: "The server is full; try again after Retry-After seconds.",
     500: "A fault of the server; its log has the request id.",
+    501: "The protocol has it, this server does not, or was told not to.",
     503: "Starting, draining or not loaded; try again after Retry-After seconds.",
     504: "The deadline passed.",
 }

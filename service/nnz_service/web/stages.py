@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -15,12 +16,15 @@ from nnz_service.dataplane.admission import Reservation
 class Stages:
     """Seconds of each stage of one request, in the order in which they began."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str = "") -> None:
+        self.request_id = request_id or uuid.uuid4().hex
         self.began = time.perf_counter()
         self.deadline: float | None = None
         self.servable = ""
         #: Whether the whole body has arrived; what comes then is only the departure.
         self.received = False
+        #: Bytes of the body as they came.
+        self.bytes_in = 0
         #: What admission holds for the request, until it ends.
         self.reservation: Reservation | None = None
         self._seconds: dict[str, float] = {}
@@ -54,6 +58,10 @@ class Stages:
         if microseconds:
             asked = self.elapsed() + microseconds / 1e6
             self.deadline = min(asked, self.deadline or asked)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage."""
+        return dict(self._seconds)
 
     def header(self) -> str:
         """Format the ``Server-Timing`` header, in milliseconds."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnz_kernels.errors import DeviceLostError
-from nnz_service import logs
+from nnz_service import logs, usage
 from nnz_service.dataplane import Page, Reply, Tensors
 from nnz_service.errors import (
     ImpossibleError,
@@ -280,6 +280,7 @@ class Host:
             self._registry.find(name, version)  # refuse what is not there
         rows = [
             entry.counters.to_json(entry.name, entry.version, entry.nbytes)
+            | {"pending": self._scheduler.waiting(entry.counters)}
             for entry in self._registry.index()
             if name in (None, entry.name) and version in (None, entry.version)
         ]
@@ -288,7 +289,10 @@ class Host:
             "backlog_ns": self._scheduler.backlog,
             "jobs": self._runner.running,
         }
-        return Reply({"model_stats": rows, "scheduler": scheduler})
+        facts = usage.process_facts() | {"gpu": self._toolbox.gpu_memory()}
+        return Reply(
+            {"model_stats": rows, "scheduler": scheduler, "processes": [facts]}
+        )
 
     async def _wake(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
         self._runner.wake()

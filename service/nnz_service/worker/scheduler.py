@@ -20,6 +20,7 @@ from nnz_service.errors import (
 from nnz_service.worker.batcher import Limits, cut
 from nnz_service.worker.batches import lost, run_batch
 from nnz_service.worker.queue import Bounds, Queue
+from nnz_service.worker.statistics import Counters
 from nnz_service.worker.tickets import Outcome, Ticket
 
 T = TypeVar("T")
@@ -87,6 +88,11 @@ class Scheduler:
     def busy(self) -> float:
         """Seconds that what runs now has taken so far."""
         return self._running.seconds()
+
+    def waiting(self, counters: Counters) -> int:
+        """Requests that wait now and are counted there."""
+        with self._changed:
+            return sum(ticket.counters is counters for ticket in self._queue)
 
     def submit(self, ticket: Ticket) -> Future[Outcome]:
         """Queue a request; cancelling its future drops it while it still waits.

@@ -124,6 +124,16 @@ class Toolbox:
         """
         check_product(self.backend)
 
+    def gpu_memory(self) -> dict[str, Any] | None:
+        """Bytes of the GPU's memory and of those in use; None without a GPU."""
+        if self.backend is not Backend.CUDA:
+            return None
+        kernels: Any = load_kernels(self.backend)
+        launcher = kernels.device.launcher
+        facts, (left, total) = launcher.describe(), launcher.memory()
+        used = max(facts.get("limit", total) - left, 0)
+        return {"uuid": facts.get("uuid", ""), "total": total, "used": used}
+
     def devices(self) -> list[dict[str, Any]]:
         """What a look at each back-end found."""
         return [_describe(backend) for backend in Backend]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -43,10 +44,12 @@ def doubler(_doubler: Doubler) -> Iterator[Doubler]:
 def make_app(
     _doubler: Doubler, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., FastAPI]]:
-    """Build applications over the doubler, with other limits or a key."""
+    """Build applications over the doubler, with other limits, a key, and more."""
     repository = Repository(tmp_path_factory.mktemp("home"))
 
-    def make(limits: Limits | None = None, key: str | None = None) -> FastAPI:
+    def make(
+        limits: Limits | None = None, key: str | None = None, **more: Any
+    ) -> FastAPI:
         limits = limits or Limits()
         return create_app(
             limits=limits,
@@ -55,6 +58,7 @@ def make_app(
             jobs=MemoryStore(),
             admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
             key=key,
+            **more,
         )
 
     yield make

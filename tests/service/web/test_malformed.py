@@ -14,6 +14,7 @@ import pytest
 INFER = "/v2/models/double/infer"
 GOOD = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 BINARY = {"name": "x", "shape": [1, 3], "datatype": "FP32"}
+LENT = {"shared_memory_region": "r", "shared_memory_byte_size": 12}
 LENGTH = "Inference-Header-Content-Length"
 
 
@@ -129,7 +130,7 @@ class TestJson:
                 id="classification",
             ),
             pytest.param(
-                [{"name": "y", "parameters": {"shared_memory_region": "r"}}],
+                [{"name": "y", "parameters": LENT}],
                 422,
                 "shared memory",
                 id="shared memory",
@@ -155,7 +156,7 @@ class TestJson:
             pytest.param({"shape": [3], "data": [1, 2, 3]}, "want", id="another shape"),
             pytest.param({"datatype": "FP64"}, "float64", id="another type"),
             pytest.param(
-                {"parameters": {"shared_memory_region": "r"}},
+                {"parameters": LENT, "data": None},
                 "shared memory",
                 id="shared memory",
             ),

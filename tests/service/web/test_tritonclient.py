@@ -53,30 +53,8 @@ class TestServer:
         found = client.get_server_metadata()
 
         assert found["name"] == "nnz"
-        assert "binary_tensor_data" in found["extensions"]
+        assert {"binary_tensor_data", "logging", "trace"} <= set(found["extensions"])
         assert not any("shared_memory" in name for name in found["extensions"])
-
-    def test_log_settings(self, client: triton.InferenceServerClient) -> None:
-        """What holds can be read and sent back; a change is refused with a reason."""
-        held = client.get_log_settings()
-
-        assert client.update_log_settings(held) == held
-        with pytest.raises(InferenceServerException, match="NNZ_LOG_LEVEL"):
-            client.update_log_settings({"log_verbose_level": 3})
-
-    def test_trace_settings(self, client: triton.InferenceServerClient) -> None:
-        """Tracing is off; null clears, which changes nothing; turning it on fails."""
-        assert client.get_trace_settings()["trace_level"] == ["OFF"]
-        assert client.get_trace_settings("double")["trace_level"] == ["OFF"]
-        client.update_trace_settings(settings={"trace_level": None})
-        with pytest.raises(InferenceServerException, match="trace_level"):
-            client.update_trace_settings("double", {"trace_level": ["TENSORS"]})
-
-    def test_shared_memory(self, client: triton.InferenceServerClient) -> None:
-        """What is not offered is a clear error, and not among the extensions."""
-        with pytest.raises(InferenceServerException, match="systemsharedmemory") as got:
-            client.get_system_shared_memory_status()
-        assert got.value.status() == "404"
 
 
 class TestModel:

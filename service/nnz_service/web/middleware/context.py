@@ -1,9 +1,8 @@
-"""Request id, Server-Timing, metrics, and the answer of last resort."""
+"""Request id, Server-Timing, metrics, the access log, and the answer of last resort."""
 
 from __future__ import annotations
 
 import re
-import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -17,27 +16,43 @@ from nnz_service.web.handlers import error_answer, fault_of
 from nnz_service.web.stages import Stages
 
 _USABLE_ID = re.compile(r"[!-~]{1,128}")
+_INFER = re.compile(
+    r"/v2/models/([A-Za-z0-9._-]{1,128})(?:/versions/([0-9]{1,18}))?/infer"
+)
 #: Only in metrics and logs: the client left before the answer began.
 _CLIENT_LEFT = 499
 
 
 class Context:
-    """The outermost layer around every request."""
+    """The layer around every request, outside of all but tracing.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
+    Args:
+        app: The rest of the application.
+        metrics: What counts requests.
+        drain: Whether the process is on its way out.
+        access_log: Write a line of level info about each, instead of level debug.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, drain: Drain, access_log: bool = False
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._drain = drain
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the rest of the application with an id and a clock."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        stages = Stages()
-        answer = _Answer(send, stages, _request_id(scope), self._drain)
+        stages = Stages(_request_id(scope))
+        answer = _Answer(send, stages, self._drain)
         scope.setdefault("state", {})["stages"] = stages
-        with self._metrics.inflight.track_inprogress():
+        with (
+            self._metrics.inflight.track_inprogress(),
+            logs.bound(request=stages.request_id),
+        ):
             try:
                 await self._guarded(scope, receive, answer)
             finally:
@@ -52,10 +67,10 @@ class Context:
             if not answer.started:
                 await error_answer(exc)(scope, receive, answer)
         except Exception as exc:
-            logs.logger().exception("request failed", request=answer.request_id)
+            logs.logger().exception("request failed")
             if answer.started:
                 raise
-            fault = fault_of(exc, answer.request_id)
+            fault = fault_of(exc, answer.stages.request_id)
             await error_answer(fault)(scope, receive, answer)
 
     def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
@@ -64,26 +79,31 @@ class Context:
         labels = (route, method, stages.servable, str(answer.status))
         self._metrics.requests.labels(*labels).inc()
         self._metrics.seconds.labels(route, method).observe(stages.elapsed())
-        logs.logger().debug(
+        if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
+            name, version = infer.groups("")
+            self._metrics.failed(name, version, answer.status)
+        named = scope.get("path_params", {}).get("name", "")
+        write = logs.logger().info if self._access_log else logs.logger().debug
+        write(
             "request",
-            request=answer.request_id,
             method=scope["method"],
-            path=scope["path"],
+            route=route,
             status=answer.status,
             seconds=round(stages.elapsed(), 6),
+            bytes_in=stages.bytes_in,
+            bytes_out=answer.size,
+            servable=stages.servable or named,
         )
 
 
 class _Answer:
     """`send`, with our headers added to the start of the answer."""
 
-    def __init__(
-        self, send: Send, stages: Stages, request_id: str, drain: Drain
-    ) -> None:
+    def __init__(self, send: Send, stages: Stages, drain: Drain) -> None:
         self._send = send
-        self._stages = stages
         self._drain = drain
-        self.request_id = request_id
+        self.stages = stages
+        self.size = 0
         self.status = _CLIENT_LEFT
         self.started = False
 
@@ -92,13 +112,15 @@ class _Answer:
             self.started = True
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            headers["Server-Timing"] = self._stages.header()
+            headers["X-Request-Id"] = self.stages.request_id
+            headers["Server-Timing"] = self.stages.header()
             if self._drain.begun:  # a connection that stays would be cut while idle
                 headers["Connection"] = "close"
+        else:
+            self.size += len(message.get("body", b""))
         await self._send(message)
 
 
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _USABLE_ID.fullmatch(given) else ""

@@ -160,6 +160,7 @@ class _Arrival:
 
     def _count(self, message: Message) -> None:
         self._size += len(message.get("body", b""))
+        self._stages.bytes_in = self._size
         complete = not message.get("more_body", False)
         if self._size > self._rule.limit:
             raise _too_large(f"more than {self._rule.limit} bytes", self._rule.limit)

@@ -9,6 +9,7 @@ from nnz_service.web.routers import (
     oip_settings,
     ops,
     repository,
+    shared_memory,
     status,
 )
 
@@ -17,6 +18,7 @@ ROUTERS = (
     inference.router,
     repository.router,
     oip_settings.router,
+    shared_memory.router,
     models.router,
     matrices.router,
     ops.router,

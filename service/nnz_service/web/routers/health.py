@@ -17,11 +17,15 @@ router = APIRouter(tags=["server"])
 #: Extensions of the protocol that are really there, and no others.
 EXTENSIONS = (
     "binary_tensor_data",
+    "logging",
     "model_configuration",
     "model_repository",
     "parameters",
     "statistics",
+    "trace",
 )
+#: One that a setting switches.
+SHARED_MEMORY = "system_shared_memory"
 
 
 @router.head("/v2/health/live", include_in_schema=False)
@@ -49,8 +53,13 @@ async def ready(parts: Served) -> Response:
 
 
 @router.get("/v2", responses=answers(ServerMetadata, "Name, version, extensions."))
-async def server_metadata() -> Response:
+async def server_metadata(parts: Served) -> Response:
     """Name the server, its version and the protocol extensions that it has."""
+    lends = (SHARED_MEMORY,) if parts.controls.regions.enabled else ()
     return Json(
-        {"name": "nnz", "version": version("nnz-server"), "extensions": EXTENSIONS}
+        {
+            "name": "nnz",
+            "version": version("nnz-server"),
+            "extensions": sorted((*EXTENSIONS, *lends)),
+        }
     )

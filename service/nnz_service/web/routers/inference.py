@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,10 +11,12 @@ from fastapi import APIRouter, Request, Response
 from nnz_service.dataplane import Reply
 from nnz_service.errors import ImpossibleError
 from nnz_service.gateway.servables import oip_config, oip_metadata, target
+from nnz_service.gateway.tracing import Passage
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
 from nnz_service.web.deps import Parts, Served, order_of
+from nnz_service.web.lent import fetch
 from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
@@ -115,10 +119,12 @@ async def infer(
 
     Outputs come as JSON unless `binary_data_output` or an output's `binary_data`
     asks for bytes. NaN and infinity have no JSON form: an output that holds one is
-    a 422 that says so. `timeout` (microseconds) shortens the deadline; `priority` is 1
-    (first) to 9, 5 where nothing is said; `deterministic` asks for the bits of a run
-    without company. `X-Batch-Size` in the answer counts the rows of the run that the
-    request was part of.
+    a 422 that says so. `shared_memory_region`, `shared_memory_byte_size` and
+    `shared_memory_offset` of an input or output name a place in shared memory that
+    the client has registered. `timeout` (microseconds) shortens the deadline;
+    `priority` is 1 (first) to 9, 5 where nothing is said; `deterministic` asks for the
+    bits of a run without company. `X-Batch-Size` in the answer counts the rows of the
+    run that the request was part of.
     """
     params = target(name, version)
     stages = stages_of(request)
@@ -126,19 +132,44 @@ async def infer(
     if body.header == 0:
         asked = await _raw(request, parts, params, body)
     else:
-        asked = await parse_body(request, body, parts.limits.max_json)
+        asked = await parse_body(request, body, parts.limits.max_json, lent=True)
+        asked = await fetch(request, parts, body, asked)
     _refuse_sequences(asked.parameters)
     params |= order_of(request, asked)
     stages.shorten(asked.timeout)
     if asked.outputs:
         params["outputs"] = [wanted.name for wanted in asked.outputs]
+    began = time.perf_counter_ns()
     reply = await parts.call(request, "infer", params, asked.tensors)
+    passed = began, time.perf_counter_ns()
     stages.servable = name
     with stages.measure("encode"):
-        return await _answer(request, reply, asked)
+        response = await _answer(request, parts, reply, asked)
+    if parts.controls.tracing.active:
+        await _trace(request, parts, reply, asked, passed)
+    return response
 
 
-async def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Response:
+async def _trace(
+    request: Request,
+    parts: Parts,
+    reply: Reply,
+    asked: TensorRequest,
+    passed: tuple[int, int],
+) -> None:
+    """Write a trace of the request, if it is its turn."""
+    name, version = reply.result["name"], reply.result["version"]
+    tracing = parts.controls.tracing
+    if tracing.samples(name):
+        arrived = int(stages_of(request).began * 1e9)
+        passage = Passage(arrived, *passed, reply.timings)
+        own = asked.id or stages_of(request).request_id
+        await asyncio.to_thread(tracing.record, name, version, own, passage)
+
+
+async def _answer(
+    request: Request, parts: Parts, reply: Reply, asked: TensorRequest
+) -> Response:
     head: dict[str, Any] = {
         "model_name": reply.result["name"],
         "model_version": reply.result["version"],
@@ -146,9 +177,13 @@ async def _answer(request: Request, reply: Reply, asked: TensorRequest) -> Respo
     if asked.id is not None:
         head["id"] = asked.id
     accept = request.headers.get("accept-encoding", "")
-    batch = reply.result.get("batch")
     return await tensor_answer(
-        head, reply.tensors, asked, accept_encoding=accept, batch=batch
+        head,
+        reply.tensors,
+        asked,
+        accept_encoding=accept,
+        batch=reply.result.get("batch"),
+        regions=parts.controls.regions,
     )
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from nnz_service import usage
 from nnz_service.errors import ServiceError
+from nnz_service.metrics import render
+from nnz_service.snapshots import add
 from nnz_service.web.answers import Json
-from nnz_service.web.deps import Served
+from nnz_service.web.deps import Parts, Served
 from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
 from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
 from nnz_service.web.stages import stages_of
-from nnz_service.web.worker_metrics import families
+from nnz_service.web.worker_metrics import families, jobs_family
 
 router = APIRouter(tags=["server"])
 
@@ -39,10 +45,20 @@ async def devices(request: Request, parts: Served) -> Response:
 
 @router.get("/v1/stats", responses=answers(StatsOut, "Counters.", 503))
 async def stats(request: Request, parts: Served) -> Response:
-    """Count what every servable did, and say what waits and runs now."""
-    reply = await parts.call(request, "stats", {})
+    """Count what every servable did, and say what waits and runs now.
+
+    `processes` describes the process that answers (`web`) and the `workers`.
+    """
+    result = (await parts.call(request, "stats", {})).result
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
-    return Json({**reply.result, "worker": {"ready": ready, "detail": detail}})
+    workers = result.get("processes", [])
+    return Json(
+        {
+            **result,
+            "worker": {"ready": ready, "detail": detail},
+            "processes": {"web": usage.process_facts(), "workers": workers},
+        }
+    )
 
 
 @router.get(
@@ -57,12 +73,20 @@ async def stats(request: Request, parts: Served) -> Response:
     response_class=Response,
 )
 async def metrics(request: Request, parts: Served) -> Response:
-    """Write every metric; those of the worker are missing while it is down."""
+    """Write every metric, of all processes and by our names and Triton's.
+
+    Those of the worker are missing while it is down.
+    """
     stages_of(request).shorten(_SCRAPE_MICROSECONDS)
     try:
-        reply = await parts.call(request, "stats", {})
+        stats = (await parts.call(request, "stats", {})).result
     except ServiceError:
-        more = families(None)
-    else:
-        more = families(reply.result)
-    return Response(parts.metrics.render(more), media_type=CONTENT_TYPE_LATEST)
+        stats = None
+    text = await asyncio.to_thread(_scrape, parts, stats)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _scrape(parts: Parts, stats: dict[str, Any] | None) -> bytes:
+    counted = parts.metrics.collect()
+    jobs = jobs_family(parts.jobs.counts())
+    return render(add([*counted, jobs, *families(stats, counted)]))

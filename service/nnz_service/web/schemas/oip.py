@@ -170,22 +170,39 @@ class StatisticsOut(BaseModel):
 
 
 class LogSettings(BaseModel):
-    """What is written to the log; fixed at start by NNZ_LOG_LEVEL."""
+    """What is written to the log."""
 
-    log_file: str
+    log_file: str = Field("", description="Empty: standard error; fixed.")
     log_info: bool
     log_warning: bool
     log_error: bool
-    log_verbose_level: int
-    log_format: str
+    log_verbose_level: int = Field(0, description="Above 0: lines of level debug too.")
+    log_format: str = Field("default", description="Fixed.")
 
 
 class TraceSettings(BaseModel):
-    """Tracing as the protocol describes it; always off here."""
+    """Which inferences leave their times in a file."""
 
-    trace_file: str
-    trace_level: list[str]
-    trace_rate: str
-    trace_count: str
-    log_frequency: str
-    trace_mode: str
+    trace_file: str = Field(description="A file name in the server's folder traces.")
+    trace_level: list[str] = Field(description="OFF or TIMESTAMPS.")
+    trace_rate: str = Field(description="One of so many is traced.")
+    trace_count: str = Field(description="So many more are traced; -1: no end.")
+    log_frequency: str = Field(description="Always 0: one file.")
+    trace_mode: str = Field(description="Always triton.")
+
+
+class RegionIn(BaseModel):
+    """A part of a POSIX shared memory object of this machine."""
+
+    key: str = Field(description="The object's name, with or without a leading slash.")
+    offset: int = Field(0, ge=0)
+    byte_size: int = Field(ge=1)
+
+
+class RegionOut(BaseModel):
+    """A registered region of shared memory."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int

@@ -125,3 +125,7 @@ class StatsOut(BaseModel):
     model_stats: list[dict[str, Any]]
     scheduler: dict[str, Any]
     worker: dict[str, Any]
+    processes: dict[str, Any] = Field(
+        description="pid, resident_bytes, uptime_seconds and version: of `web`, the "
+        "process that answers, and of each of the `workers`."
+    )

@@ -1,0 +1,72 @@
+"""What an application does besides answering, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from nnz_service import logs
+from nnz_service.dataplane import Dataplane
+from nnz_service.errors import ServiceError
+from nnz_service.gateway import Controls
+from nnz_service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_PAUSE = 1.0  # seconds of metrics that are lost with a process that is killed
+
+
+def lifespan(
+    dataplane: Dataplane,
+    controls: Controls,
+    metrics: Metrics,
+    tracing: TracerProvider | None,
+    *,
+    alone: bool,
+) -> Callable[[FastAPI], Any]:
+    """Return the life of an application.
+
+    Args:
+        dataplane: Started, and closed in the end.
+        controls: Followed.
+        metrics: Saved again and again.
+        tracing: Its last spans are sent in the end.
+        alone: No other process changes the controls or reads the metrics.
+    """
+
+    @asynccontextmanager
+    async def live(_: FastAPI) -> AsyncIterator[None]:
+        tasks = []
+        await asyncio.to_thread(controls.look)
+        if not alone:
+            tasks = [
+                asyncio.create_task(controls.follow(), name="controls"),
+                asyncio.create_task(_save(metrics), name="metrics"),
+            ]
+        await dataplane.start()
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(metrics.save)
+            await dataplane.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.shutdown)
+
+    return live
+
+
+async def _save(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(_PAUSE)
+        try:
+            await asyncio.to_thread(metrics.save)
+        except (ServiceError, OSError) as error:
+            logs.logger().warning("metrics cannot be saved", error=str(error))
