@@ -29,6 +29,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs
+from nnz_service.database import catalog_of
 from nnz_service.errors import ServiceError
 from nnz_service.hardware import compiler_environment, gpus
 from nnz_service.jobs import SqlStore
@@ -179,7 +180,7 @@ def serve(settings: Settings) -> int:
 def _serve(
     settings: Settings, home: Path, listener: socket.socket, folder: Path
 ) -> int:
-    _prepare(home, settings.models)
+    _prepare(home, settings)
     url = _url(settings.host, listener)
     supervisor = _supervisor(settings, home, listener, folder / "worker")
     state = home / "run" / "server.json"
@@ -225,6 +226,8 @@ def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
             *("--socket", str(path), "--number", str(number)),
             *("--log-level", settings.log_level, "--device", settings.device),
             *("--precision", settings.precision, *threads),
+            *("--job-ttl", str(settings.job_ttl), "--job-bytes"),
+            *(str(settings.job_bytes), "--job-keep", str(settings.job_keep)),
         ]
         one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
         name = "worker" if count == 1 else f"worker {number}"
@@ -232,16 +235,18 @@ def _workers(settings: Settings, home: Path, pipe: Path) -> dict[Path, Child]:
     return workers
 
 
-def _prepare(home: Path, models: Path | None) -> None:
+def _prepare(home: Path, settings: Settings) -> None:
     """Bring the home in order while nobody else uses it."""
     # Files that ended the worker of an earlier server get another chance.
     for counts in (home / "run").glob("loads-*.json"):
         counts.unlink(missing_ok=True)
-    repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
+    database = settings.database
+    repository = Repository(home, database_url=database)
+    jobs = SqlStore(catalog_of(home, database))
     try:
         jobs.requeue_lost(None)  # there may be fewer workers than there were
         repository.blobs.sweep(repository.used_blobs() | jobs.blobs())
-        asyncio.run(scan(repository, models))
+        asyncio.run(scan(repository, settings.models))
     finally:
         repository.close()
         jobs.close()

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +20,7 @@ from typing import NoReturn
 import uvicorn
 
 from nnz_service import logs
+from nnz_service.database import catalog_of
 from nnz_service.dataplane import Admission, Dataplane, FleetDataplane, SocketDataplane
 from nnz_service.gateway import Drain, Limits
 from nnz_service.jobs import JobStore, SqlStore
@@ -57,12 +59,15 @@ def main() -> int:
         signal.signal(number, _leave)
     settings = Settings()
     logs.configure(settings.log_level, "web")
+    home = settings.home
     with (
-        closing(Repository(settings.home)) as repository,
-        closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
+        closing(Repository(home, database_url=settings.database)) as repository,
+        closing(SqlStore(catalog_of(home, settings.database))) as jobs,
         socket.socket(fileno=options.fd) as listener,
     ):
-        _serve(settings, _dataplane(options.worker), repository, jobs, listener)
+        limits = replace(limits_of(settings), devices=len(options.worker))
+        dataplane = _dataplane(options.worker)
+        _serve(settings, limits, dataplane, repository, jobs, listener)
     return 0
 
 
@@ -73,13 +78,13 @@ def _dataplane(workers: Sequence[Path]) -> Dataplane:
 
 def _serve(
     settings: Settings,
+    limits: Limits,
     dataplane: Dataplane,
     repository: Repository,
     jobs: JobStore,
     listener: socket.socket,
 ) -> None:
     drain = Drain()
-    limits = limits_of(settings)
     app = create_app(
         limits=limits,
         dataplane=dataplane,
@@ -117,6 +122,7 @@ def limits_of(settings: Settings) -> Limits:
         request_timeout=settings.request_timeout,
         max_inflight=settings.max_inflight,
         max_inflight_bytes=settings.max_inflight_bytes,
+        job_ttl=settings.job_ttl,
     )
 
 

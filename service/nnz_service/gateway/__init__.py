@@ -3,5 +3,6 @@
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.parts import Drain, Parts
 from nnz_service.gateway.turns import Turns
+from nnz_service.gateway.watch import Watch
 
-__all__ = ["Drain", "Limits", "Parts", "Turns"]
+__all__ = ["Drain", "Limits", "Parts", "Turns", "Watch"]

@@ -9,6 +9,7 @@ from nnz_service.dataplane import Dataplane
 from nnz_service.errors import ServiceError
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.turns import Turns
+from nnz_service.gateway.watch import Watch
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
@@ -35,6 +36,7 @@ class Parts:
     metrics: Metrics
     drain: Drain
     turns: Turns
+    watch: Watch
 
     async def wake(self) -> None:
         """Tell the worker that jobs changed; without it, it looks a little later."""

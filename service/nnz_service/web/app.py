@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.dataplane.admission import Admission
-from nnz_service.gateway import Drain, Turns
+from nnz_service.gateway import Drain, Turns, Watch
 from nnz_service.gateway.limits import Limits
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
@@ -60,6 +60,7 @@ def create_app(
         drain: Set by who ends the process; then it is not ready and holds no answer.
     """
     metrics = Metrics()
+    drain = drain or Drain()
     app = FastAPI(
         title="nnz",
         version=version("nnz-server"),
@@ -77,8 +78,9 @@ def create_app(
         repository,
         jobs,
         metrics,
-        drain or Drain(),
+        drain,
         Turns(repository.home / "run" / "turns"),
+        Watch(jobs, lambda: drain.begun),
     )
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:

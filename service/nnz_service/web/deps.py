@@ -48,6 +48,12 @@ def caller_of(request: Request) -> Caller:
     return getattr(request.state, "caller", ANYBODY)
 
 
+def owner_of(request: Request) -> str | None:
+    """Return whose things the caller may see; None for everybody's."""
+    caller = caller_of(request)
+    return None if caller.admin else caller.id
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, but cancel it when the client leaves.
 

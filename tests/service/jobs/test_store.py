@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from nnz_service.errors import ConflictError, ImpossibleError, NotFoundError
 from nnz_service.jobs import (
     MAX_ATTEMPTS,
     TRANSITIONS,
+    Job,
     JobStore,
     MemoryStore,
     SqlStore,
@@ -23,20 +25,35 @@ from nnz_service.jobs import (
 KINDS = ["cg"]
 
 
-@pytest.fixture(params=["memory", "sql"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
     ticks = itertools.count(1000.0)
 
     def clock() -> float:
         return next(ticks)
 
-    made: JobStore = (
-        MemoryStore(clock)
-        if request.param == "memory"
-        else SqlStore(tmp_path / "catalog.sqlite", clock)
-    )
+    made: JobStore
+    if request.param == "memory":
+        made = MemoryStore(clock)
+    elif request.param == "sqlite":
+        made = SqlStore(tmp_path / "catalog.sqlite", clock)
+    else:
+        made = SqlStore(request.getfixturevalue("postgres").database(), clock)
     yield made
     made.close()
+
+
+def claimed(store: JobStore, worker: str = "w") -> Job:
+    job = store.claim(worker, KINDS)
+    assert job is not None
+    return job
+
+
+def ended(store: JobStore, params: dict[str, Any], seconds: float, **end: Any) -> Job:
+    """A job that succeeded after so much computing."""
+    store.submit("cg", params)
+    job = claimed(store)
+    return store.finish(job.id, job.token, Status.SUCCEEDED, seconds=seconds, **end)
 
 
 class TestSubmit:
@@ -69,7 +86,7 @@ class TestSubmit:
     ) -> None:
         store.submit("cg", {"a": 1}, "aa", "key")
 
-        with pytest.raises(ImpossibleError, match="'key' was used for other work"):
+        with pytest.raises(ImpossibleError, match="'key' was used for other work, job j-"):
             store.submit("cg", params, inputs, "key")
 
     def test_no_key_means_two_jobs(self, store: JobStore) -> None:
@@ -291,7 +308,8 @@ class TestRequeueLost:
 
         assert last.status is Status.FAILED
         assert (
-            last.error == f"the worker ended {MAX_ATTEMPTS} times while it ran this job"
+            last.error == f"the worker ended {MAX_ATTEMPTS} times in a row while it ran "
+            "this job, before a checkpoint"
         )
         assert store.claim("w", KINDS) is None
 
