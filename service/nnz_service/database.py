@@ -197,6 +197,13 @@ def writing(engine: Engine, *, beside: bool = False) -> Iterator[Connection]:
             yield connection
 
 
+def why(error: BaseException) -> str:
+    """Say what an error was for the operator, who may know hosts and names."""
+    cause = error.__cause__
+    orig = cause.orig if isinstance(cause, DBAPIError) else None
+    return str(error) if orig is None else f"{error}: {orig}"
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

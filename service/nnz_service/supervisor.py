@@ -29,7 +29,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs
-from nnz_service.database import catalog_of
+from nnz_service.database import catalog_of, why
 from nnz_service.errors import ServiceError
 from nnz_service.hardware import compiler_environment, gpus
 from nnz_service.jobs import SqlStore
@@ -173,7 +173,7 @@ def serve(settings: Settings) -> int:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except (ServiceError, OSError, SQLAlchemyError) as error:
-        print(f"nnz: {error}", file=sys.stderr)
+        print(f"nnz: {why(error)}", file=sys.stderr)
         return 1
 
 

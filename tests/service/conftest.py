@@ -37,5 +37,3 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 def database_url(catalog: Path | str) -> str | None:
     """The same as a setting; None for SQLite in the home."""
     return catalog if isinstance(catalog, str) else None
-
-

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 #: Never printed by anything that is tested.
-PASSWORD = "s3cret-of-the-tests"  # noqa: S105 - of a server that nobody can reach
+PASSWORD = "s3cret-of-the-tests"
 _ROOTS = "/usr/lib/postgresql"
 #: For tests a crash of the machine is no matter.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import faults, logs
+from nnz_service.database import why
 from nnz_service.errors import (
     DatabaseAwayError,
     ServiceError,
@@ -110,7 +111,7 @@ class JobRunner:
                     continue
             except DatabaseAwayError as error:
                 if not self._away:
-                    logs.logger().warning("jobs wait", reason=str(error))
+                    logs.logger().warning("jobs wait", reason=why(error))
                 self._away = True
             except Exception:  # its disk may be full: try again
                 logs.logger().exception("job loop failed")
