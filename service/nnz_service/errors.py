@@ -17,6 +17,7 @@
   - OverloadedError 429
   - UnsupportedError 501
   - UnavailableError 503
+    - DatabaseAwayError
     - DeviceFullError
     - NotLoadedError
     - WorkerLostError
@@ -156,6 +157,12 @@ class UnavailableError(ServiceError):
 
     status = 503
     retry_after: int | None = 1
+
+
+class DatabaseAwayError(UnavailableError):
+    """The database cannot be reached or is too busy; what it holds is not lost."""
+
+    retry_after = 2
 
 
 class NotLoadedError(UnavailableError):

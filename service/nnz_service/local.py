@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from nnz_service import logs
+from nnz_service.database import catalog_of
 from nnz_service.dataplane import Admission, InlineDataplane
 from nnz_service.errors import UnavailableError
 from nnz_service.gateway import Limits
-from nnz_service.jobs import SqlStore
+from nnz_service.jobs import Retention, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.web import create_app
-from nnz_service.worker import Host, Toolbox
+from nnz_service.worker import Host, Sweeper, Toolbox
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,7 +39,10 @@ _LAST_WORDS = frozenset(
 
 
 def open_local(
-    *, home: Path | str | None = None, threads: int | None = None
+    *,
+    home: Path | str | None = None,
+    threads: int | None = None,
+    database_url: str | None = None,
 ) -> LocalApp:
     """Build an ASGI application with a worker inside; its lifespan starts and ends it.
 
@@ -50,15 +54,18 @@ def open_local(
         home: Where models, matrices and jobs stay; a temporary folder by default, which
             goes when the application ends.
         threads: Of the kernels; None takes every core.
+        database_url: Where models, matrices and jobs are recorded; None: in the home.
     """
     logs.quieten()
-    return LocalApp(None if home is None else Path(home), threads)
+    return LocalApp(None if home is None else Path(home), threads, database_url)
 
 
 class LocalApp:
     """The application, which owns its home, its stores and its worker."""
 
-    def __init__(self, home: Path | None, threads: int | None) -> None:
+    def __init__(
+        self, home: Path | None, threads: int | None, database_url: str | None = None
+    ) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if home is None:
             # It removes itself even when the application never gets to its end.
@@ -67,8 +74,9 @@ class LocalApp:
             )
             home = Path(self._temporary.name)
         self._home = home
-        self._repository = Repository(self._home)
-        self._jobs = SqlStore(self._home / "catalog.sqlite")
+        self._repository = Repository(self._home, database_url=database_url)
+        self._jobs = SqlStore(catalog_of(self._home, database_url))
+        self._sweeper = Sweeper(self._repository, self._jobs, Retention())
         toolbox = Toolbox(threads=threads, compile_first=False)
         self._host = Host(self._repository, self._jobs, toolbox)
         self._app = create_app(
@@ -98,10 +106,12 @@ class LocalApp:
         await self._app(scope, receive, relay)
 
     def _wait(self) -> None:
+        self._sweeper.start()
         if not self._host.wait(_START_SECONDS):
             raise UnavailableError(f"the worker did not start: {self._host.detail}")
 
     def _clean_up(self) -> None:
+        self._sweeper.close()
         self._repository.close()
         self._jobs.close()
         if self._temporary is not None:

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     home: Path = Path("nnz-home")
     #: Folder of `.onnx` files or `name/version/model.onnx`, served besides the stored.
     models: Path | None = None
+    #: Where models, matrices and jobs are recorded: postgresql://user:password@host/db;
+    #: None: SQLite in the home. Arrays and files stay in the home.
+    database_url: SecretStr | None = None
     host: str = "127.0.0.1"
     #: 0 takes a free port.
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -58,6 +61,12 @@ class Settings(BaseSettings):
     max_inflight: Annotated[int, Field(ge=1)] = 256
     #: Bytes of admitted request bodies at once.
     max_inflight_bytes: Annotated[int, Field(ge=1)] = 2 * GIB
+    #: Seconds for which a job that has ended is kept, with its result.
+    job_ttl: Annotated[float, Field(gt=0)] = 7 * 86400.0
+    #: Bytes of all results together; beyond, the jobs that ended first are deleted.
+    job_bytes: Annotated[int, Field(ge=0)] = 10 * GIB
+    #: Ended jobs at most.
+    job_keep: Annotated[int, Field(ge=0)] = 100_000
     log_level: str = "info"
     #: One line of the log for every request.
     access_log: bool = False
@@ -74,9 +83,18 @@ class Settings(BaseSettings):
         """The API key in clear text; an empty one counts as none."""
         return self.api_key.get_secret_value() or None if self.api_key else None
 
+    @property
+    def database(self) -> str | None:
+        """The URL of the database in clear text; an empty one counts as none."""
+        url = self.database_url
+        return url.get_secret_value() or None if url else None
+
     def to_environment(self) -> dict[str, str]:
         """`NNZ_*` variables from which a child process reads the same settings."""
-        fields = self.model_dump(exclude_none=True) | {"api_key": self.key}
+        fields = self.model_dump(exclude_none=True) | {
+            "api_key": self.key,
+            "database_url": self.database,
+        }
         return {
             f"NNZ_{name.upper()}": str(value)
             for name, value in fields.items()

@@ -30,6 +30,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from nnz_service import __version__, keys, logs, telemetry
+from nnz_service.database import catalog_of, why
 from nnz_service.dataplane import Page
 from nnz_service.errors import ServiceError
 from nnz_service.gateway.controls import forget_controls
@@ -216,14 +217,14 @@ def serve(settings: Settings) -> int:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except (ServiceError, OSError, SQLAlchemyError) as error:
-        print(f"nnz: {error}", file=sys.stderr)
+        print(f"nnz: {why(error)}", file=sys.stderr)
         return 1
 
 
 def _serve(
     settings: Settings, home: Path, listener: socket.socket, folder: Path
 ) -> int:
-    _prepare(home, settings.models)
+    _prepare(home, settings)
     url = _url(settings.host, listener)
     supervisor = _supervisor(settings, home, listener, folder / "worker")
     state = home / "run" / "server.json"
@@ -278,6 +279,8 @@ def _workers(
             *("--page", str(page.fd), "--hang", str(settings.hang_timeout)),
             *("--log-level", settings.log_level, "--device", settings.device),
             *("--precision", settings.precision, *threads),
+            *("--job-ttl", str(settings.job_ttl), "--job-bytes"),
+            *(str(settings.job_bytes), "--job-keep", str(settings.job_keep)),
         ]
         one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
         name = "worker" if count == 1 else f"worker {number}"
@@ -301,17 +304,19 @@ def _doors(settings: Settings, fd: int, pipes: list[Path], page: Page) -> list[C
     return doors
 
 
-def _prepare(home: Path, models: Path | None) -> None:
+def _prepare(home: Path, settings: Settings) -> None:
     """Bring the home in order while nobody else uses it."""
     forget_controls(home)
     # Files that ended the worker of an earlier server get another chance.
     for counts in (home / "run").glob("loads-*.json"):
         counts.unlink(missing_ok=True)
-    repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
+    database = settings.database
+    repository = Repository(home, database_url=database)
+    jobs = SqlStore(catalog_of(home, database))
     try:
         jobs.requeue_lost(None)  # there may be fewer workers than there were
         repository.blobs.sweep(repository.used_blobs() | jobs.blobs())
-        asyncio.run(scan(repository, models))
+        asyncio.run(scan(repository, settings.models))
     finally:
         repository.close()
         jobs.close()

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -22,6 +23,7 @@ from typing import NoReturn
 import uvicorn
 
 from nnz_service import keys, logs, telemetry
+from nnz_service.database import catalog_of
 from nnz_service.dataplane import (
     Admission,
     Dataplane,
@@ -94,14 +96,24 @@ def main() -> int:
         signal.signal(number, _leave)
     settings = Settings()
     logs.configure(settings.log_level, "web")
+    home = settings.home
     with (
-        closing(Repository(settings.home)) as repository,
-        closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
+        closing(Repository(home, database_url=settings.database)) as repository,
+        closing(SqlStore(catalog_of(home, settings.database))) as jobs,
         socket.socket(fileno=options.fd) as listener,
     ):
+        limits = replace(limits_of(settings), devices=len(options.worker))
         page = Page(options.page)
-        dataplane = _dataplane(options.worker, page)
-        _serve(settings, dataplane, repository, jobs, listener, page, options.row)
+        _serve(
+            settings,
+            limits,
+            _dataplane(options.worker, page),
+            repository,
+            jobs,
+            listener,
+            page,
+            options.row,
+        )
     return 0
 
 
@@ -113,6 +125,7 @@ def _dataplane(workers: Sequence[Path], page: Page) -> Dataplane:
 
 def _serve(
     settings: Settings,
+    limits: Limits,
     dataplane: Dataplane,
     repository: Repository,
     jobs: JobStore,
@@ -120,9 +133,7 @@ def _serve(
     page: Page,
     row: int,
 ) -> None:
-    drain = Drain()
-    limits = limits_of(settings)
-    endpoint = settings.otel_endpoint
+    drain, endpoint = Drain(), settings.otel_endpoint
     app = create_app(
         limits=limits,
         dataplane=dataplane,
@@ -172,6 +183,7 @@ def limits_of(settings: Settings) -> Limits:
         request_timeout=settings.request_timeout,
         max_inflight=settings.max_inflight,
         max_inflight_bytes=settings.max_inflight_bytes,
+        job_ttl=settings.job_ttl,
     )
 
 

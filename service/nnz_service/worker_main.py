@@ -23,6 +23,7 @@ from nnz_service.dataplane import Handler, Listener, Page
 
 _BEAT = 1.0  # seconds between signs of life
 if TYPE_CHECKING:
+    from nnz_service.jobs import Retention
     from nnz_service.worker import Host
 
 #: Exit codes: of a worker whose device failed or does not come back from a kernel, so
@@ -53,6 +54,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--log-level", default="info")
+    for name, kind in (("job-ttl", float), ("job-bytes", int), ("job-keep", int)):
+        parser.add_argument(f"--{name}", type=kind)
     return parser.parse_args()
 
 
@@ -60,9 +63,10 @@ async def _serve(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from nnz_kernels.backends import Backend
     from nnz_kernels.errors import BackendUnavailableError
+    from nnz_service.database import catalog_of
     from nnz_service.jobs import SqlStore
     from nnz_service.repository import Repository
-    from nnz_service.worker import Host, Toolbox, choose_backend, facts_of
+    from nnz_service.worker import Host, Sweeper, Toolbox, choose_backend, facts_of
 
     try:
         backend = choose_backend(options.device)
@@ -70,8 +74,10 @@ async def _serve(options: argparse.Namespace) -> int:
         print(f"nnz: {error}", file=sys.stderr, flush=True)
         return NO_DEVICE
     logs.logger().info("device", backend=backend.value, **facts_of(backend))
-    repository = Repository(options.home)
-    jobs = SqlStore(options.home / "catalog.sqlite")
+    database = os.environ.get("NNZ_DATABASE_URL")  # a secret: never an argument
+    repository = Repository(options.home, database_url=database)
+    jobs = SqlStore(catalog_of(options.home, database))
+    sweeper = Sweeper(repository, jobs, _retention(options))
     toolbox = Toolbox(
         backend=backend,
         threads=options.threads,
@@ -88,6 +94,8 @@ async def _serve(options: argparse.Namespace) -> int:
         loop.add_signal_handler(number, stopped.set)
     listener.start()
     host.start()
+    if options.number == 0:
+        sweeper.start()
     telling = asyncio.create_task(_tell(host))
     life = page.workers[row]
     beating = asyncio.create_task(
@@ -109,9 +117,21 @@ async def _serve(options: argparse.Namespace) -> int:
     faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
+    await asyncio.to_thread(sweeper.close)
     repository.close()
     jobs.close()
     return 0
+
+
+def _retention(options: argparse.Namespace) -> Retention:
+    from nnz_service.jobs import Retention
+
+    asked = {
+        "seconds": options.job_ttl,
+        "bytes": options.job_bytes,
+        "jobs": options.job_keep,
+    }
+    return Retention(**{k: v for k, v in asked.items() if v is not None})
 
 
 async def _beat(host: Host, patience: float, beat: Callable[[], None]) -> None:

@@ -51,6 +51,7 @@ class TestSettings:
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(
             home=Path("/x y"), models=Path("/m"), port=0, api_key="k", threads=3,
+            database_url="postgresql://nnz:hidden@host/db", job_ttl=60.0, job_bytes=5,
             insecure=True, request_timeout=1.5,
         )  # fmt: skip
 
@@ -58,3 +59,5 @@ class TestSettings:
             monkeypatch.setenv(name, value)
 
         assert Settings() == settings
+        assert Settings().database == "postgresql://nnz:hidden@host/db"
+        assert "hidden" not in repr(settings)

@@ -4,6 +4,7 @@ from nnz_service.gateway.controls import Controls, forget_controls, open_control
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.parts import Drain, Parts
 from nnz_service.gateway.turns import Turns
+from nnz_service.gateway.watch import Watch
 
 __all__ = [
     "Controls",
@@ -11,6 +12,7 @@ __all__ = [
     "Limits",
     "Parts",
     "Turns",
+    "Watch",
     "forget_controls",
     "open_controls",
 ]

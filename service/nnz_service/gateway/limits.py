@@ -19,6 +19,8 @@ class Limits:
         body_timeout: Seconds without a byte after which a body is given up.
         max_inflight: Requests that compute or upload at the same time.
         max_inflight_bytes: Bytes that their bodies may hold together.
+        job_ttl: Seconds for which a job that has ended is kept.
+        devices: Workers that compute jobs.
     """
 
     max_body: int = 64 * _MIB
@@ -28,3 +30,5 @@ class Limits:
     body_timeout: float = 20.0
     max_inflight: int = 256
     max_inflight_bytes: int = 2048 * _MIB
+    job_ttl: float = 7 * 86400.0
+    devices: int = 1

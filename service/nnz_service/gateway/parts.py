@@ -10,6 +10,7 @@ from nnz_service.errors import ServiceError
 from nnz_service.gateway.controls import Controls
 from nnz_service.gateway.limits import Limits
 from nnz_service.gateway.turns import Turns
+from nnz_service.gateway.watch import Watch
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
@@ -37,6 +38,7 @@ class Parts:
     drain: Drain
     turns: Turns
     controls: Controls
+    watch: Watch
 
     async def wake(self) -> None:
         """Tell the worker that jobs changed; without it, it looks a little later."""

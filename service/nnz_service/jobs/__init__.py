@@ -2,6 +2,7 @@
 
 from nnz_service.jobs.job import TRANSITIONS, Job, StaleTokenError, Status, fingerprint
 from nnz_service.jobs.memory import MemoryStore
+from nnz_service.jobs.retention import Retention
 from nnz_service.jobs.sql import SqlStore
 from nnz_service.jobs.store import MAX_ATTEMPTS, JobStore
 
@@ -11,6 +12,7 @@ __all__ = [
     "Job",
     "JobStore",
     "MemoryStore",
+    "Retention",
     "SqlStore",
     "StaleTokenError",
     "Status",

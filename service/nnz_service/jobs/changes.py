@@ -13,63 +13,85 @@ from nnz_service.jobs.store import MAX_ATTEMPTS
 
 
 def new_job(
-    kind: str, params: Mapping[str, Any], inputs_sha: str | None, now: float
+    kind: str, params: Mapping[str, Any], inputs_sha: str | None, owner: str, now: float
 ) -> Job:
     """A queued job with a fresh id."""
     identity = f"j-{uuid.uuid4().hex[:16]}"
-    return Job(identity, kind, dict(params), Status.QUEUED, now, inputs_sha)
+    asked = dict(params)
+    return Job(identity, kind, asked, Status.QUEUED, now, inputs_sha, owner=owner)
 
 
 def claim(job: Job, worker: str, now: float) -> Job:
     """Give a queued job to a worker."""
-    return dataclasses.replace(
+    return _changed(
         _move(job, Status.RUNNING),
         worker=worker,
         started=job.started or now,
         attempts=job.attempts + 1,
+        fruitless=job.fruitless + 1,
         token=job.token + 1,
     )
 
 
 def progress(
-    job: Job, token: int, progress: Mapping[str, Any], checkpoint: str | None
+    job: Job,
+    token: int,
+    progress: Mapping[str, Any],
+    checkpoint: str | None,
+    seconds: float | None,
 ) -> Job:
     """Record how far the holder of the token has come."""
     _hold(job, token)
-    return dataclasses.replace(
-        job, progress=dict(progress), checkpoint=checkpoint or job.checkpoint
+    return _changed(
+        job,
+        progress=dict(progress),
+        checkpoint=checkpoint or job.checkpoint,
+        fruitless=0 if checkpoint else job.fruitless,
+        seconds=job.seconds if seconds is None else seconds,
     )
 
 
 def finish(
     job: Job, token: int, status: Status, now: float, outcome: Mapping[str, Any]
 ) -> Job:
-    """End a running job; `outcome` has any of result, result_sha, error."""
+    """End a running job.
+
+    `outcome` has any of result, result_sha, result_bytes, error, seconds.
+    """
     _hold(job, token)
-    return dataclasses.replace(
-        _move(job, status), finished=now, checkpoint=None, **outcome
-    )
+    told = {name: value for name, value in outcome.items() if value is not None}
+    if "error" in told:
+        told["error"] = told["error"].replace("\0", "\ufffd")  # no text to PostgreSQL
+    return _changed(_move(job, status), finished=now, checkpoint=None, **told)
 
 
 def cancel(job: Job, now: float) -> Job:
     """Cancel what is queued, ask for it when running, leave alone what has ended."""
     if job.status is Status.QUEUED:
         ended = _move(job, Status.CANCELLED)
-        return dataclasses.replace(ended, finished=now, cancel_requested=True)
-    if job.status is Status.RUNNING:
-        return dataclasses.replace(job, cancel_requested=True)
+        return _changed(ended, finished=now, cancel_requested=True, checkpoint=None)
+    if job.status is Status.RUNNING and not job.cancel_requested:
+        return _changed(job, cancel_requested=True)
     return job
 
 
-def requeue(job: Job, now: float) -> Job:
-    """What becomes of a running job when its worker is gone."""
+def requeue(job: Job, now: float, *, orderly: bool) -> Job:
+    """What becomes of a running job when its worker is gone.
+
+    An orderly end is not held against the job.
+    """
     if job.cancel_requested:
-        return dataclasses.replace(_move(job, Status.CANCELLED), finished=now)
-    if job.attempts >= MAX_ATTEMPTS:
-        reason = f"the worker ended {job.attempts} times while it ran this job"
+        ended = _move(job, Status.CANCELLED)
+        return _changed(ended, finished=now, checkpoint=None)
+    fruitless = max(job.fruitless - 1, 0) if orderly else job.fruitless
+    if fruitless >= MAX_ATTEMPTS:
+        reason = (
+            f"the worker ended {fruitless} times in a row while it ran this job, "
+            "before a checkpoint"
+        )
         failed = _move(job, Status.FAILED)
-        return dataclasses.replace(failed, finished=now, error=reason)
-    return dataclasses.replace(_move(job, Status.QUEUED), worker=None)
+        return _changed(failed, finished=now, error=reason, checkpoint=None)
+    return _changed(_move(job, Status.QUEUED), worker=None, fruitless=fruitless)
 
 
 def check_ended(job: Job) -> Job:
@@ -81,6 +103,10 @@ def check_ended(job: Job) -> Job:
     if not job.status.ended:
         raise ConflictError(f"job {job.id} is {job.status}; cancel it first")
     return job
+
+
+def _changed(job: Job, **fields: Any) -> Job:
+    return dataclasses.replace(job, revision=job.revision + 1, **fields)
 
 
 def _move(job: Job, status: Status) -> Job:

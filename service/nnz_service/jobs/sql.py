@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    Row,
-    String,
-    Table,
-    select,
-)
+from sqlalchemy import Connection, Row, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.functions import count
 
-from nnz_service.database import (
-    METADATA,
-    create_tables,
-    open_database,
-    reading,
-    writing,
-)
-from nnz_service.errors import ImpossibleError, NotFoundError
-from nnz_service.jobs import changes
+from nnz_service.database import open_tables, reading, writing
+from nnz_service.errors import NotFoundError
+from nnz_service.jobs import changes, queries
+from nnz_service.jobs.forecast import Outlook
 from nnz_service.jobs.job import Job, Status, fingerprint
+from nnz_service.jobs.keys import digest, reused
+from nnz_service.jobs.retention import Ended, Usage
+from nnz_service.jobs.tables import JOBS, job_of, values_of
 
-JOBS = Table(
-    "jobs",
-    METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(18), nullable=False, unique=True),
-    Column("kind", String(32), nullable=False),
-    Column("params", JSON, nullable=False),
-    Column("status", String(16), nullable=False, index=True),
-    Column("created", Float, nullable=False),
-    Column("inputs_sha", String(64)),
-    Column("progress", JSON, nullable=False),
-    Column("result", JSON),
-    Column("result_sha", String(64)),
-    Column("error", String),
-    Column("started", Float),
-    Column("finished", Float),
-    Column("cancel_requested", Boolean, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("token", Integer, nullable=False),
-    Column("worker", String(64)),
-    Column("checkpoint", String(64)),
-    Column("idempotency_key", String(256), unique=True),
-    Column("fingerprint", String(64), nullable=False),
-)
-_FIELDS = [field.name for field in dataclasses.fields(Job)]
+_ID = re.compile(r"j-[0-9a-f]{16}")
 
 
 class SqlStore:
-    """A `JobStore` in the catalog of a home, shared by all processes of a server."""
+    """A `JobStore` in the catalog of a home, shared by all processes of a server.
+
+    Args:
+        where: Path of a SQLite file, or a database URL.
+        clock: Gives seconds since 1970.
+    """
 
     def __init__(
         self, where: Path | str, clock: Callable[[], float] = time.time
     ) -> None:
         self._clock = clock
-        self._engine = open_database(where)
-        create_tables(self._engine)
+        self._engine = open_tables(where)
 
     def submit(
         self,
@@ -77,52 +45,75 @@ class SqlStore:
         params: Mapping[str, Any],
         inputs_sha: str | None = None,
         idempotency_key: str | None = None,
+        owner: str = "",
     ) -> Job:
         """See `JobStore`."""
+        job = changes.new_job(kind, params, inputs_sha, owner, self._clock())
         asked = fingerprint(kind, params, inputs_sha)
-        with writing(self._engine) as connection:
-            if idempotency_key is not None:
-                before = connection.execute(
-                    select(JOBS).where(JOBS.c.idempotency_key == idempotency_key)
-                ).first()
-                if before is not None and before.fingerprint != asked:
-                    raise ImpossibleError(
-                        f"idempotency key {idempotency_key!r} was used for other work"
-                    )
-                if before is not None:
-                    return _job(before)
-            job = changes.new_job(kind, params, inputs_sha, self._clock())
-            row = _values(job) | {
-                "idempotency_key": idempotency_key,
-                "fingerprint": asked,
-            }
-            connection.execute(JOBS.insert().values(row))
-            return job
+        try:
+            return self._add(job, asked, idempotency_key)
+        except IntegrityError:  # the same key came at the same time: it has won
+            return self._add(job, asked, idempotency_key)
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, owner: str | None = None) -> Job:
         """See `JobStore`."""
         with reading(self._engine) as connection:
-            return _find(connection, job_id)
+            return job_of(_find(connection, job_id, owner))
 
-    def list(self, limit: int = 100) -> Sequence[Job]:
+    def list(
+        self,
+        limit: int = 100,
+        *,
+        owner: str | None = None,
+        status: Status | None = None,
+        kind: str | None = None,
+        before: str | None = None,
+    ) -> Sequence[Job]:
         """See `JobStore`."""
-        query = select(JOBS).order_by(JOBS.c.number.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_job(row) for row in connection.execute(query)]
+            number = None
+            if before is not None:
+                number = _find(connection, before, owner).number
+            query = queries.page(limit, owner, status, kind, number)
+            return [job_of(row) for row in connection.execute(query)]
 
-    def request_cancel(self, job_id: str) -> Job:
+    def newer(self, seen: Mapping[str, int]) -> Mapping[str, Job | None]:
+        """See `JobStore`."""
+        with reading(self._engine) as connection:
+            return queries.newer(connection, seen)
+
+    def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """See `JobStore`."""
+        with reading(self._engine) as connection:
+            return queries.outlook(connection, job_ids)
+
+    def request_cancel(self, job_id: str, owner: str | None = None) -> Job:
         """See `JobStore`."""
         now = self._clock()
-        return self._change(job_id, lambda job: changes.cancel(job, now))
+        return self._change(job_id, lambda job: changes.cancel(job, now), owner)
 
     def delete(
-        self, job_id: str, drop: Callable[[str], object] = str
+        self,
+        job_id: str,
+        drop: Callable[[str], object] = str,
+        owner: str | None = None,
+    ) -> tuple[str, ...]:
+        """See `JobStore`; the record is gone for good before its blobs are."""
+        with writing(self._engine, beside=True) as connection:
+            row = _find(connection, job_id, owner, lock=True)
+            job = changes.check_ended(job_of(row))
+            connection.execute(sql_delete(JOBS).where(JOBS.c.id == job_id))
+        return self.release(job.blobs, drop)
+
+    def release(
+        self, blobs: Iterable[str], drop: Callable[[str], object]
     ) -> tuple[str, ...]:
         """See `JobStore`."""
+        asked = dict.fromkeys(blobs)
+        if not asked:
+            return ()
         with writing(self._engine) as connection:
-            job = changes.check_ended(_find(connection, job_id))
-            connection.execute(sql_delete(JOBS).where(JOBS.c.id == job_id))
-            gone = tuple(sha for sha in job.blobs if not _needed(connection, sha))
+            gone = tuple(sha for sha in asked if not queries.needed(connection, sha))
             for sha in gone:
                 drop(sha)
             return gone
@@ -138,11 +129,11 @@ class SqlStore:
         with reading(self._engine) as connection:
             if connection.execute(query).first() is None:
                 return None  # the usual case costs no write lock
-        with writing(self._engine) as connection:
-            row = connection.execute(query).first()
+        with writing(self._engine, beside=True) as connection:
+            row = connection.execute(query.with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            return _write(connection, changes.claim(_job(row), worker, self._clock()))
+            return _write(connection, changes.claim(job_of(row), worker, self._clock()))
 
     def progress(
         self,
@@ -150,10 +141,12 @@ class SqlStore:
         token: int,
         progress: Mapping[str, Any],
         checkpoint: str | None = None,
+        seconds: float | None = None,
     ) -> Job:
         """See `JobStore`."""
         return self._change(
-            job_id, lambda job: changes.progress(job, token, progress, checkpoint)
+            job_id,
+            lambda job: changes.progress(job, token, progress, checkpoint, seconds),
         )
 
     def finish(
@@ -164,24 +157,47 @@ class SqlStore:
         *,
         result: Mapping[str, Any] | None = None,
         result_sha: str | None = None,
+        result_bytes: int | None = None,
         error: str | None = None,
+        seconds: float | None = None,
     ) -> Job:
         """See `JobStore`."""
-        outcome = {"result": result, "result_sha": result_sha, "error": error}
+        outcome = {
+            "result": result,
+            "result_sha": result_sha,
+            "result_bytes": result_bytes,
+            "error": error,
+            "seconds": seconds,
+        }
         now = self._clock()
-        return self._change(
-            job_id, lambda job: changes.finish(job, token, status, now, outcome)
-        )
+        with writing(self._engine, beside=True) as connection:
+            job = job_of(_find(connection, job_id, lock=True))
+            ended = changes.finish(job, token, status, now, outcome)
+            if status is Status.SUCCEEDED:
+                queries.learn(connection, ended)
+            return _write(connection, ended)
 
-    def requeue_lost(self, worker: str | None) -> Sequence[Job]:
+    def requeue_lost(
+        self,
+        worker: str | None,
+        *,
+        orderly: bool = False,
+        besides: Collection[str] = (),
+    ) -> Sequence[Job]:
         """See `JobStore`."""
         lost = select(JOBS).where(JOBS.c.status == Status.RUNNING.value)
         if worker is not None:
             lost = lost.where(JOBS.c.worker == worker)
-        with writing(self._engine) as connection:
-            rows = connection.execute(lost).all()
+        if besides:
+            lost = lost.where(JOBS.c.id.not_in(besides))
+        lost = lost.order_by(JOBS.c.number).with_for_update()
+        with writing(self._engine, beside=True) as connection:
+            jobs = [job_of(row) for row in connection.execute(lost)]
             now = self._clock()
-            return [_write(connection, changes.requeue(_job(row), now)) for row in rows]
+            return [
+                _write(connection, changes.requeue(job, now, orderly=orderly))
+                for job in jobs
+            ]
 
     def counts(self) -> Mapping[str, int]:
         """See `JobStore`."""
@@ -192,41 +208,70 @@ class SqlStore:
 
     def blobs(self) -> set[str]:
         """See `JobStore`."""
-        query = select(JOBS.c.inputs_sha, JOBS.c.result_sha, JOBS.c.checkpoint)
         with reading(self._engine) as connection:
-            return {sha for row in connection.execute(query) for sha in row if sha}
+            return queries.blobs(connection)
+
+    def usage(self) -> Usage:
+        """See `JobStore`."""
+        with reading(self._engine) as connection:
+            return queries.usage(connection)
+
+    def oldest_ended(self, limit: int) -> Sequence[Ended]:
+        """See `JobStore`."""
+        with reading(self._engine) as connection:
+            return queries.oldest_ended(connection, limit)
+
+    def drop_inputs(self, limit: int) -> Sequence[str]:
+        """See `JobStore`."""
+        with writing(self._engine) as connection:
+            return queries.drop_inputs(connection, limit)
 
     def close(self) -> None:
         """See `JobStore`."""
         self._engine.dispose()
 
-    def _change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
-        with writing(self._engine) as connection:
-            return _write(connection, change(_find(connection, job_id)))
+    def _add(self, job: Job, asked: str, key: str | None) -> Job:
+        """Write a new job down, unless its key has one."""
+        with writing(self._engine, beside=True) as connection:
+            row = None if key is None else _of_key(connection, key, job.owner)
+            if key is not None and row is not None:
+                if row.fingerprint != asked:
+                    raise reused(key, row.id)
+                return job_of(row)
+            more = {
+                "idempotency_key": None if key is None else digest(job.owner, key),
+                "fingerprint": asked,
+            }
+            connection.execute(JOBS.insert().values(values_of(job) | more))
+            return job
+
+    def _change(
+        self, job_id: str, change: Callable[[Job], Job], owner: str | None = None
+    ) -> Job:
+        with writing(self._engine, beside=True) as connection:
+            row = _find(connection, job_id, owner, lock=True)
+            return _write(connection, change(job_of(row)))
 
 
-def _find(connection: Connection, job_id: str) -> Job:
-    row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
-    if row is None:
+def _find(
+    connection: Connection, job_id: str, owner: str | None = None, *, lock: bool = False
+) -> Row[Any]:
+    query = select(JOBS).where(JOBS.c.id == job_id)
+    if lock:
+        query = query.with_for_update()
+    row = connection.execute(query).first() if _ID.fullmatch(job_id) else None
+    if row is None or owner not in (None, row.owner):
         raise NotFoundError(f"there is no job {job_id!r}")
-    return _job(row)
+    return row
 
 
-def _job(row: Row[Any]) -> Job:
-    fields = {name: row._mapping[name] for name in _FIELDS}
-    return Job(**fields | {"status": Status(fields["status"])})
-
-
-def _values(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in _FIELDS} | {"status": job.status.value}
+def _of_key(connection: Connection, key: str, owner: str) -> Row[Any] | None:
+    """Find the job of a key, also one that an older version wrote in clear text."""
+    known = (digest(owner, key), key) if owner == "" else (digest(owner, key),)
+    query = select(JOBS).where(JOBS.c.idempotency_key.in_(known), JOBS.c.owner == owner)
+    return connection.execute(query).first()
 
 
 def _write(connection: Connection, job: Job) -> Job:
-    connection.execute(JOBS.update().where(JOBS.c.id == job.id).values(_values(job)))
+    connection.execute(JOBS.update().where(JOBS.c.id == job.id).values(values_of(job)))
     return job
-
-
-def _needed(connection: Connection, sha: str) -> bool:
-    owner = (JOBS.c.inputs_sha == sha) | (JOBS.c.result_sha == sha)
-    query = select(JOBS.c.id).where(owner | (JOBS.c.checkpoint == sha)).limit(1)
-    return connection.execute(query).first() is not None

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from nnz_service.jobs.forecast import Outlook
 from nnz_service.jobs.job import Job, Status
+from nnz_service.jobs.retention import Ended, Usage
 
-#: A job that took its worker down this often is failed rather than tried again.
+#: A job that took its worker down this often, without a new checkpoint in between, is
+#: failed rather than tried again.
 MAX_ATTEMPTS = 5
 
 
 class JobStore(Protocol):
-    """All methods are synchronous, thread-safe, and durable when they return."""
+    """All methods are synchronous, thread-safe, and durable when they return.
+
+    Where an `owner` is named, the jobs of all others are as if they were not there;
+    None sees every job. Any method may raise DatabaseAwayError.
+    """
 
     def submit(
         self,
@@ -20,15 +27,17 @@ class JobStore(Protocol):
         params: Mapping[str, Any],
         inputs_sha: str | None = None,
         idempotency_key: str | None = None,
+        owner: str = "",
     ) -> Job:
-        """Write a new queued job down, or find the one that this key made before.
+        """Write a new queued job down, or find the one that this key of this owner
+        made before; a key is forgotten together with its job.
 
         Raises:
             ImpossibleError: when the key was used for a different request.
         """
         ...
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, owner: str | None = None) -> Job:
         """One job.
 
         Raises:
@@ -36,24 +45,56 @@ class JobStore(Protocol):
         """
         ...
 
-    def list(self, limit: int = 100) -> Sequence[Job]:
-        """The youngest jobs, youngest first."""
+    def list(
+        self,
+        limit: int = 100,
+        *,
+        owner: str | None = None,
+        status: Status | None = None,
+        kind: str | None = None,
+        before: str | None = None,
+    ) -> Sequence[Job]:
+        """The youngest jobs, youngest first; `before` continues behind that job.
+
+        Raises:
+            NotFoundError: when there is no job `before`.
+        """
         ...
 
-    def request_cancel(self, job_id: str) -> Job:
+    def newer(self, seen: Mapping[str, int]) -> Mapping[str, Job | None]:
+        """Those of several jobs that have passed the revision which was seen of them;
+        None for one that is gone.
+        """
+        ...
+
+    def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """What those of several jobs that have not ended can expect."""
+        ...
+
+    def request_cancel(self, job_id: str, owner: str | None = None) -> Job:
         """Cancel at once when queued, ask the worker when running, else do nothing."""
         ...
 
     def delete(
-        self, job_id: str, drop: Callable[[str], object] = str
+        self,
+        job_id: str,
+        drop: Callable[[str], object] = str,
+        owner: str | None = None,
     ) -> tuple[str, ...]:
-        """Forget an ended job; returns the blobs that no other job needs.
-
-        `drop` gets each of them before anybody else can change the store: who stores a
-        blob, records a job with it and then still finds the blob will keep it.
+        """Forget an ended job, then `release` its blobs; returns those dropped.
 
         Raises:
             ConflictError: while it has not ended.
+        """
+        ...
+
+    def release(
+        self, blobs: Iterable[str], drop: Callable[[str], object]
+    ) -> tuple[str, ...]:
+        """Let `drop` have each of these blobs that no job needs; returns them.
+
+        Nobody else can change the store meanwhile: who stores a blob, records a job
+        with it and then still finds the blob will keep it.
         """
         ...
 
@@ -67,8 +108,10 @@ class JobStore(Protocol):
         token: int,
         progress: Mapping[str, Any],
         checkpoint: str | None = None,
+        seconds: float | None = None,
     ) -> Job:
-        """Record how far it is; `checkpoint` replaces the last one unless None.
+        """Record how far it is; `checkpoint` replaces the last one unless None, and
+        `seconds` are those of computing over all attempts.
 
         Raises:
             StaleTokenError: when the claim is no longer this worker's.
@@ -83,7 +126,9 @@ class JobStore(Protocol):
         *,
         result: Mapping[str, Any] | None = None,
         result_sha: str | None = None,
+        result_bytes: int | None = None,
         error: str | None = None,
+        seconds: float | None = None,
     ) -> Job:
         """End a running job.
 
@@ -92,9 +137,19 @@ class JobStore(Protocol):
         """
         ...
 
-    def requeue_lost(self, worker: str | None) -> Sequence[Job]:
-        """Queue again (or fail, or cancel) what this worker ran when it ended; None for
-        all of them.
+    def requeue_lost(
+        self,
+        worker: str | None,
+        *,
+        orderly: bool = False,
+        besides: Collection[str] = (),
+    ) -> Sequence[Job]:
+        """Queue again (or fail, or cancel) what this worker ran when it ended.
+
+        Args:
+            worker: None for all of them.
+            orderly: It was told to stop: that is not held against its jobs.
+            besides: Jobs that it still has.
         """
         ...
 
@@ -104,6 +159,20 @@ class JobStore(Protocol):
 
     def blobs(self) -> set[str]:
         """Every blob that some job needs."""
+        ...
+
+    def usage(self) -> Usage:
+        """How many jobs have ended, and what their results take."""
+        ...
+
+    def oldest_ended(self, limit: int) -> Sequence[Ended]:
+        """Jobs in the order in which they ended."""
+        ...
+
+    def drop_inputs(self, limit: int) -> Sequence[str]:
+        """Take the inputs from jobs that have ended; returns their blobs, which are
+        to be released.
+        """
         ...
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +68,21 @@ class BlobStore:
             path.unlink(missing_ok=True)
         return len(stale)
 
+    def idle(self, seconds: float) -> list[str]:
+        """Blobs that were stored at least so long ago, needed or not."""
+        names = (path.name for path in self._folder.iterdir() if path.is_file())
+        return [name for name in names if self.is_idle(name, seconds)]
+
+    def is_idle(self, sha256: str, seconds: float) -> bool:
+        """Whether a blob is there and was stored at least so long ago."""
+        return _older(self._folder / sha256, seconds)
+
+    def sweep_staging(self, seconds: float) -> None:
+        """Remove unfinished files that nobody has written to for so long."""
+        for path in self._staging.iterdir():
+            if _older(path, seconds):
+                path.unlink(missing_ok=True)
+
     def _files(self) -> Iterator[Path]:
         for folder in (self._folder, self._staging):
             yield from (path for path in folder.iterdir() if path.is_file())
@@ -81,6 +97,13 @@ class BlobStore:
         finally:
             os.close(folder)
         return Blob(digest, target, size)
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime >= seconds
+    except FileNotFoundError:
+        return False
 
 
 class BlobWriter:

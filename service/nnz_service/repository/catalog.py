@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, select
 from sqlalchemy import delete as sql_delete
 
-from nnz_service.database import create_tables, open_database, reading, writing
+from nnz_service.database import catalog_of, open_tables, reading, writing
 from nnz_service.errors import ConflictError, NotFoundError
 from nnz_service.repository.blobs import BlobStore
 from nnz_service.repository.records import (
@@ -19,6 +19,8 @@ from nnz_service.repository.records import (
     ModelRecord,
     check_name,
     check_version,
+    is_matrix_id,
+    is_name,
     is_version,
     matrix_id,
 )
@@ -31,11 +33,16 @@ class Repository:
     Args:
         home: Folder of `catalog.sqlite` and `blobs/`; made when it is not there.
         clock: Gives seconds since 1970.
+        database_url: Where the catalog is instead; blobs stay in the home.
     """
 
-    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
-        self._engine: Engine = open_database(home / "catalog.sqlite")
-        create_tables(self._engine)
+    def __init__(
+        self,
+        home: Path,
+        clock: Callable[[], float] = time.time,
+        database_url: str | None = None,
+    ) -> None:
+        self._engine: Engine = open_tables(catalog_of(home, database_url))
         self._folder = home.resolve() / "blobs"
         self._clock = clock
         self.home = home.resolve()
@@ -189,8 +196,10 @@ class Repository:
             NotFoundError: when there is none.
         """
         query = select(MATRICES).where(MATRICES.c.id == identity)
-        with reading(self._engine) as connection:
-            row = connection.execute(query).first()
+        row = None
+        if is_matrix_id(identity):
+            with reading(self._engine) as connection:
+                row = connection.execute(query).first()
         if row is None:
             raise NotFoundError(f"there is no matrix {identity!r}")
         return matrix_of(row, self._folder)
@@ -230,7 +239,7 @@ class Repository:
         self, connection: Connection, name: str, version: str | None
     ) -> ModelRecord:
         record = None
-        if version is None or is_version(version):
+        if is_name(name) and (version is None or is_version(version)):
             record = self._model_row(connection, name, version)
         if record is None:
             suffix = "" if version is None else f" version {version}"

@@ -79,13 +79,18 @@ def is_matrix_id(name: str) -> bool:
     return _MATRIX_ID.fullmatch(name) is not None
 
 
+def is_name(name: str) -> bool:
+    """Whether a model can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """Return a usable model name unchanged.
 
     Raises:
         ImpossibleError: when it is not one.
     """
-    if not _NAME.fullmatch(name) or name in {".", ".."}:
+    if not is_name(name) or name in {".", ".."}:
         raise ImpossibleError(
             f"model name {name[:200]!r} is not usable: 1 to 128 of A-Z a-z 0-9 . _ -"
         )

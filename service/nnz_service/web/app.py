@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.dataplane.admission import Admission
-from nnz_service.gateway import Controls, Drain, Turns, open_controls
+from nnz_service.gateway import Controls, Drain, Turns, Watch, open_controls
 from nnz_service.gateway.limits import Limits
 from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
@@ -93,6 +93,7 @@ def create_app(
         drain,
         Turns(repository.home / "run" / "turns"),
         controls,
+        Watch(jobs, lambda: drain.begun),
     )
     _mount(app)
     _wrap(app, limits, admission, metrics, key, drain, access_log, tracing)

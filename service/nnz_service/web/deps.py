@@ -63,6 +63,12 @@ def order_of(request: Request, asked: TensorRequest) -> dict[str, Any]:
     return order
 
 
+def owner_of(request: Request) -> str | None:
+    """Return whose things the caller may see; None for everybody's."""
+    caller = caller_of(request)
+    return None if caller.admin else caller.id
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, but cancel it when the client leaves.
 

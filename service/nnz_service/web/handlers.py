@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -33,11 +31,7 @@ def error_answer(exc: ServiceError) -> Response:
 
 def fault_of(exc: Exception, request_id: str) -> ServiceError:
     """Say what went wrong inside as far as it helps a caller."""
-    if isinstance(exc, DBAPIError):
-        full = getattr(exc.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    else:
-        full = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full:
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(
             "the disk of the server is full; somebody must make room there"
         )

@@ -99,6 +99,19 @@ def tensor_answers(model: type[BaseModel], *codes: int) -> Responses:
     }
 
 
+def event_answers(model: type[BaseModel], *codes: int) -> Responses:
+    """Describe a stream of server-sent events with JSON of this model."""
+    schema = {"type": "string", "contentMediaType": "application/json"}
+    return {
+        200: {
+            "description": f"Events; the data of each is a {model.__name__}.",
+            "content": {"text/event-stream": {"schema": schema}},
+        },
+        204: {"description": "It has ended, and that was told before."},
+        **errors(*codes),
+    }
+
+
 def header_parameter() -> Spec:
     """Describe the header that says where the JSON part of a body ends."""
     return {"in": "header", "name": HEADER_LENGTH, "required": False, **_LENGTH}

@@ -2,6 +2,7 @@
 
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.host import Host
+from nnz_service.worker.sweeper import Sweeper
 from nnz_service.worker.toolbox import Toolbox, choose_backend, facts_of
 
-__all__ = ["Host", "Limits", "Toolbox", "choose_backend", "facts_of"]
+__all__ = ["Host", "Limits", "Sweeper", "Toolbox", "choose_backend", "facts_of"]

@@ -7,13 +7,15 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs, usage
 from nnz_service.dataplane import Page, Reply, Tensors
 from nnz_service.errors import (
+    DatabaseAwayError,
     ImpossibleError,
     InvalidInputError,
     MalformedError,
@@ -42,6 +44,7 @@ _LEFT_OUT = (
     "until the server starts again"
 )
 
+T = TypeVar("T")
 Params = Mapping[str, Any]
 Answer = Callable[[Params, Tensors, float | None], Awaitable[Reply]]
 
@@ -153,10 +156,11 @@ class Host:
     def _start_up(self) -> None:
         try:
             self._toolbox.warm(self._report)
-            for record in self._repository.models():
+            for record in self._patiently(self._repository.models):
                 if self._closing.is_set() or self.lost:
                     return
-                self._begin(record.name, record.version)
+                begin = partial(self._begin, record.name, record.version)
+                self._patiently(begin)
             if not self._closing.is_set() and not self.lost:
                 if self._toolbox.compile_first:  # else the first check would
                     self._toolbox.check()
@@ -182,6 +186,16 @@ class Host:
         self._page.mark(self._row, tokens)
         row = self._page.workers[self._row]
         row["queued"], row["backlog"] = self._scheduler.depth, self._scheduler.backlog
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do what needs the database, as soon as it can be reached."""
+        while True:
+            try:
+                return work()
+            except DatabaseAwayError as error:
+                self._state = str(error)
+                if self._closing.wait(1.0):
+                    raise
 
     def _lose(self) -> None:
         self._state = "the device failed"

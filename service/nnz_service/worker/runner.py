@@ -1,32 +1,30 @@
-"""Runs jobs: claim, work in slices between requests, report, checkpoint, finish."""
+"""Runs jobs: claims them, carries each through its attempt, has its end recorded."""
 
 from __future__ import annotations
 
+import math
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from nnz_kernels.errors import DeviceLostError
-from nnz_service import logs
-from nnz_service.errors import ServiceError, UnavailableError, WorkerLostError
+from nnz_service import faults, logs
+from nnz_service.database import why
+from nnz_service.errors import (
+    DatabaseAwayError,
+    ServiceError,
+    UnavailableError,
+    WorkerLostError,
+)
 from nnz_service.jobs import Job, JobStore, StaleTokenError, Status
-from nnz_service.repository import BlobStore, bundles
+from nnz_service.repository import BlobStore
 from nnz_service.servable import Servable
+from nnz_service.worker.attempt import Attempt, Bench, End
+from nnz_service.worker.ends import Ends
 from nnz_service.worker.scheduler import Scheduler
-from nnz_service.worker.solvers import Solver
 from nnz_service.worker.toolbox import Toolbox
 
-SLICE = 0.05  # seconds of a slice: what a request waits for at most
-REPORT = 0.25  # seconds between two reports, at each of which a cancel is seen
-CHECKPOINT = 2.0  # seconds of work that a crash may cost
 POLL = 1.0  # seconds between looks at the store when nobody calls `wake`
 THREADS = 2  # jobs under way at once; their slices alternate
-_OWNER = "job"  # array in a checkpoint that makes its blob this job's alone
 
 
 class JobRunner:
@@ -51,23 +49,28 @@ class JobRunner:
         name: str,
     ) -> None:
         self._store = store
-        self._blobs = blobs
-        self._toolbox = toolbox
         self._scheduler = scheduler
-        self._find_matrix = find_matrix
+        self._kinds = toolbox.job_kinds
         self._name = name
-        self._closing = False
+        self._ends = Ends(store, blobs)
+        self._closing = self._device_lost = self._away = False
+        self._wakes = 0
+        self._bench = Bench(
+            store, blobs, toolbox, scheduler, find_matrix,
+            lambda: self._closing, lambda: self._wakes,
+        )  # fmt: skip
         self._changed = threading.Condition()
+        self._claims = threading.Lock()
         self._running: set[str] = set()
+        self._orphans = True  # whether the store may hold claims of ours for nothing
+        self._begun = False
         self._threads = [
             threading.Thread(target=self._loop, name=f"job-{n}", daemon=True)
             for n in range(THREADS)
         ]
 
     def start(self) -> None:
-        """Take back what an earlier worker of this name left, and begin."""
-        for job in self._store.requeue_lost(self._name):
-            logs.logger().info("job of a lost worker", job=job.id, status=job.status)
+        """Begin; what an earlier worker of this name left comes first."""
         for thread in self._threads:
             thread.start()
 
@@ -78,12 +81,18 @@ class JobRunner:
         started = [thread for thread in self._threads if thread.ident is not None]
         for thread in started:
             thread.join()
-        if started:
-            self._store.requeue_lost(self._name)
+        if not started:
+            return
+        self._ends.retry(now=math.inf)
+        try:
+            self._store.requeue_lost(self._name, orderly=not self._device_lost)
+        except DatabaseAwayError as error:  # the next worker of this name does it
+            logs.logger().warning("jobs not handed on", reason=str(error))
 
     def wake(self) -> None:
-        """Look at the store now."""
+        """Look at the store now, also for what runs: it may be cancelled."""
         with self._changed:
+            self._wakes += 1
             self._changed.notify_all()
 
     @property
@@ -94,98 +103,83 @@ class JobRunner:
     def _loop(self) -> None:
         while not self._closing:
             try:
-                job = self._store.claim(self._name, self._toolbox.job_kinds)
+                self._ends.retry()
+                job = None if self._ends.full else self._claim()
+                self._away = False
                 if job is not None:
                     self._attempt(job)
                     continue
-            except Exception:  # the store may be busy or its disk full: try again
+            except DatabaseAwayError as error:
+                if not self._away:
+                    logs.logger().warning("jobs wait", reason=why(error))
+                self._away = True
+            except Exception:  # its disk may be full: try again
                 logs.logger().exception("job loop failed")
             with self._changed:
                 if not self._closing:
                     self._changed.wait(POLL)
 
+    def _claim(self) -> Job | None:
+        """Take a job; first give back what was claimed in our name for nobody.
+
+        That is what an earlier worker left, and what was claimed though the answer of
+        the database got lost.
+        """
+        with self._claims:
+            if self._orphans:
+                self._reclaim()
+            self._orphans = True
+            job = self._store.claim(self._name, self._kinds)
+            self._orphans = False
+            if job is not None:
+                self._running.add(job.id)
+        if job is not None:
+            faults.point("job.after-claim")
+        return job
+
+    def _reclaim(self) -> None:
+        lost = self._store.requeue_lost(
+            self._name, orderly=self._begun, besides=self._running | self._ends.jobs
+        )
+        for job in lost:
+            logs.logger().info("job of a lost worker", job=job.id, status=job.status)
+        self._begun = True
+
     def _attempt(self, job: Job) -> None:
-        self._running.add(job.id)
+        end = None
         try:
-            self._work(job, self._solver(job))
+            end = self._outcome(Attempt(self._bench, job))
+            if end is not None:
+                self._ends.add(end)
+        finally:
+            with self._claims:
+                self._running.discard(job.id)
+                self._orphans = self._orphans or end is None
+
+    def _outcome(self, attempt: Attempt) -> End | None:
+        """Run an attempt; returns how the job ended, or None when it did not."""
+        try:
+            return attempt.run()
         except StaleTokenError:
-            logs.logger().warning("job was claimed by another worker", job=job.id)
+            log = logs.logger()
+            log.warning("job was claimed by another worker", job=attempt.job.id)
         except DeviceLostError:  # while it prepared, on this thread
-            self._closing = True
+            self._closing = self._device_lost = True
             self._scheduler.lose()
         except WorkerLostError:  # it stays claimed: the next worker takes it back
-            self._closing = True
+            self._closing = self._device_lost = True
+        except DatabaseAwayError as error:  # not the job's fault: it is queued again
+            logs.logger().warning("job waits", job=attempt.job.id, reason=str(error))
         except UnavailableError as error:
             if not self._closing:
-                self._fail(job, str(error))
+                return _failed(attempt, str(error))
         except ServiceError as error:
-            self._fail(job, str(error))
+            return _failed(attempt, str(error))
         except Exception as error:
-            logs.logger().exception("job failed", job=job.id)
-            self._fail(job, f"{type(error).__name__}: {error}")
-        finally:
-            self._running.discard(job.id)
+            logs.logger().exception("job failed", job=attempt.job.id)
+            return _failed(attempt, f"{type(error).__name__}: {error}")
+        return None
 
-    def _solver(self, job: Job) -> Solver:
-        inputs = self._load(job.inputs_sha)
-        state = self._load(job.checkpoint) if job.checkpoint else None
-        if state is not None:
-            state.pop(_OWNER)
-        return self._toolbox.solver(
-            job.kind, job.params, inputs, self._find_matrix, state
-        )
 
-    def _work(self, job: Job, solver: Solver) -> None:
-        reported = saved = time.monotonic()
-        while not self._scheduler.slice(lambda: solver.step(SLICE)).result():
-            now = time.monotonic()
-            save = self._closing or now - saved > CHECKPOINT
-            if not save and now - reported < REPORT:
-                continue
-            job = self._report(job, solver, save=save)
-            if job.cancel_requested:
-                self._finish(job, Status.CANCELLED)
-                return
-            if self._closing:
-                return
-            reported, saved = now, now if save else saved
-        self._report(job, solver, save=False)
-        result, arrays = solver.result()
-        blob = bundles.save(self._blobs, arrays)
-        self._finish(job, Status.SUCCEEDED, result=result, result_sha=blob.sha256)
-        if not blob.path.is_file():  # an equal job was forgotten just before
-            bundles.save(self._blobs, arrays)
-
-    def _report(self, job: Job, solver: Solver, *, save: bool) -> Job:
-        """Write progress down, behind the checkpoint that it speaks of."""
-        checkpoint = None
-        if save:
-            state = solver.state() | {_OWNER: np.array(job.id)}
-            checkpoint = bundles.save(self._blobs, state).sha256
-        now = self._store.progress(job.id, job.token, solver.progress(), checkpoint)
-        if job.checkpoint and job.checkpoint != now.checkpoint:
-            self._blobs.delete(job.checkpoint)
-        return now
-
-    def _finish(self, job: Job, status: Status, **outcome: Any) -> None:
-        self._store.finish(job.id, job.token, status, **outcome)
-        if job.checkpoint:
-            self._blobs.delete(job.checkpoint)
-
-    def _fail(self, job: Job, reason: str) -> None:
-        """Write the failure down, if need be as soon as the store can be written."""
-        while not self._closing:
-            try:
-                now = self._store.get(job.id)  # with its checkpoint, under our token
-                self._finish(replace(now, token=job.token), Status.FAILED, error=reason)
-            except ServiceError as error:
-                logs.logger().warning("job not recorded", job=job.id, reason=str(error))
-            except Exception:  # its disk may be full: the job must not stay running
-                logs.logger().exception("job not recorded yet", job=job.id)
-                with self._changed:
-                    self._changed.wait(POLL)
-                continue
-            return
-
-    def _load(self, sha: str | None) -> dict[str, NDArray[Any]]:
-        return {} if sha is None else bundles.load(self._blobs.path(sha))
+def _failed(attempt: Attempt, reason: str) -> End:
+    return End(attempt.job, Status.FAILED, error=reason, seconds=attempt.seconds)

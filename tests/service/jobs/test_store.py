@@ -1,42 +1,20 @@
-"""Both stores under the same tests."""
+"""The life of a job, in every store."""
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from service.jobs.stores import KINDS, claimed
 
-from nnz_service.errors import ConflictError, ImpossibleError, NotFoundError
+from nnz_service.errors import ConflictError, ImpossibleError
 from nnz_service.jobs import (
     MAX_ATTEMPTS,
     TRANSITIONS,
     JobStore,
-    MemoryStore,
-    SqlStore,
     StaleTokenError,
     Status,
 )
-
-KINDS = ["cg"]
-
-
-@pytest.fixture(params=["memory", "sql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
-    ticks = itertools.count(1000.0)
-
-    def clock() -> float:
-        return next(ticks)
-
-    made: JobStore = (
-        MemoryStore(clock)
-        if request.param == "memory"
-        else SqlStore(tmp_path / "catalog.sqlite", clock)
-    )
-    yield made
-    made.close()
 
 
 class TestSubmit:
@@ -69,7 +47,9 @@ class TestSubmit:
     ) -> None:
         store.submit("cg", {"a": 1}, "aa", "key")
 
-        with pytest.raises(ImpossibleError, match="'key' was used for other work"):
+        with pytest.raises(
+            ImpossibleError, match="'key' was used for other work, job j-"
+        ):
             store.submit("cg", params, inputs, "key")
 
     def test_no_key_means_two_jobs(self, store: JobStore) -> None:
@@ -77,6 +57,15 @@ class TestSubmit:
         store.submit("cg", {}, "aa")
 
         assert len(store.list()) == 2
+
+    def test_keys_belong_to_owners(self, store: JobStore) -> None:
+        ids = [
+            store.submit("cg", {"of": owner}, "aa", "key", owner).id
+            for owner in ("", "ann", "bob")
+        ]
+
+        assert len(set(ids)) == 3
+        assert store.submit("cg", {"of": "ann"}, "aa", "key", "ann").id == ids[1]
 
     def test_key_is_free_after_delete(self, store: JobStore) -> None:
         first = store.submit("cg", {}, "aa", "key")
@@ -101,17 +90,6 @@ class TestSubmit:
 
         assert len(ids) == 8
         assert len(set(ids)) == 1
-
-
-class TestList:
-    def test_youngest_first_and_bounded(self, store: JobStore) -> None:
-        ids = [store.submit("cg", {"n": n}).id for n in range(4)]
-
-        assert [job.id for job in store.list(3)] == ids[:0:-1]
-
-    def test_absent(self, store: JobStore) -> None:
-        with pytest.raises(NotFoundError, match="j-none"):
-            store.get("j-none")
 
 
 class TestClaim:
@@ -201,6 +179,16 @@ class TestFinish:
         assert end.finished is not None
         assert store.blobs() == {"in", "out"}
 
+    def test_numbers_that_are_none(self, store: JobStore) -> None:
+        """NaN is no JSON; the text of an error may hold anything."""
+        store.submit("cg", {})
+        job = claimed(store)
+        store.progress(job.id, job.token, {"residual": float("nan")})
+
+        end = store.finish(job.id, job.token, Status.FAILED, error="a\0b")
+
+        assert end.error == store.get(job.id).error == "a\ufffdb"
+
     def test_not_a_possible_end(self, store: JobStore) -> None:
         store.submit("cg", {})
         job = store.claim("w", KINDS)
@@ -283,6 +271,15 @@ class TestRequeueLost:
 
         assert [j.status for j in store.requeue_lost("w")] == [Status.CANCELLED]
 
+    def test_jobs_that_it_still_has(self, store: JobStore) -> None:
+        for n in range(2):
+            store.submit("cg", {"n": n})
+        kept, lost = claimed(store), claimed(store)
+
+        found = store.requeue_lost("w", besides=[kept.id])
+
+        assert [job.id for job in found] == [lost.id]
+
     def test_gives_up_on_a_job_that_kills_workers(self, store: JobStore) -> None:
         store.submit("cg", {})
         for _ in range(MAX_ATTEMPTS):
@@ -291,22 +288,41 @@ class TestRequeueLost:
 
         assert last.status is Status.FAILED
         assert (
-            last.error == f"the worker ended {MAX_ATTEMPTS} times while it ran this job"
+            last.error
+            == f"the worker ended {MAX_ATTEMPTS} times in a row while it ran "
+            "this job, before a checkpoint"
         )
         assert store.claim("w", KINDS) is None
 
+    def test_an_attempt_with_a_checkpoint_is_no_failure(self, store: JobStore) -> None:
+        """However often the worker ends: the job gets on."""
+        store.submit("cg", {})
+        for n in range(3 * MAX_ATTEMPTS):
+            job = claimed(store)
+            store.progress(job.id, job.token, {}, f"c{n}")
+            (last,) = store.requeue_lost("w")
 
-class TestSqlStore:
-    def test_another_process_sees_it(self, tmp_path: Path) -> None:
-        path = tmp_path / "catalog.sqlite"
-        one, two = SqlStore(path), SqlStore(path)
+        assert (last.status, last.attempts) == (Status.QUEUED, 3 * MAX_ATTEMPTS)
 
-        job = one.submit("cg", {"matrix": "m"}, "aa", "key")
+    def test_the_count_begins_anew_after_a_checkpoint(self, store: JobStore) -> None:
+        store.submit("cg", {})
+        for n in range(2 * MAX_ATTEMPTS - 1):
+            job = claimed(store)
+            if n == MAX_ATTEMPTS - 1:
+                store.progress(job.id, job.token, {}, "c")
+            (last,) = store.requeue_lost("w")
 
-        assert two.get(job.id) == job
-        assert two.submit("cg", {"matrix": "m"}, "aa", "key") == job
-        one.close()
-        two.close()
+        assert last.status is Status.QUEUED
+        claimed(store)
+        assert [job.status for job in store.requeue_lost("w")] == [Status.FAILED]
+
+    def test_an_orderly_end_is_not_held_against_it(self, store: JobStore) -> None:
+        store.submit("cg", {})
+        for _ in range(2 * MAX_ATTEMPTS):
+            claimed(store)
+            (last,) = store.requeue_lost("w", orderly=True)
+
+        assert (last.status, last.fruitless) == (Status.QUEUED, 0)
 
 
 def test_ended_means_no_way_out() -> None:

@@ -16,9 +16,11 @@ MATRIX = {"shape": [3, 4], "nnz": 5, "dtype": "FP64", "index_dtype": "INT32"}
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
+def repository(tmp_path: Path, database_url: str | None) -> Iterator[Repository]:
+    """A catalog in each database in turn."""
     ticks = itertools.count(1000.0)
-    made = Repository(tmp_path / "home", clock=lambda: next(ticks))
+    home = tmp_path / "home"
+    made = Repository(home, lambda: next(ticks), database_url)
     yield made
     made.close()
 

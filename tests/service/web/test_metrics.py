@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from service.waiting import SOON
 from service.web.doubler import Doubler, running
 from service.web.wire import linear
 
@@ -168,7 +170,12 @@ class TestAccessLog:
         logs.configure("error", "web")
 
     def rows(self, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        """What was logged; the line comes behind the answer."""
+        text, limit = "", time.monotonic() + SOON
+        while not text.endswith("\n") and time.monotonic() < limit:
+            text += capsys.readouterr().err
+            time.sleep(0.01)
+        return [json.loads(line) for line in text.splitlines()]
 
     def test_a_line(
         self, logged: httpx2.Client, capsys: pytest.CaptureFixture[str]

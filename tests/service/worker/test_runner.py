@@ -14,7 +14,7 @@ from nnz_service.errors import InvalidInputError, NotFoundError
 from nnz_service.jobs import Job, JobStore, MemoryStore, Status
 from nnz_service.repository import BlobStore, bundles
 from nnz_service.servable import Servable
-from nnz_service.worker import Toolbox, runner
+from nnz_service.worker import Toolbox, attempt, runner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.solvers import Arrays, FindMatrix
 
@@ -97,8 +97,9 @@ def no_matrix(name: str) -> Servable:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(runner, "REPORT", 0.0)
-    monkeypatch.setattr(runner, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(attempt, "REPORT", 0.0)
+    monkeypatch.setattr(attempt, "FIRST_SAVE", 0.0)
+    monkeypatch.setattr(attempt, "SAVE", 0.0)
     monkeypatch.setattr(runner, "POLL", 0.02)
     Counting.gate.clear()
     Counting.made.clear()

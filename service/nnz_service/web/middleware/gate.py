@@ -30,9 +30,12 @@ _GRACE_SECONDS = 30.0
 _UPLOAD_BUFFER = 4 << 20
 #: The longest that `GET /v1/jobs/{id}?wait=` may hold its answer back.
 _LONGEST_WAIT = 60.0
+#: The longest that one stream of events lives; its client comes back.
+_LONGEST_STREAM = 3600.0
 
 _TENSORS = re.compile(r"/v2/models/.+/infer|/v1/ops/.+|/v1/jobs")
 _UPLOADS = re.compile(r"/v1/models/[^/]+|/v1/matrices")
+_EVENTS = re.compile(r"/v1/jobs/[^/]+/events")
 _LOADS = re.compile(r".+/(un)?load")
 
 
@@ -65,6 +68,8 @@ def rule_of(method: str, path: str, limits: Limits) -> Rule:
         return Rule(limits.max_body, limits.request_timeout, limits.max_body)
     if method == "POST" and _LOADS.fullmatch(path):
         return Rule(limits.max_json, None)
+    if _EVENTS.fullmatch(path):
+        return Rule(limits.max_json, _LONGEST_STREAM)
     if path.startswith("/v1/jobs/"):
         return Rule(limits.max_json, limits.request_timeout + _LONGEST_WAIT)
     return Rule(limits.max_json, limits.request_timeout)

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from nnz_service import faults
 from nnz_service.errors import ConflictError, MalformedError
 from nnz_service.jobs import Job, Status
 from nnz_service.repository import bundles
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import TensorRequest
-from nnz_service.web.deps import Parts, Served, unless_gone
+from nnz_service.web.deps import Parts, Served, caller_of, owner_of, unless_gone
+from nnz_service.web.events import EventStream
 from nnz_service.web.job_kinds import check
+from nnz_service.web.job_views import describe
 from nnz_service.web.openapi import (
     answers,
     empty,
+    event_answers,
     idempotency_parameter,
     tensor_answers,
     tensor_body,
 )
 from nnz_service.web.schemas.v1 import JobIn, JobOut, JobResultOut, JobsOut
+from nnz_service.web.stages import stages_of
 
 router = APIRouter(tags=["jobs"])
 
 JobId = Annotated[str, Path(description="As the submission answered it.")]
-#: Seconds between two looks at the store while a caller waits: grows from, up to.
-_FIRST_LOOK, _LAST_LOOK = 0.02, 0.25
 _MAX_KEY = 255
+#: Seconds before a stream of events would be cut, in which it ends by itself.
+_LAST_WORDS = 5.0
 _EXAMPLE = {
     "kind": "cg",
     "parameters": {"matrix": "m-0123456789abcdef", "rtol": 1e-8},
@@ -46,7 +53,7 @@ _EXAMPLE = {
     responses=answers(
         JobOut,
         "Written down; it will run.",
-        *(400, 404, 408, 413, 415, 422, 429),
+        *(400, 404, 408, 413, 415, 422, 429, 503),
         status=202,
     ),
     openapi_extra=tensor_body(JobIn, _EXAMPLE, idempotency_parameter()),
@@ -58,27 +65,48 @@ async def submit(request: Request, parts: Served) -> Response:
     parameters `matrix`, `rtol` (1e-5), `atol` (0), `maxiter` (10 n), `preconditioner`
     (none, jacobi); inputs `b` [n] and, if there is a guess, `x0` [n]; result `x` [n].
 
-    With an `Idempotency-Key`, sending the same job again gives the one that is there.
+    With an `Idempotency-Key`, sending the same job again gives the one that is there,
+    for as long as that is kept.
     """
-    key = _idempotency_key(request)
+    key, owner = _idempotency_key(request), caller_of(request).id
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
     kind, params = await asyncio.to_thread(check, parts.repository, asked)
-    job = await asyncio.to_thread(_write_down, parts, kind, params, asked, key)
+    write = partial(_write_down, parts, kind, params, asked)
+    row = await asyncio.to_thread(write, key, owner)
     await parts.wake()
-    return Json(job.to_json(), status_code=202)
+    faults.point("job.before-reply")
+    return Json(row, status_code=202)
 
 
-@router.get("/v1/jobs", responses=answers(JobsOut, "The youngest jobs.", 400))
+@router.get("/v1/jobs", responses=answers(JobsOut, "The youngest jobs.", 400, 404, 503))
 async def list_jobs(
-    parts: Served, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    request: Request,
+    parts: Served,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    status: Annotated[Status | None, Query(description="Only these.")] = None,
+    kind: Annotated[
+        str | None,
+        Query(pattern="^[a-z0-9_-]{1,32}$", description="Only these, such as cg."),
+    ] = None,
+    before: Annotated[
+        str | None, Query(description="Id of a job: only those submitted before it.")
+    ] = None,
 ) -> Response:
-    """List jobs, youngest first."""
-    jobs = await asyncio.to_thread(parts.jobs.list, limit)
-    return Json({"jobs": [job.to_json() for job in jobs]})
+    """List jobs, youngest first; the last one's id as `before` gives the next page."""
+
+    def look() -> list[dict[str, Any]]:
+        found = parts.jobs.list(
+            limit, owner=owner_of(request), status=status, kind=kind, before=before
+        )
+        return describe(parts, found)
+
+    return Json({"jobs": await asyncio.to_thread(look)})
 
 
-@router.get("/v1/jobs/{job_id}", responses=answers(JobOut, "The job.", 400, 404))
+@router.get(
+    "/v1/jobs/{job_id}", responses=answers(JobOut, "The job.", 400, 404, 429, 503)
+)
 async def get_job(
     request: Request,
     parts: Served,
@@ -88,8 +116,29 @@ async def get_job(
     ] = 0.0,
 ) -> Response:
     """Return a job, with `wait` as soon as it has ended."""
-    job = await unless_gone(request, _when_ended(parts, job_id, wait))
-    return Json(job.to_json())
+    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
+    if wait > 0 and not job.status.ended:
+        job = await unless_gone(request, _when_ended(parts, job, wait))
+    return Json(await asyncio.to_thread(_described, parts, job))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events", responses=event_answers(JobOut, 400, 404, 429, 503)
+)
+async def watch_job(request: Request, parts: Served, job_id: JobId) -> Response:
+    """Follow a job by server-sent events until it ends.
+
+    `status`, `progress` and, as the last, `end`; the data of each is the job. Ids
+    count its changes: with the last one as `Last-Event-ID` a stream goes on where it
+    was cut, and is a 204 when there is nothing left to tell.
+    """
+    seen = _last_event(request)
+    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
+    if job.status.ended and seen >= job.revision:
+        return Response(status_code=204)
+    left = stages_of(request).remaining()
+    seconds = 3600.0 if left is None else left - _LAST_WORDS
+    return EventStream(parts, job, seen, seconds)
 
 
 @router.get(
@@ -100,7 +149,7 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
 
     With `Accept: application/json` they come as JSON numbers.
     """
-    job = await asyncio.to_thread(parts.jobs.get, job_id)
+    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
     if job.status is not Status.SUCCEEDED:
         raise ConflictError(f"job {job_id} has no result: it is {_state(job)}")
     arrays = await asyncio.to_thread(_arrays, parts, job.result_sha)
@@ -114,35 +163,42 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
     )
 
 
-@router.post("/v1/jobs/{job_id}/cancel", responses=answers(JobOut, "The job.", 404))
-async def cancel_job(parts: Served, job_id: JobId) -> Response:
+@router.post(
+    "/v1/jobs/{job_id}/cancel", responses=answers(JobOut, "The job.", 404, 503)
+)
+async def cancel_job(request: Request, parts: Served, job_id: JobId) -> Response:
     """Stop a job soon; one that has already ended is returned as it is."""
-    job = await asyncio.to_thread(parts.jobs.request_cancel, job_id)
+    cancel = parts.jobs.request_cancel
+    job = await asyncio.to_thread(cancel, job_id, owner_of(request))
     await parts.wake()
-    return Json(job.to_json())
+    return Json(await asyncio.to_thread(_described, parts, job))
 
 
 @router.delete(
     "/v1/jobs/{job_id}",
     status_code=204,
-    responses=empty("It is forgotten.", 404, 409, status=204),
+    responses=empty("It is forgotten.", 404, 409, 503, status=204),
 )
-async def delete_job(parts: Served, job_id: JobId) -> Response:
+async def delete_job(request: Request, parts: Served, job_id: JobId) -> Response:
     """Forget an ended job and its result."""
-    await asyncio.to_thread(_forget, parts, job_id)
+    await asyncio.to_thread(_forget, parts, job_id, owner_of(request))
     return Response(status_code=204)
 
 
-async def _when_ended(parts: Parts, job_id: str, wait: float) -> Job:
+async def _when_ended(parts: Parts, job: Job, wait: float) -> Job:
     until = time.monotonic() + wait
-    pause = _FIRST_LOOK
-    while True:
-        job = await asyncio.to_thread(parts.jobs.get, job_id)
-        left = until - time.monotonic()
-        if job.status.ended or left <= 0 or parts.drain.begun:
-            return job
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LAST_LOOK)
+    with parts.watch.seat():
+        while not job.status.ended:
+            left = until - time.monotonic()
+            newer = await parts.watch.change(job.id, job.revision, left)
+            if newer is None:
+                break
+            job = newer
+    return job
+
+
+def _described(parts: Parts, job: Job) -> dict[str, Any]:
+    return describe(parts, [job])[0]
 
 
 def _write_down(
@@ -151,12 +207,16 @@ def _write_down(
     params: dict[str, Any],
     asked: TensorRequest,
     key: str | None,
-) -> Job:
+    owner: str,
+) -> dict[str, Any]:
     inputs = bundles.save(parts.repository.blobs, asked.tensors)
-    job = parts.jobs.submit(kind, params, inputs.sha256, key)
-    if not inputs.path.is_file():  # an equal job was forgotten just before
+    job = parts.jobs.submit(kind, params, inputs.sha256, key, owner)
+    faults.point("job.after-commit")
+    if job.inputs_sha is None:  # found by its key, it ended long ago
+        parts.jobs.release((inputs.sha256,), _dropper(parts))
+    elif not inputs.path.is_file():  # an equal job was forgotten just before
         bundles.save(parts.repository.blobs, asked.tensors)
-    return job
+    return _described(parts, job)
 
 
 def _arrays(parts: Parts, sha256: str | None) -> dict[str, Any]:
@@ -165,14 +225,18 @@ def _arrays(parts: Parts, sha256: str | None) -> dict[str, Any]:
     return bundles.load(parts.repository.blobs.path(sha256))
 
 
-def _forget(parts: Parts, job_id: str) -> None:
-    kept = parts.repository.used_blobs()
+def _forget(parts: Parts, job_id: str, owner: str | None) -> None:
+    parts.jobs.delete(job_id, _dropper(parts), owner)
+
+
+def _dropper(parts: Parts) -> Callable[[str], None]:
+    """Deletes blobs, but not those of models and matrices."""
 
     def drop(sha256: str) -> None:
-        if sha256 not in kept:
+        if sha256 not in parts.repository.used_blobs():
             parts.repository.blobs.delete(sha256)
 
-    parts.jobs.delete(job_id, drop)
+    return drop
 
 
 def _state(job: Job) -> str:
@@ -186,3 +250,10 @@ def _idempotency_key(request: Request) -> str | None:
             f"Idempotency-Key must have 1 to {_MAX_KEY} printable characters"
         )
     return key
+
+
+def _last_event(request: Request) -> int:
+    text = request.headers.get("last-event-id", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise MalformedError(f"Last-Event-ID is {text[:40]!r}; it must be a number")
+    return int(text)

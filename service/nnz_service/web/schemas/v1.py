@@ -96,7 +96,20 @@ class JobOut(BaseModel):
     started: float | None
     finished: float | None
     cancel_requested: bool
-    attempts: int
+    attempts: int = Field(description="How often a worker has begun it.")
+    owner: str = Field(description="Id of the key that submitted it; often empty.")
+    seconds: float = Field(description="Of computing so far.")
+    revision: int = Field(description="Counts its changes; the id of its last event.")
+    expires: float | None = Field(
+        description="When it is deleted at the latest; null before its end."
+    )
+    queue_position: int | None = Field(
+        description="Jobs that will be begun before it; null once it has begun."
+    )
+    predicted_finish: float | None = Field(
+        description="From what jobs of this kind on this matrix took before; null when "
+        "nothing is known, and in events."
+    )
 
 
 class JobsOut(BaseModel):

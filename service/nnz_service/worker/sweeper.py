@@ -1,0 +1,92 @@
+"""Once a minute: jobs that are kept long enough go, and blobs that nobody needs."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+from nnz_service import logs
+from nnz_service.errors import DatabaseAwayError
+from nnz_service.jobs import JobStore, Retention
+from nnz_service.jobs.retention import sweep
+from nnz_service.repository import Repository
+
+#: Seconds between two sweeps of jobs, and sweeps between two looks at all blobs.
+EVERY, BLOBS_EVERY = 60.0, 60
+#: Seconds for which a blob may lie without a record: it is written before it is named.
+GRACE = 3600.0
+
+
+class Sweeper:
+    """A thread that keeps the store of jobs within its bounds.
+
+    Args:
+        repository: Whose blobs jobs share.
+        jobs: The store.
+        keep: What is kept.
+    """
+
+    def __init__(self, repository: Repository, jobs: JobStore, keep: Retention) -> None:
+        self._repository = repository
+        self._jobs = jobs
+        self._keep = keep
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, after the sweep at hand."""
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def sweep(self) -> None:
+        """Sweep now.
+
+        Raises:
+            DatabaseAwayError: The database cannot be reached.
+        """
+        deleted = sweep(self._jobs, self._drop, self._keep, time.time())
+        if deleted:
+            logs.logger().info("jobs swept", jobs=deleted)
+
+    def sweep_blobs(self) -> None:
+        """Remove what a crash left: blobs without a record, and unfinished files.
+
+        Raises:
+            DatabaseAwayError: The database cannot be reached.
+        """
+        blobs = self._repository.blobs
+        blobs.sweep_staging(GRACE)
+        idle = set(blobs.idle(GRACE))
+        idle -= self._jobs.blobs() | self._repository.used_blobs()
+        if idle:
+            self._jobs.release(sorted(idle), self._drop_idle)
+            logs.logger().info("blobs swept", blobs=len(idle))
+
+    def _loop(self) -> None:
+        for number in itertools.count(1):
+            if self._stopped.wait(EVERY):
+                return
+            try:
+                self.sweep()
+                if number % BLOBS_EVERY == 0:
+                    self.sweep_blobs()
+            except DatabaseAwayError:
+                continue
+            except Exception:  # tried again in a minute
+                logs.logger().exception("sweep failed")
+
+    def _drop(self, sha256: str) -> None:
+        if sha256 not in self._repository.used_blobs():
+            self._repository.blobs.delete(sha256)
+
+    def _drop_idle(self, sha256: str) -> None:
+        # While the store is held nobody records a blob; one that somebody stored again
+        # meanwhile is young.
+        if self._repository.blobs.is_idle(sha256, GRACE):
+            self._drop(sha256)

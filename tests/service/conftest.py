@@ -1,0 +1,39 @@
+"""Fixtures of the service: a database for every test that needs one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service.postgres import Postgres, folder_of_programs
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL; tests that stop it start it again."""
+    programs = folder_of_programs()
+    if programs is None and os.environ.get("NNZ_REQUIRE"):
+        pytest.fail("NNZ_REQUIRE is set, but PostgreSQL is not installed")
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
+    pytest.importorskip("psycopg")
+    server = Postgres(programs)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an empty catalog is: SQLite and PostgreSQL in turn."""
+    if request.param == "sqlite":
+        return tmp_path / "catalog.sqlite"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
+
+@pytest.fixture
+def database_url(catalog: Path | str) -> str | None:
+    """The same as a setting; None for SQLite in the home."""
+    return catalog if isinstance(catalog, str) else None
