@@ -13,6 +13,7 @@
     - InvalidInputError
     - InvalidMatrixError
   - OverloadedError 429
+  - NotOfferedError 501
   - UnavailableError 503
     - DeviceFullError
     - NotLoadedError
@@ -123,6 +124,12 @@ class OverloadedError(ServiceError):
 
     status = 429
     retry_after = 1
+
+
+class NotOfferedError(ServiceError):
+    """The protocol has this call, and this server does not answer it."""
+
+    status = 501
 
 
 class UnavailableError(ServiceError):

@@ -10,7 +10,6 @@ import argparse
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -19,8 +18,8 @@ from typing import NoReturn
 import uvicorn
 
 from nnz_service import logs
-from nnz_service.dataplane import Admission, Dataplane, FleetDataplane, SocketDataplane
-from nnz_service.gateway import Drain, Limits
+from nnz_service.dataplane import Admission, Dataplane, connect
+from nnz_service.gateway import Drain, limits_of
 from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
@@ -62,13 +61,8 @@ def main() -> int:
         closing(SqlStore(settings.home / "catalog.sqlite")) as jobs,
         socket.socket(fileno=options.fd) as listener,
     ):
-        _serve(settings, _dataplane(options.worker), repository, jobs, listener)
+        _serve(settings, connect(options.worker), repository, jobs, listener)
     return 0
-
-
-def _dataplane(workers: Sequence[Path]) -> Dataplane:
-    members = [SocketDataplane(path) for path in workers]
-    return members[0] if len(members) == 1 else FleetDataplane(members)
 
 
 def _serve(
@@ -106,18 +100,6 @@ def _serve(
 
 def _leave(*_: object) -> NoReturn:
     raise SystemExit(0)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Take the bounds on requests out of the settings."""
-    return Limits(
-        max_body=settings.max_body,
-        max_json=settings.max_json,
-        max_upload=settings.max_upload,
-        request_timeout=settings.request_timeout,
-        max_inflight=settings.max_inflight,
-        max_inflight_bytes=settings.max_inflight_bytes,
-    )
 
 
 if __name__ == "__main__":

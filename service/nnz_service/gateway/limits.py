@@ -1,8 +1,12 @@
-"""What one web process accepts, as numbers."""
+"""What a front door accepts, as numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnz_service.settings import Settings
 
 _MIB = 1 << 20
 
@@ -28,3 +32,15 @@ class Limits:
     body_timeout: float = 20.0
     max_inflight: int = 256
     max_inflight_bytes: int = 2048 * _MIB
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Take the bounds on requests out of the settings."""
+    return Limits(
+        max_body=settings.max_body,
+        max_json=settings.max_json,
+        max_upload=settings.max_upload,
+        request_timeout=settings.request_timeout,
+        max_inflight=settings.max_inflight,
+        max_inflight_bytes=settings.max_inflight_bytes,
+    )

@@ -83,29 +83,6 @@ def _numbers(flat: list[Any], dtype: np.dtype[Any], where: str) -> _Array:
     return out
 
 
-def view_bytes(
-    data: memoryview, dtype: np.dtype[Any], shape: list[int], where: str
-) -> _Array:
-    """View bytes as an array; copied only when they lie unaligned.
-
-    Raises:
-        MalformedError: A BOOL is neither 0 nor 1.
-    """
-    if dtype == np.bool_:
-        raw = np.frombuffer(data, np.uint8)
-        if raw.size and raw.max() > 1:
-            raise MalformedError(f"{where}: a BOOL byte must be 0 or 1")
-    array = np.frombuffer(data, dtype)
-    if not array.flags.aligned:
-        array = array.copy()
-    return array.reshape(shape)
-
-
-def is_int(value: object) -> bool:
-    """Whether a JSON value is an integer; true and false are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def kind_of(value: object) -> str:
     """Name a JSON value for an error message."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean"}

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from nnz_service.database import open_database, writing
 from nnz_service.errors import StorageFullError
-from nnz_service.web.handlers import error_answer, fault_of
+from nnz_service.gateway.faults import fault_of
+from nnz_service.web.handlers import error_answer
 
 
 def full_database(path: Path) -> DBAPIError:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service import logs
 from nnz_service.errors import ServiceError
+from nnz_service.gateway.faults import fault_of
+from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
-from nnz_service.web.handlers import error_answer, fault_of
+from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
 
-_USABLE_ID = re.compile(r"[!-~]{1,128}")
 #: Only in metrics and logs: the client left before the answer began.
 _CLIENT_LEFT = 499
 
@@ -33,7 +31,8 @@ class Context:
             await self._app(scope, receive, send)
             return
         stages = Stages()
-        answer = _Answer(send, stages, _request_id(scope))
+        given = Headers(scope=scope).get("x-request-id", "")
+        answer = _Answer(send, stages, request_id(given))
         scope.setdefault("state", {})["stages"] = stages
         with self._metrics.inflight.track_inprogress():
             try:
@@ -90,8 +89,3 @@ class _Answer:
             headers["X-Request-Id"] = self.request_id
             headers["Server-Timing"] = self._stages.header()
         await self._send(message)
-
-
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex

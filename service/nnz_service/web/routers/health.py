@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter, Response
 
 from nnz_service.errors import UnavailableError
+from nnz_service.gateway import about
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served
 from nnz_service.web.openapi import answers, empty
 from nnz_service.web.schemas.oip import ServerMetadata
 
 router = APIRouter(tags=["server"])
-
-#: Extensions of the protocol that are really there, and no others.
-EXTENSIONS = (
-    "binary_tensor_data",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-)
 
 
 @router.head("/v2/health/live", include_in_schema=False)
@@ -51,6 +41,4 @@ async def ready(parts: Served) -> Response:
 @router.get("/v2", responses=answers(ServerMetadata, "Name, version, extensions."))
 async def server_metadata() -> Response:
     """Name the server, its version and the protocol extensions that it has."""
-    return Json(
-        {"name": "nnz", "version": version("nnz-server"), "extensions": EXTENSIONS}
-    )
+    return Json(about.server_metadata())

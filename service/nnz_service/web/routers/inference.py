@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from nnz_service.dataplane import Reply
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.parameters import refuse_sequences
 from nnz_service.gateway.servables import oip_config, oip_metadata, target
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
@@ -125,7 +126,7 @@ async def infer(
         asked = await _raw(request, parts, params, body)
     else:
         asked = await parse_body(request, body, parts.limits.max_json)
-    _refuse_sequences(asked.parameters)
+    refuse_sequences(asked.parameters)
     stages.shorten(asked.timeout)
     if asked.outputs:
         params["outputs"] = [wanted.name for wanted in asked.outputs]
@@ -162,13 +163,6 @@ async def _raw(
     if info["max_batch_size"] and shape.count(-1) > 1:
         shape[0] = 1
     return read_raw(body, row["name"], row["datatype"], shape)
-
-
-def _refuse_sequences(parameters: dict[str, Any]) -> None:
-    if parameters.get("sequence_id"):
-        raise ImpossibleError(
-            "parameters.sequence_id: no servable here keeps state between requests"
-        )
 
 
 async def _statistics(

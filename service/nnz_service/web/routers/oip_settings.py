@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from nnz_service import logs
-from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.oip_settings import (
+    LOG_INSTEAD,
+    TRACE,
+    TRACE_INSTEAD,
+    must_equal,
+)
+from nnz_service.gateway.oip_settings import log_settings as held_log_settings
 from nnz_service.gateway.servables import target
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
@@ -19,20 +24,11 @@ from nnz_service.web.schemas.oip import LogSettings, TraceSettings
 
 router = APIRouter(tags=["server"])
 
-_TRACE: dict[str, Any] = {
-    "trace_file": "",
-    "trace_level": ["OFF"],
-    "trace_rate": "1000",
-    "trace_count": "-1",
-    "log_frequency": "0",
-    "trace_mode": "triton",
-}
-
 
 @router.get("/v2/logging", responses=answers(LogSettings, "The settings."))
 async def log_settings() -> Response:
     """Say what is logged."""
-    return Json(_logging())
+    return Json(held_log_settings())
 
 
 @router.post(
@@ -42,14 +38,14 @@ async def log_settings() -> Response:
 )
 async def set_log_settings(request: Request, parts: Served) -> Response:
     """Accept the settings that hold already; others need a restart (NNZ_LOG_LEVEL)."""
-    await _must_equal(request, parts, _logging(), "set NNZ_LOG_LEVEL and restart")
-    return Json(_logging())
+    await _must_equal(request, parts, held_log_settings(), LOG_INSTEAD)
+    return Json(held_log_settings())
 
 
 @router.get("/v2/trace/setting", responses=answers(TraceSettings, "The settings."))
 async def trace_settings() -> Response:
     """Say that tracing is off."""
-    return Json(_TRACE)
+    return Json(TRACE)
 
 
 @router.post(
@@ -59,8 +55,8 @@ async def trace_settings() -> Response:
 )
 async def set_trace_settings(request: Request, parts: Served) -> Response:
     """Accept the settings that hold already; tracing cannot be turned on."""
-    await _must_equal(request, parts, _TRACE, "read the Server-Timing header instead")
-    return Json(_TRACE)
+    await _must_equal(request, parts, TRACE, TRACE_INSTEAD)
+    return Json(TRACE)
 
 
 @router.get(
@@ -70,7 +66,7 @@ async def set_trace_settings(request: Request, parts: Served) -> Response:
 async def model_trace_settings(request: Request, parts: Served, name: Name) -> Response:
     """Say that tracing is off for this model too."""
     await parts.call(request, "metadata", target(name))
-    return Json(_TRACE)
+    return Json(TRACE)
 
 
 @router.post(
@@ -82,34 +78,13 @@ async def set_model_trace_settings(
     request: Request, parts: Served, name: Name
 ) -> Response:
     """Accept the settings that hold already; tracing cannot be turned on."""
-    await _must_equal(request, parts, _TRACE, "read the Server-Timing header instead")
+    await _must_equal(request, parts, TRACE, TRACE_INSTEAD)
     await parts.call(request, "metadata", target(name))
-    return Json(_TRACE)
-
-
-def _logging() -> dict[str, Any]:
-    level = logs.logger().get_effective_level()
-    return {
-        "log_file": "",
-        "log_info": level <= logging.INFO,
-        "log_warning": level <= logging.WARNING,
-        "log_error": level <= logging.ERROR,
-        "log_verbose_level": 0 if level > logging.DEBUG else 1,
-        "log_format": "default",
-    }
+    return Json(TRACE)
 
 
 async def _must_equal(
-    request: Request, parts: Parts, held: dict[str, Any], instead: str
+    request: Request, parts: Parts, held: Mapping[str, Any], instead: str
 ) -> None:
     """Refuse a change; null clears a setting, which changes nothing here."""
-    asked = await read_json(request, parts.limits.max_json)
-    for name, value in asked.items():
-        if name not in held:
-            raise ImpossibleError(
-                f"there is no setting {name[:80]!r}; there are {', '.join(held)}"
-            )
-        if value is not None and value != held[name]:
-            raise ImpossibleError(
-                f"{name} is {held[name]!r} and cannot be changed here; {instead}"
-            )
+    must_equal(await read_json(request, parts.limits.max_json), held, instead)

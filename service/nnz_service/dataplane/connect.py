@@ -1,0 +1,19 @@
+"""From the sockets of workers to the one `Dataplane` that a front door asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnz_service.dataplane.client import SocketDataplane
+from nnz_service.dataplane.fleet import FleetDataplane
+
+if TYPE_CHECKING:
+    from nnz_service.dataplane import Dataplane
+
+
+def connect(workers: Sequence[Path]) -> Dataplane:
+    """Return the way to one worker or to several, not yet begun."""
+    members = [SocketDataplane(path) for path in workers]
+    return members[0] if len(members) == 1 else FleetDataplane(members)
