@@ -55,7 +55,7 @@ bench: install  ## measure what constants in the kernels were chosen by
 warm: install  ## compile every CPU kernel now rather than at first use
 	.venv/bin/nnz warm
 
-# What protoc reads goes in front, what it writes lies beside it.
+# Of dev, so that its version is the one of deploy/constraints.txt; a test compares.
 PROTOCOL := service/nnz_service/grpc/protocol
 proto: install  ## write the messages of gRPC again, from the published definitions
 	$(PY) -m grpc_tools.protoc -I$(PROTOCOL) --pyi_out=$(PROTOCOL) --include_imports \

@@ -1,0 +1,128 @@
+"""A real gRPC server on a free loopback port, run by a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+from service.web.doubler import Doubler
+
+from nnz_service.dataplane import Admission, Dataplane, Reply, Tensors
+from nnz_service.gateway import Drain, Limits, Parts, Turns
+from nnz_service.grpc import Server
+from nnz_service.grpc.protocol import messages as m
+from nnz_service.jobs.memory import MemoryStore
+from nnz_service.metrics import Metrics
+from nnz_service.repository import Repository
+from nnz_service.servable import datatype
+
+SOON = 10.0
+
+
+@dataclass(slots=True)
+class Running:
+    """A server and what a test may do to it."""
+
+    address: str
+    parts: Parts
+    admission: Admission
+    loop: asyncio.AbstractEventLoop
+    stopping: asyncio.Event
+
+    def stop(self) -> None:
+        """Begin to stop; who serves waits for the end."""
+        self.loop.call_soon_threadsafe(self.stopping.set)
+
+
+def parts_of(
+    dataplane: Dataplane, repository: Repository, limits: Limits | None = None
+) -> Parts:
+    return Parts(
+        limits or Limits(),
+        dataplane,
+        repository,
+        MemoryStore(),
+        Metrics(),
+        Drain(),
+        Turns(repository.home / "run" / "turns"),
+    )
+
+
+@contextlib.contextmanager
+def running(
+    parts: Parts, key: str | None = None, grace: float = 5
+) -> Iterator[Running]:
+    """Serve until the block ends."""
+    started: Future[Running] = Future()
+
+    async def serve() -> None:
+        limits = parts.limits
+        admission = Admission(limits.max_inflight, limits.max_inflight_bytes)
+        await parts.dataplane.start()
+        server = Server(parts, admission, key)
+        port = await server.start("127.0.0.1:0")
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        address = f"127.0.0.1:{port}"
+        started.set_result(Running(address, parts, admission, loop, stopping))
+        await stopping.wait()
+        await server.stop(grace)
+        await parts.dataplane.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    found = started.result(SOON)
+    try:
+        yield found
+    finally:
+        if thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # its loop has just ended
+                found.stop()
+        thread.join(grace + SOON)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+class Echo(Doubler):
+    """A worker that gives back what it gets."""
+
+    async def _infer(self, params: Mapping[str, Any], tensors: Tensors) -> Reply:
+        copies = {name: array.copy() for name, array in tensors.items()}
+        return Reply({"name": "double", "version": "1"}, copies)
+
+
+@contextlib.contextmanager
+def caller(address: str) -> Iterator[Callable[..., Any]]:
+    """Call by name with a message or bytes, without a client library around it.
+
+    What the caller gets back is the written response, and the call itself.
+    """
+    with grpc.insecure_channel(address) as channel:
+
+        def call(name: str, message: Message | bytes, **options: Any) -> Any:
+            sent = (
+                message if isinstance(message, bytes) else message.SerializeToString()
+            )
+            path = f"/inference.GRPCInferenceService/{name}"
+            return channel.unary_unary(path).with_call(sent, timeout=SOON, **options)
+
+        yield call
+
+
+def request_of(**tensors: NDArray[Any]) -> m.ModelInferRequest:
+    """A request with raw tensors."""
+    entry = m.ModelInferRequest.InferInputTensor
+    return m.ModelInferRequest(
+        model_name="double",
+        inputs=[
+            entry(name=name, datatype=datatype(array.dtype), shape=array.shape)
+            for name, array in tensors.items()
+        ],
+        raw_input_contents=[array.tobytes() for array in tensors.values()],
+    )
