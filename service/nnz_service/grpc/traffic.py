@@ -112,8 +112,8 @@ class Traffic:
         call.shorten(self._parts.limits.request_timeout)
         request = m.ModelInferRequest()
         try:
+            request, raw = self._read(message)
             with self._reserve(len(message)):
-                request, raw = self._read(message)
                 return streamed(await call.in_time(infer(call, request, raw)))
         except ServiceError as error:
             fault = error

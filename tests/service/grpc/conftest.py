@@ -47,8 +47,9 @@ def serve(
         limits: Limits | None = None,
         key: str | None = None,
         worker: Dataplane = _doubler,
+        grace: float = 5.0,
     ) -> AbstractContextManager[Running]:
-        return running(parts_of(worker, repository, limits), key)
+        return running(parts_of(worker, repository, limits), key, grace)
 
     yield run
     repository.close()

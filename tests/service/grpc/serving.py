@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from nnz_service.repository import Repository
 from nnz_service.servable import datatype
 
 SOON = 10.0
+_PATH = "/inference.GRPCInferenceService/"
 
 
 @dataclass(slots=True)
@@ -97,22 +98,47 @@ class Echo(Doubler):
         return Reply({"name": "double", "version": "1"}, copies)
 
 
+class Held(Doubler):
+    """A doubler whose first answer waits for the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+
+    async def _infer(self, params: Mapping[str, Any], tensors: Tensors) -> Reply:
+        self.entered.set()
+        while not self.release.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.005)
+        return await super()._infer(params, tensors)
+
+
+class Line:
+    """Calls by name with messages or bytes, without a client library around them."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def __call__(self, name: str, message: Message | bytes, **options: Any) -> Any:
+        """Return the written response, and the call itself."""
+        written = message if isinstance(message, bytes) else message.SerializeToString()
+        call = self._channel.unary_unary(_PATH + name)
+        return call.with_call(written, timeout=SOON, **options)
+
+    def later(self, name: str, message: Message, **options: Any) -> Any:
+        """Return a future of the written response."""
+        call = self._channel.unary_unary(_PATH + name)
+        return call.future(message.SerializeToString(), **options)
+
+    def stream(self, sent: Iterable[bytes], **options: Any) -> Any:
+        """Return the written responses of a stream of requests."""
+        call = self._channel.stream_stream(_PATH + "ModelStreamInfer")
+        return call(iter(sent), **options)
+
+
 @contextlib.contextmanager
-def caller(address: str) -> Iterator[Callable[..., Any]]:
-    """Call by name with a message or bytes, without a client library around it.
-
-    What the caller gets back is the written response, and the call itself.
-    """
+def line(address: str) -> Iterator[Line]:
     with grpc.insecure_channel(address) as channel:
-
-        def call(name: str, message: Message | bytes, **options: Any) -> Any:
-            sent = (
-                message if isinstance(message, bytes) else message.SerializeToString()
-            )
-            path = f"/inference.GRPCInferenceService/{name}"
-            return channel.unary_unary(path).with_call(sent, timeout=SOON, **options)
-
-        yield call
+        yield Line(channel)
 
 
 def request_of(**tensors: NDArray[Any]) -> m.ModelInferRequest:
