@@ -202,6 +202,19 @@ class TestFull:
         assert second.code() is StatusCode.RESOURCE_EXHAUSTED
         assert "NNZ_MAX_INFLIGHT_BYTES" in second.details()
 
+    def test_calls(self, serve: Serve) -> None:
+        """Calls of any kind have a limit: eight for each that may compute."""
+        over = threading.Event()
+        with serve(Limits(max_inflight=1)) as found, line(found.address) as call:
+            streams = [call.stream(pending(over)) for _ in range(8)]
+            for stream in streams:
+                stream.initial_metadata()
+            refused = refusal(lambda: call("ServerLive", b""))
+            over.set()
+            assert [list(stream) for stream in streams] == [[]] * 8
+
+        assert refused.code() is StatusCode.RESOURCE_EXHAUSTED
+
     def test_burst(self, call: Line) -> None:
         """Many small requests at once are no overload."""
         waiting = [call.later("ModelInfer", REQUEST) for _ in range(200)]
