@@ -57,7 +57,8 @@ class TestSettings:
 
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(
-            home=Path("/x y"), models=Path("/m"), port=0, grpc_port=0, api_key="k", threads=3,
+            home=Path("/x y"), models=Path("/m"), port=0, grpc_port=0, api_key="k",
+            threads=3,
             insecure=True, request_timeout=1.5,
         )  # fmt: skip
 

@@ -139,7 +139,7 @@ class Door(grpc.GenericRpcHandler):
 
     async def _plain(self, name: str, call: Call, context: Context) -> bytes:
         """Answer a call about the server or a servable."""
-        message = await received(context)
+        message = await received(context, self._parts.limits.body_timeout)
         most = self._parts.limits.max_json
         if len(message) > most:
             raise TooLargeError(

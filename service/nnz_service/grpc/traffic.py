@@ -10,6 +10,7 @@ import grpc
 from nnz_service import logs
 from nnz_service.dataplane import Admission, Reservation
 from nnz_service.errors import (
+    DeadlineError,
     MalformedError,
     OverloadedError,
     ServiceError,
@@ -138,13 +139,18 @@ class Traffic:
             raise
 
 
-async def received(context: Context) -> bytes:
-    """Receive the one message of a call.
+async def received(context: Context, seconds: float | None = None) -> bytes:
+    """Receive the one message of a call, within so many seconds if they are given.
 
     Raises:
         MalformedError: The caller ended the call without one.
+        DeadlineError: It did not come in time.
     """
-    message: object = await context.read()
+    try:
+        async with asyncio.timeout(seconds):
+            message: object = await context.read()
+    except TimeoutError:
+        raise DeadlineError(f"no message came within {seconds:g} s") from None
     if not isinstance(message, bytes):
         raise MalformedError("the call came without a message")
     return message

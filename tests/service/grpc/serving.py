@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 from service.web.doubler import Doubler
@@ -152,3 +153,19 @@ def request_of(**tensors: NDArray[Any]) -> m.ModelInferRequest:
         ],
         raw_input_contents=[array.tobytes() for array in tensors.values()],
     )
+
+
+def refusal(call: Callable[[], object]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def pending(over: threading.Event) -> Iterator[bytes]:
+    """A stream of requests that sends none until it is over."""
+    over.wait(SOON)
+    yield from ()
+
+
+def trailing(error: Any) -> dict[str, str]:
+    return dict(error.trailing_metadata())

@@ -1,10 +1,10 @@
-"""Keys, limits, deadlines, clients that leave, and a server that stops."""
+"""Keys, limits, deadlines, and clients that leave."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -12,17 +12,23 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 from service.grpc.conftest import Serve
-from service.grpc.serving import SOON, Held, Line, Running, line, request_of
+from service.grpc.serving import (
+    SOON,
+    Held,
+    Line,
+    Running,
+    line,
+    pending,
+    refusal,
+    request_of,
+    trailing,
+)
 from service.web.doubler import Doubler
 
-from nnz_service.dataplane import Admission
-from nnz_service.errors import ServiceError
 from nnz_service.gateway import Limits
-from nnz_service.grpc import Server
 from nnz_service.grpc.protocol import messages as m
 
-X = np.arange(6, dtype=np.float32).reshape(2, 3)
-REQUEST = request_of(x=X)
+REQUEST = request_of(x=np.ones((2, 3), np.float32))
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -43,22 +49,6 @@ def small(serve: Serve) -> Iterator[Line]:
     limits = Limits(max_body=4000, max_json=500)
     with serve(limits) as found, line(found.address) as call:
         yield call
-
-
-def refusal(call: Callable[[], object]) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
-
-
-def pending(over: threading.Event) -> Iterator[bytes]:
-    """A stream of requests that sends none until it is over."""
-    over.wait(SOON)
-    yield from ()
-
-
-def trailing(error: Any) -> dict[str, str]:
-    return dict(error.trailing_metadata())
 
 
 class TestKey:
@@ -276,6 +266,20 @@ class TestTime:
             call("ServerLive", b"")
         assert server.admission.used_slots == 0
 
+    def test_message_that_does_not_come(self, serve: Serve) -> None:
+        """A call whose work may last long still has to begin."""
+        over = threading.Event()
+        path = "/inference.GRPCInferenceService/RepositoryModelLoad"
+        with (
+            serve(Limits(body_timeout=0.1)) as found,
+            grpc.insecure_channel(found.address) as channel,
+        ):
+            error = refusal(lambda: channel.stream_unary(path)(pending(over)))
+            over.set()
+
+        assert error.code() is StatusCode.DEADLINE_EXCEEDED
+        assert error.details() == "no message came within 0.1 s"
+
     def test_no_message(self, server: Running) -> None:
         """A call that ends before its message came is refused."""
         with grpc.insecure_channel(server.address) as channel:
@@ -335,52 +339,3 @@ class TestAnswers:
         error = refusal(lambda: call("RepositoryIndex", message))
 
         assert error.code() is StatusCode.INVALID_ARGUMENT
-
-
-class TestStop:
-    def test_answers_what_it_took(self, serve: Serve) -> None:
-        """
-        While it drains it is live, not ready, and takes nothing new; a request under
-        way is answered, a stream is told that the server stops.
-        """
-        worker, over = Held(), threading.Event()
-        with serve(worker=worker) as found, line(found.address) as call:
-            streamed = call.stream(pending(over), timeout=SOON)
-            streamed.initial_metadata()
-            held = call.later("ModelInfer", REQUEST, timeout=SOON)
-            assert worker.entered.wait(SOON)
-
-            found.stop()
-            ended = refusal(lambda: next(streamed))
-            ready, _ = call("ServerReady", b"")
-            live, _ = call("ServerLive", b"")
-            refused = refusal(lambda: call("ModelInfer", REQUEST))
-            worker.release.set()
-            over.set()
-
-            assert held.result()
-        assert m.ServerLiveResponse.FromString(live).live
-        assert not m.ServerReadyResponse.FromString(ready).ready
-        for error in (ended, refused):
-            assert error.code() is StatusCode.UNAVAILABLE
-            assert error.details() == "the server is stopping"
-            assert trailing(error)["retry-after"] == "1"
-
-    def test_gives_up_after_its_grace(self, serve: Serve, doubler: Doubler) -> None:
-        """What takes longer is broken off."""
-        doubler.hold_for_ever = True
-        with serve(grace=0.1) as found, line(found.address) as call:
-            held = call.later("ModelInfer", REQUEST)
-            assert doubler.entered.wait(SOON)
-            found.stop()
-
-            assert refusal(held.result).code() is StatusCode.UNAVAILABLE
-        assert doubler.cancelled.is_set()
-
-
-async def test_the_port_is_taken(server: Running, serve: Serve) -> None:
-    """A second server on an address is told so."""
-    second = Server(server.parts, Admission(1, 1))
-
-    with pytest.raises(ServiceError, match=f"cannot listen on {server.address}"):
-        await second.start(server.address)

@@ -102,7 +102,7 @@ def test_in_a_server(server: Server) -> None:
     """
     weights = {"w": np.eye(3, dtype=np.float32)}
     model = graph([node("MatMul", "x w")], {"x": (np.float32, ("n", 3))}, weights)
-    put = httpx2.put(f"{server.url}/v1/models/m", content=model)
+    put = httpx2.put(f"{server.url}/v1/models/m", content=model, timeout=120)
     assert put.status_code == 201, put.text
     address = server.state["grpc"]
     x = triton.InferInput("x", [2, 3], "FP32")
