@@ -37,7 +37,8 @@ USER nnz
 WORKDIR /var/lib/nnz
 RUN nnz warm --cpu-target x86-64-v3 && nnz warm --cpu-target x86-64-v4
 VOLUME /var/lib/nnz
-EXPOSE 8000
+# HTTP, and gRPC where NNZ_GRPC_PORT=8001 asks for it.
+EXPOSE 8000 8001
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["nnz", "health"]
 CMD ["nnz", "serve"]
 

@@ -8,7 +8,7 @@ export NNZ_STRICT ?= 1
 # Tests run in so many processes: as many as there are cores, few enough for one disk.
 JOBS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: install demo test test-slow check lint type layers size format bench warm clean
+.PHONY: install demo test test-slow check lint type layers size format bench warm proto clean
 .DEFAULT_GOAL := help
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -54,6 +54,13 @@ bench: install  ## measure what constants in the kernels were chosen by
 
 warm: install  ## compile every CPU kernel now rather than at first use
 	.venv/bin/nnz warm
+
+# Of dev, so that its version is the one of deploy/constraints.txt; a test compares.
+PROTOCOL := service/nnz_service/grpc/protocol
+proto: install  ## write the messages of gRPC again, from the published definitions
+	$(PY) -m grpc_tools.protoc -I$(PROTOCOL) --pyi_out=$(PROTOCOL) --include_imports \
+	  --descriptor_set_out=$(PROTOCOL)/descriptors.binpb grpc_service.proto
+	mv $(PROTOCOL)/grpc_service_pb2.pyi $(PROTOCOL)/messages.pyi
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis nnz-home

@@ -15,7 +15,7 @@
     - InvalidMatrixError
     - DeadlyRequestError
   - OverloadedError 429
-  - UnsupportedError 501
+  - NotOfferedError 501
   - UnavailableError 503
     - DatabaseAwayError
     - DeviceFullError
@@ -146,7 +146,7 @@ class OverloadedError(ServiceError):
     retry_after = 1
 
 
-class UnsupportedError(ServiceError):
+class NotOfferedError(ServiceError):
     """The protocol has it, this server does not, or was told not to."""
 
     status = 501

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    #: Port of gRPC, on the same host; None serves none, 0 takes a free one.
+    grpc_port: Annotated[int | None, Field(ge=0, le=65535)] = None
     #: Callers must send it as `Authorization: Bearer <key>`; None lets everybody in.
     api_key: SecretStr | None = None
     #: Bind other addresses than loopback even though there is no key.

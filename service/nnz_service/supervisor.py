@@ -1,4 +1,4 @@
-"""`nnz serve`: holds the listening socket, keeps one worker and one web process alive.
+"""`nnz serve`: holds the ports, keeps the worker and the front doors alive.
 
 It computes nothing and parses nothing, so that nothing but a signal ends it. Children
 die with it, even when it is killed. Signals are taken synchronously, which leaves no
@@ -42,7 +42,7 @@ from nnz_service.settings import Settings
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _BACKLOG = 1024
-_GRACE = {"web": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
+_GRACE = {"web": 10.0, "grpc": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
 _NO_DEVICE = 78  # exit code of a worker that cannot have the device it was told to use
@@ -210,10 +210,15 @@ def serve(settings: Settings) -> int:
         telemetry.check_endpoint(settings.otel_endpoint)
         keys.check_bind(settings.host, settings.key, insecure=settings.insecure)
         home = settings.home.resolve()
-        with _lock(home), _listen(settings) as listener, _runtime() as folder:
+        with (
+            _lock(home),
+            _listen(settings) as listener,
+            _hold_grpc(settings) as grpc,
+            _runtime() as folder,
+        ):
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
-                return _serve(settings, home, listener, folder)
+                return _serve(settings, home, listener, grpc, folder)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except (ServiceError, OSError, SQLAlchemyError) as error:
@@ -222,15 +227,20 @@ def serve(settings: Settings) -> int:
 
 
 def _serve(
-    settings: Settings, home: Path, listener: socket.socket, folder: Path
+    settings: Settings,
+    home: Path,
+    listener: socket.socket,
+    grpc: str | None,
+    folder: Path,
 ) -> int:
     _prepare(home, settings)
     url = _url(settings.host, listener)
-    supervisor = _supervisor(settings, home, listener, folder / "worker")
+    supervisor = _supervisor(settings, home, listener, grpc, folder / "worker")
     state = home / "run" / "server.json"
-    _announce(url, home, settings)
+    _announce(url, grpc, home, settings)
+    found = {"url": url, "pid": os.getpid()} | ({"grpc": grpc} if grpc else {})
     draft = state.with_suffix(".new")
-    draft.write_bytes(orjson.dumps({"url": url, "pid": os.getpid()}))
+    draft.write_bytes(orjson.dumps(found))
     draft.replace(state)  # who looks sees all of it or nothing
     try:
         return supervisor.run()
@@ -241,7 +251,11 @@ def _serve(
 
 
 def _supervisor(
-    settings: Settings, home: Path, listener: socket.socket, pipe: Path
+    settings: Settings,
+    home: Path,
+    listener: socket.socket,
+    grpc: str | None,
+    pipe: Path,
 ) -> Supervisor:
     environment = os.environ | settings.to_environment() | {"NNZ_HOME": str(home)}
     environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "numba"))
@@ -251,7 +265,7 @@ def _supervisor(
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     page = Page()
     workers = _workers(settings, home, pipe, page)
-    doors = _doors(settings, listener.fileno(), list(workers), page)
+    doors = _doors(settings, listener.fileno(), grpc, list(workers), page)
     return Supervisor(
         [*workers.values(), *doors],
         environment,
@@ -289,8 +303,10 @@ def _workers(
     return workers
 
 
-def _doors(settings: Settings, fd: int, pipes: list[Path], page: Page) -> list[Child]:
-    """Return the processes that take requests; they share one listening socket."""
+def _doors(
+    settings: Settings, fd: int, grpc: str | None, pipes: list[Path], page: Page
+) -> list[Child]:
+    """Return the processes that take requests; those of HTTP share one socket."""
     sockets = [word for path in pipes for word in ("--worker", str(path))]
     doors = []
     for number in range(settings.web):
@@ -301,6 +317,13 @@ def _doors(settings: Settings, fd: int, pipes: list[Path], page: Page) -> list[C
         name = "web" if settings.web == 1 else f"web {number}"
         row = page.doors[number]
         doors.append(Child(name, command, "web", {}, (fd, page.fd), row))
+    if grpc is not None:
+        command = [
+            *(*_PYTHON, "nnz_service.grpc_main", "--address", grpc, *sockets),
+            *("--page", str(page.fd), "--row", str(settings.web)),
+        ]
+        row = page.doors[settings.web]
+        doors.append(Child("grpc", command, "grpc", {}, (page.fd,), row))
     return doors
 
 
@@ -322,10 +345,11 @@ def _prepare(home: Path, settings: Settings) -> None:
         jobs.close()
 
 
-def _announce(url: str, home: Path, settings: Settings) -> None:
+def _announce(url: str, grpc: str | None, home: Path, settings: Settings) -> None:
     door = "with a key" if settings.key else "without a key"
     lines = (
         f"nnz {__version__} serves {url} ({door})",
+        *([f"  gRPC {grpc}"] if grpc else []),
         f"  docs {url}/docs   home {home}",
         "  ready when GET /v2/health/ready answers 200; Ctrl-C stops",
     )
@@ -353,7 +377,28 @@ def _lock(home: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
-    host, port = settings.host, settings.port
+    with _bound(settings.host, settings.port) as listener:
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+@contextlib.contextmanager
+def _hold_grpc(settings: Settings) -> Iterator[str | None]:
+    """Hold the port of gRPC, so that its process finds it free each time it starts.
+
+    gRPC takes no socket from others; but who binds a port without listening shares it
+    with one that listens, as long as both allow addresses to be used again.
+    """
+    if settings.grpc_port is None:
+        yield None
+        return
+    with _bound(settings.host, settings.grpc_port) as held:
+        host, port = held.getsockname()[:2]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -361,7 +406,6 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as error:
             raise ServiceError(f"cannot listen on {host}:{port}: {error}") from error
-        listener.listen(_BACKLOG)
         yield listener
 
 

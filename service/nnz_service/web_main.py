@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +22,11 @@ from typing import NoReturn
 
 import uvicorn
 
-from nnz_service import keys, logs, telemetry
+from nnz_service import logs, telemetry
 from nnz_service.database import catalog_of
-from nnz_service.dataplane import (
-    Admission,
-    Dataplane,
-    FleetDataplane,
-    Page,
-    SocketDataplane,
-    SteadyDataplane,
-)
-from nnz_service.gateway import Drain, Limits, open_controls
-from nnz_service.gateway.controls import LIVE
+from nnz_service.dataplane import Admission, Dataplane, Page, connect
+from nnz_service.gateway import Drain, Limits, limits_of, open_controls
+from nnz_service.gateway.controls import LIVE, lends_memory
 from nnz_service.jobs import JobStore, SqlStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
@@ -107,7 +100,7 @@ def main() -> int:
         _serve(
             settings,
             limits,
-            _dataplane(options.worker, page),
+            connect(options.worker, page),
             repository,
             jobs,
             listener,
@@ -115,12 +108,6 @@ def main() -> int:
             options.row,
         )
     return 0
-
-
-def _dataplane(workers: Sequence[Path], page: Page) -> Dataplane:
-    members = [SocketDataplane(path) for path in workers]
-    whole = members[0] if len(members) == 1 else FleetDataplane(members)
-    return SteadyDataplane(whole, page)
 
 
 def _serve(
@@ -134,6 +121,7 @@ def _serve(
     row: int,
 ) -> None:
     drain, endpoint = Drain(), settings.otel_endpoint
+    lending = lends_memory(settings.host, settings.shared_memory)
     app = create_app(
         limits=limits,
         dataplane=dataplane,
@@ -142,7 +130,10 @@ def _serve(
         admission=Admission(limits.max_inflight, limits.max_inflight_bytes, page, row),
         key=settings.key,
         drain=drain,
-        controls=open_controls(settings.home, shared_memory=_lends(settings)),
+        controls=open_controls(
+            settings.home,
+            shared_memory=lending,
+        ),
         metrics=Metrics(settings.home / LIVE / "metrics"),
         tracing=telemetry.open_tracing(endpoint) if endpoint else None,
         access_log=settings.access_log,
@@ -163,28 +154,8 @@ def _serve(
     _Server(config, drain, settings.drain_delay, beat).run(sockets=[listener])
 
 
-def _lends(settings: Settings) -> bool:
-    """Whether clients may lend memory: by default where all are on this machine."""
-    if settings.shared_memory is not None:
-        return settings.shared_memory
-    return keys.is_loopback(settings.host)
-
-
 def _leave(*_: object) -> NoReturn:
     raise SystemExit(0)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Take the bounds on requests out of the settings."""
-    return Limits(
-        max_body=settings.max_body,
-        max_json=settings.max_json,
-        max_upload=settings.max_upload,
-        request_timeout=settings.request_timeout,
-        max_inflight=settings.max_inflight,
-        max_inflight_bytes=settings.max_inflight_bytes,
-        job_ttl=settings.job_ttl,
-    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class TestSettings:
 
         assert (settings.host, settings.port) == ("127.0.0.1", 8000)
         assert (settings.home, settings.key) == (Path("nnz-home"), None)
+        assert settings.grpc_port is None
 
     def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NNZ_PORT", "0")
@@ -42,7 +43,13 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("port", 65536), ("threads", 0), ("max_body", 0), ("request_timeout", 0)],
+        [
+            ("port", 65536),
+            ("grpc_port", -1),
+            ("threads", 0),
+            ("max_body", 0),
+            ("request_timeout", 0),
+        ],
     )
     def test_out_of_range(self, name: str, value: int) -> None:
         with pytest.raises(ValidationError, match=name):
@@ -52,6 +59,7 @@ class TestSettings:
         settings = Settings(
             home=Path("/x y"), models=Path("/m"), port=0, api_key="k", threads=3,
             database_url="postgresql://nnz:hidden@host/db", job_ttl=60.0, job_bytes=5,
+            grpc_port=0,
             insecure=True, request_timeout=1.5,
         )  # fmt: skip
 

@@ -104,6 +104,17 @@ class TestRefusals:
 
         assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
+    def test_port_of_grpc_is_taken(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            settings = Settings(home=tmp_path, port=0, grpc_port=port)
+
+            assert supervisor.serve(settings) == 1
+
+        assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
     def test_catalog_is_damaged(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -21,6 +21,12 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[
     int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
 ]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Port of gRPC; none if absent, 0 takes a free one.", min=0, max=65535
+    ),
+]
 Home = Annotated[
     Path | None,
     typer.Option(help="Where models, matrices, jobs and compiled kernels stay."),
@@ -51,6 +57,7 @@ def serve(
     models: Models = None,
     host: Host = None,
     port: Port = None,
+    grpc_port: GrpcPort = None,
     home: Home = None,
     threads: Threads = None,
     device: Device = None,
@@ -59,7 +66,7 @@ def serve(
     web: Web = None,
     insecure: Insecure = False,
 ) -> None:
-    """Serve models and matrices over HTTP until SIGTERM or Ctrl-C.
+    """Serve models and matrices over HTTP, and gRPC if asked, until SIGTERM or Ctrl-C.
 
     What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...), then
     from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
@@ -76,6 +83,7 @@ def serve(
         "models": models,
         "host": host,
         "port": port,
+        "grpc_port": grpc_port,
         "home": home,
         "threads": threads,
         "device": device,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from nnz_service.dataplane.admission import Admission, Reservation
 from nnz_service.dataplane.client import SocketDataplane
+from nnz_service.dataplane.connect import connect
 from nnz_service.dataplane.fleet import FleetDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.listener import Listener
@@ -27,6 +28,7 @@ __all__ = [
     "SocketDataplane",
     "SteadyDataplane",
     "Tensors",
+    "connect",
 ]
 
 

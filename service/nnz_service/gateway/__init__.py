@@ -1,7 +1,7 @@
 """What every front door shares, whatever protocol it speaks."""
 
 from nnz_service.gateway.controls import Controls, forget_controls, open_controls
-from nnz_service.gateway.limits import Limits
+from nnz_service.gateway.limits import Limits, limits_of
 from nnz_service.gateway.parts import Drain, Parts
 from nnz_service.gateway.turns import Turns
 from nnz_service.gateway.watch import Watch
@@ -14,5 +14,6 @@ __all__ = [
     "Turns",
     "Watch",
     "forget_controls",
+    "limits_of",
     "open_controls",
 ]

@@ -12,6 +12,7 @@ from nnz_service.errors import ServiceError
 from nnz_service.gateway.log_levels import LogLevels
 from nnz_service.gateway.regions import Regions
 from nnz_service.gateway.tracing import Tracing
+from nnz_service.keys import is_loopback
 from nnz_service.shared_file import SharedFile
 
 #: Where this is written down, below the home; a new server begins with none of it.
@@ -55,6 +56,16 @@ def open_controls(home: Path, *, shared_memory: bool = False) -> Controls:
         LogLevels(SharedFile(live / "logging.json")),
         Tracing(SharedFile(live / "tracing.json"), home / "traces"),
     )
+
+
+def lends_memory(host: str, asked: bool | None) -> bool:
+    """Whether clients may lend memory: by default where all are on this machine.
+
+    Args:
+        host: The address that the server listens on.
+        asked: What a setting says, if it says anything.
+    """
+    return is_loopback(host) if asked is None else asked
 
 
 def forget_controls(home: Path) -> None:

@@ -1,8 +1,12 @@
-"""What one web process accepts, as numbers."""
+"""What a front door accepts, as numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnz_service.settings import Settings
 
 _MIB = 1 << 20
 
@@ -32,3 +36,16 @@ class Limits:
     max_inflight_bytes: int = 2048 * _MIB
     job_ttl: float = 7 * 86400.0
     devices: int = 1
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Take the bounds on requests out of the settings."""
+    return Limits(
+        max_body=settings.max_body,
+        max_json=settings.max_json,
+        max_upload=settings.max_upload,
+        request_timeout=settings.request_timeout,
+        max_inflight=settings.max_inflight,
+        max_inflight_bytes=settings.max_inflight_bytes,
+        job_ttl=settings.job_ttl,
+    )

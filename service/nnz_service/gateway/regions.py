@@ -35,9 +35,9 @@ from nnz_service.errors import (
     ImpossibleError,
     MalformedError,
     NotFoundError,
+    NotOfferedError,
     RegisteredError,
     StorageFullError,
-    UnsupportedError,
 )
 from nnz_service.shared_file import SharedFile
 
@@ -108,7 +108,7 @@ class Regions:
         """Take a part of an object as a region.
 
         Raises:
-            UnsupportedError: Shared memory is off.
+            NotOfferedError: Shared memory is off.
             MalformedError: A member is not what the protocol says.
             RegisteredError: There is a region of that name.
             ImpossibleError: There is no such object, it belongs to another user or is
@@ -135,7 +135,7 @@ class Regions:
         """Forget one region, or all; one that is not there is forgotten already.
 
         Raises:
-            UnsupportedError: Shared memory is off.
+            NotOfferedError: Shared memory is off.
         """
         self._need()
         with self._file.change() as regions:
@@ -158,7 +158,7 @@ class Regions:
         """Return the region of a place inside it; the object is not looked at.
 
         Raises:
-            UnsupportedError: Shared memory is off.
+            NotOfferedError: Shared memory is off.
             NotFoundError: There is no such region.
             ImpossibleError: The place is not inside.
         """
@@ -227,7 +227,7 @@ class Regions:
 
     def _need(self) -> None:
         if not self.enabled:
-            raise UnsupportedError(_OFF)
+            raise NotOfferedError(_OFF)
 
     def _find(self, name: str) -> Region:
         fields = self._file.read().get(name)

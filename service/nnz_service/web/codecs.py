@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
 from nnz_service.gateway.datatypes import dtype_of
+from nnz_service.gateway.parameters import is_int, timeout_of
 from nnz_service.gateway.regions import Place
-from nnz_service.web.elements import from_json, is_int, kind_of, view_bytes
+from nnz_service.gateway.tensors import (
+    MAX_BYTES,
+    check_id,
+    check_name,
+    check_shape,
+    view_bytes,
+)
+from nnz_service.web.elements import from_json, kind_of
 
 _Array = NDArray[Any]
-_MAX_RANK = 32
-_MAX_NAME = 512
-#: Offsets and sizes beyond this cannot be addressed by numpy.
-_MAX_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,41 +103,7 @@ class TensorRequest:
         Raises:
             MalformedError: It is not such a number.
         """
-        value = self.parameters.get("timeout")
-        if value is not None and (not is_int(value) or value < 0):
-            raise MalformedError(
-                f"parameters.timeout is {value!r}; it must be microseconds, 0 or more"
-            )
-        return value
-
-    @property
-    def priority(self) -> int:
-        """1 goes first; 0 does not say.
-
-        Raises:
-            MalformedError: It is not such a number.
-        """
-        value = self.parameters.get("priority", 0)
-        if not is_int(value) or not 0 <= value < 2**64:
-            raise MalformedError(
-                f"parameters.priority is {value!r}; it must be a number from 0, which "
-                "does not say, and 1, the highest"
-            )
-        return int(value)
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether the answer must have the bits of a run without company.
-
-        Raises:
-            MalformedError: It is neither true nor false.
-        """
-        value = self.parameters.get("deterministic", False)
-        if not isinstance(value, bool):
-            raise MalformedError(
-                f"parameters.deterministic is {value!r}; it must be true or false"
-            )
-        return value
+        return timeout_of(self.parameters)
 
     def wants_binary(self, name: str, default: bool) -> bool:
         """Say whether output `name` goes out as bytes."""
@@ -190,7 +160,7 @@ def read_tensors(body: Body, max_json: int) -> TensorRequest:
             "JSON part, at least 2 and at most the whole body"
         )
     fields = read_object(body.data[:header], max_json)
-    _check_id(fields.get("id"))
+    check_id(fields.get("id"))
     parameters = _object(fields, "parameters", "the request")
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise MalformedError("parameters.binary_data_output must be true or false")
@@ -332,34 +302,14 @@ def _name(entry: object, where: str, seen: set[str]) -> str:
         raise MalformedError(
             f"{where} is a JSON {kind_of(entry)}; it must be an object"
         )
-    name = entry.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\0" in name:
-        raise MalformedError(
-            f"{where}.name must be a string of 1 to {_MAX_NAME} characters without NUL"
-        )
-    if name in seen:
-        raise MalformedError(f"{where}: the name '{name}' was used before")
-    seen.add(name)
-    return name
+    return check_name(entry.get("name"), where, seen)
 
 
 def _shape(shape: object, dtype: np.dtype[Any], where: str) -> list[int]:
     if not isinstance(shape, list) or not all(is_int(extent) for extent in shape):
         raise MalformedError(f"{where}: 'shape' must be a list of integers")
-    if len(shape) > _MAX_RANK:
-        raise MalformedError(
-            f"{where}: 'shape' has {len(shape)} extents, the limit is {_MAX_RANK}"
-        )
-    if any(extent < 0 for extent in shape):
-        raise MalformedError(f"{where}: shape {shape} has a negative extent")
-    if math.prod(extent or 1 for extent in shape) * dtype.itemsize > _MAX_BYTES:
-        raise MalformedError(f"{where}: shape {shape} is too large to address")
+    check_shape(shape, dtype, where)
     return shape
-
-
-def _check_id(value: object) -> None:
-    if value is not None and (not isinstance(value, str) or len(value) > _MAX_NAME):
-        raise MalformedError(f"'id' must be a string of at most {_MAX_NAME} characters")
 
 
 def _object(entry: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -383,7 +333,7 @@ def _place(parameters: dict[str, Any], where: str) -> Place | None:
     numbers: list[int] = []
     for name, default in (("offset", 0), ("byte_size", None)):
         number: object = parameters.get(f"shared_memory_{name}", default)
-        if not is_int(number) or not 0 <= number <= _MAX_BYTES:
+        if not is_int(number) or not 0 <= number <= MAX_BYTES:
             raise MalformedError(
                 f"{where} has shared_memory_{name} {str(number)[:40]}; it must be a "
                 "number of bytes, for shared_memory_region is given"

@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect
 from nnz_service import gateway
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.keys import ANYBODY, Caller
-from nnz_service.web.codecs import TensorRequest
 from nnz_service.web.stages import stages_of
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
@@ -47,20 +46,6 @@ class Parts(gateway.Parts):
 def caller_of(request: Request) -> Caller:
     """Return who the request comes from; the middleware found it out."""
     return getattr(request.state, "caller", ANYBODY)
-
-
-def order_of(request: Request, asked: TensorRequest) -> dict[str, Any]:
-    """Return who asks, how urgently and how exactly, as parameters of a call.
-
-    Raises:
-        MalformedError: The request says it in a way that means nothing.
-    """
-    order: dict[str, Any] = {"owner": caller_of(request).id}
-    if asked.priority:
-        order["priority"] = asked.priority
-    if asked.deterministic:
-        order["deterministic"] = True
-    return order
 
 
 def owner_of(request: Request) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import orjson
@@ -81,29 +81,6 @@ def _numbers(flat: list[Any], dtype: np.dtype[Any], where: str) -> _Array:
     if dtype.kind == "f" and not np.isfinite(out).all():
         raise MalformedError(f"{where}: 'data' holds a number too large for {dtype}")
     return out
-
-
-def view_bytes(
-    data: memoryview, dtype: np.dtype[Any], shape: list[int], where: str
-) -> _Array:
-    """View bytes as an array; copied only when they lie unaligned.
-
-    Raises:
-        MalformedError: A BOOL is neither 0 nor 1.
-    """
-    if dtype == np.bool_:
-        raw = np.frombuffer(data, np.uint8)
-        if raw.size and raw.max() > 1:
-            raise MalformedError(f"{where}: a BOOL byte must be 0 or 1")
-    array = np.frombuffer(data, dtype)
-    if not array.flags.aligned:
-        array = array.copy()
-    return array.reshape(shape)
-
-
-def is_int(value: object) -> TypeGuard[int]:
-    """Whether a JSON value is an integer; true and false are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def kind_of(value: object) -> str:

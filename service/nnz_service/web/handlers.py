@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from nnz_service.errors import ServiceError, StorageFullError, UnsupportedModelError
+from nnz_service.errors import ServiceError, UnsupportedModelError
 from nnz_service.web.answers import Json
 
 
@@ -27,15 +26,6 @@ def error_answer(exc: ServiceError) -> Response:
     if exc.status == HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"
     return Json(content, status_code=exc.status, headers=headers)
-
-
-def fault_of(exc: Exception, request_id: str) -> ServiceError:
-    """Say what went wrong inside as far as it helps a caller."""
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFullError(
-            "the disk of the server is full; somebody must make room there"
-        )
-    return ServiceError(f"internal error; the server's log has request {request_id}")
 
 
 async def _service_error(_: Request, exc: Exception) -> Response:

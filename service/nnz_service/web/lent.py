@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from nnz_service.errors import ImpossibleError, TooLargeError
 from nnz_service.gateway.regions import Place, Regions
+from nnz_service.gateway.tensors import view_bytes
 from nnz_service.web.codecs import Body, LentInput, TensorRequest
 from nnz_service.web.deps import Parts
-from nnz_service.web.elements import view_bytes
 from nnz_service.web.stages import stages_of
 
 #: Copying more than this happens outside the event loop.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,18 @@ class TestExitCodes:
         assert done.returncode == 1
         assert "NNZ_API_KEY" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_port_of_grpc(self, tmp_path: Path) -> None:
+        """
+        A port for gRPC that somebody else has is a reason not to start.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            options = ("--home", str(tmp_path), "--port", "0", "--grpc-port", port)
+            done = run("serve", *options)
+
+        assert done.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
 
     def test_no_server(self) -> None:
         """

@@ -16,9 +16,9 @@ from nnz_service.errors import (
     ImpossibleError,
     MalformedError,
     NotFoundError,
+    NotOfferedError,
     RegisteredError,
     ServiceError,
-    UnsupportedError,
 )
 from nnz_service.gateway.regions import Place, Regions
 from nnz_service.shared_file import SharedFile
@@ -232,7 +232,7 @@ class TestOff:
             lambda: off.read(Place("r", 0, 1)),
             lambda: off.write(Place("r", 0, 1), np.zeros(1, np.uint8)),
         ):
-            with pytest.raises(UnsupportedError, match="NNZ_SHARED_MEMORY") as caught:
+            with pytest.raises(NotOfferedError, match="NNZ_SHARED_MEMORY") as caught:
                 use()
             assert caught.value.status == 501
 

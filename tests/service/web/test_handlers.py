@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from nnz_service.errors import StorageFullError
-from nnz_service.web.handlers import error_answer, fault_of
+from nnz_service.gateway.faults import fault_of
+from nnz_service.web.handlers import error_answer
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

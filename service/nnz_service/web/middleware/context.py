@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nnz_service import logs
 from nnz_service.errors import ServiceError
 from nnz_service.gateway import Drain
+from nnz_service.gateway.faults import fault_of
+from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
-from nnz_service.web.handlers import error_answer, fault_of
+from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
 
-_USABLE_ID = re.compile(r"[!-~]{1,128}")
 _INFER = re.compile(
     r"/v2/models/([A-Za-z0-9._-]{1,128})(?:/versions/([0-9]{1,18}))?/infer"
 )
@@ -46,7 +47,8 @@ class Context:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        stages = Stages(_request_id(scope))
+        given = Headers(scope=scope).get("x-request-id", "")
+        stages = Stages(request_id(given))
         answer = _Answer(send, stages, self._drain)
         scope.setdefault("state", {})["stages"] = stages
         with (
@@ -119,8 +121,3 @@ class _Answer:
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)
-
-
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _USABLE_ID.fullmatch(given) else ""

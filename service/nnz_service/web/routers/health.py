@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter, Response
 
 from nnz_service.errors import UnavailableError
+from nnz_service.gateway import about
 from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served
 from nnz_service.web.openapi import answers, empty
@@ -14,17 +13,7 @@ from nnz_service.web.schemas.oip import ServerMetadata
 
 router = APIRouter(tags=["server"])
 
-#: Extensions of the protocol that are really there, and no others.
-EXTENSIONS = (
-    "binary_tensor_data",
-    "logging",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-    "trace",
-)
-#: One that a setting switches.
+#: An extension of the protocol that a setting switches.
 SHARED_MEMORY = "system_shared_memory"
 
 
@@ -56,10 +45,4 @@ async def ready(parts: Served) -> Response:
 async def server_metadata(parts: Served) -> Response:
     """Name the server, its version and the protocol extensions that it has."""
     lends = (SHARED_MEMORY,) if parts.controls.regions.enabled else ()
-    return Json(
-        {
-            "name": "nnz",
-            "version": version("nnz-server"),
-            "extensions": sorted((*EXTENSIONS, *lends)),
-        }
-    )
+    return Json(about.server_metadata(*lends))

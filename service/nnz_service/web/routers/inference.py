@@ -10,12 +10,13 @@ from fastapi import APIRouter, Request, Response
 
 from nnz_service.dataplane import Reply
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.parameters import order_of, refuse_sequences
 from nnz_service.gateway.servables import oip_config, oip_metadata, target
 from nnz_service.gateway.tracing import Passage
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
-from nnz_service.web.deps import Parts, Served, order_of
+from nnz_service.web.deps import Parts, Served, caller_of
 from nnz_service.web.lent import fetch
 from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
@@ -134,8 +135,8 @@ async def infer(
     else:
         asked = await parse_body(request, body, parts.limits.max_json, lent=True)
         asked = await fetch(request, parts, body, asked)
-    _refuse_sequences(asked.parameters)
-    params |= order_of(request, asked)
+    refuse_sequences(asked.parameters)
+    params |= order_of(asked.parameters, caller_of(request))
     stages.shorten(asked.timeout)
     if asked.outputs:
         params["outputs"] = [wanted.name for wanted in asked.outputs]
@@ -203,13 +204,6 @@ async def _raw(
     if info["max_batch_size"] and shape.count(-1) > 1:
         shape[0] = 1
     return read_raw(body, row["name"], row["datatype"], shape)
-
-
-def _refuse_sequences(parameters: dict[str, Any]) -> None:
-    if parameters.get("sequence_id"):
-        raise ImpossibleError(
-            "parameters.sequence_id: no servable here keeps state between requests"
-        )
 
 
 async def _statistics(

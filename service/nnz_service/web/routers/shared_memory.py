@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from nnz_service.errors import UnsupportedError
+from nnz_service.errors import NotOfferedError
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
 from nnz_service.web.deps import Served
@@ -88,7 +88,7 @@ async def cuda_status(name: RegionName | None = None) -> Response:
 )
 async def cuda_register(name: RegionName) -> Response:
     """Refuse memory on a GPU, which this server does not take."""
-    raise UnsupportedError(_NO_CUDA)
+    raise NotOfferedError(_NO_CUDA)
 
 
 @router.post(
@@ -101,4 +101,4 @@ async def cuda_register(name: RegionName) -> Response:
 )
 async def cuda_unregister(name: RegionName | None = None) -> Response:
     """Refuse what cannot have been registered."""
-    raise UnsupportedError(_NO_CUDA)
+    raise NotOfferedError(_NO_CUDA)

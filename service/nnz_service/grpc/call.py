@@ -1,0 +1,74 @@
+"""One call under way: who asks, until when, and the way to the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from nnz_service.dataplane import Reply, Tensors
+from nnz_service.errors import DeadlineError
+from nnz_service.gateway import Parts
+from nnz_service.keys import Caller
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Call:
+    """What handlers of calls get besides the message.
+
+    Args:
+        parts: What a front door stands on.
+        caller: Who sent the call.
+        request_id: Its name in the log.
+        until: A `time.monotonic()` after which the answer is of no use; None: never.
+    """
+
+    parts: Parts
+    caller: Caller
+    request_id: str
+    until: float | None
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, None when there is none."""
+        if self.until is None:
+            return None
+        return max(0.0, self.until - time.monotonic())
+
+    def shorten(self, seconds: float | None) -> None:
+        """Bring the deadline forward, if this is sooner; None does nothing."""
+        if seconds is not None:
+            asked = time.monotonic() + seconds
+            self.until = asked if self.until is None else min(asked, self.until)
+
+    async def in_time(self, work: Awaitable[T]) -> T:
+        """Wait for work until the deadline.
+
+        Raises:
+            DeadlineError: It passed.
+        """
+        seconds = self.remaining()
+        try:
+            async with asyncio.timeout(seconds) as clock:
+                return await work
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise DeadlineError(
+                f"no answer within {seconds:.3g} s; long work belongs into a job (POST "
+                "/v1/jobs over HTTP)"
+            ) from None
+
+    async def ask(
+        self, kind: str, params: Mapping[str, Any], tensors: Tensors | None = None
+    ) -> Reply:
+        """Ask the worker, within the deadline.
+
+        Raises:
+            ServiceError: What it answered.
+        """
+        plane = self.parts.dataplane
+        return await plane.call(kind, params, tensors, timeout=self.remaining())

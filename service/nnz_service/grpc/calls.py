@@ -1,0 +1,39 @@
+"""Every call that takes one message and is not inference, by its published name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from nnz_service.grpc import health, models, oip_settings, regions, repository
+from nnz_service.grpc.call import Call
+
+#: Takes the call and its message, whose type is the one that the protocol names.
+Handler = Callable[[Call, Any], Awaitable[Message]]
+
+CALLS: Mapping[str, Handler] = {
+    "ServerLive": health.server_live,
+    "ServerReady": health.server_ready,
+    "ServerMetadata": health.server_metadata,
+    "ModelReady": health.model_ready,
+    "ModelMetadata": models.model_metadata,
+    "ModelConfig": models.model_config,
+    "ModelStatistics": models.model_statistics,
+    "RepositoryIndex": repository.index,
+    "RepositoryModelLoad": repository.load,
+    "RepositoryModelUnload": repository.unload,
+    "TraceSetting": oip_settings.trace_setting,
+    "LogSettings": oip_settings.log_setting,
+    "SystemSharedMemoryStatus": regions.system_status,
+    "SystemSharedMemoryRegister": regions.system_register,
+    "SystemSharedMemoryUnregister": regions.system_unregister,
+    "CudaSharedMemoryStatus": regions.cuda_status,
+    "CudaSharedMemoryRegister": regions.cuda_register,
+    "CudaSharedMemoryUnregister": regions.cuda_unregister,
+}
+#: Probes carry no secrets, and what they answer is none.
+OPEN = frozenset({"ServerLive", "ServerReady"})
+#: Work that has bounds of its own: the file is as large as it is.
+UNBOUNDED = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})

@@ -1,0 +1,166 @@
+"""From a call that arrives to its answer: who, until when, how large, and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from nnz_service import logs
+from nnz_service.dataplane import Admission
+from nnz_service.errors import (
+    ServiceError,
+    TooLargeError,
+    UnavailableError,
+)
+from nnz_service.gateway import Parts
+from nnz_service.gateway.faults import fault_of
+from nnz_service.gateway.request_ids import request_id
+from nnz_service.grpc.call import Call
+from nnz_service.grpc.calls import CALLS, OPEN, UNBOUNDED
+from nnz_service.grpc.protocol import messages as m
+from nnz_service.grpc.status import code_of, details_of, trailers_of
+from nnz_service.grpc.traffic import Traffic, received
+from nnz_service.grpc.wire import parse
+from nnz_service.keys import ANYBODY, Caller, check_key
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+T = TypeVar("T")
+
+_SERVICE = m.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_PREFIX = f"/{_SERVICE.full_name}/"
+
+
+class Door(grpc.GenericRpcHandler):
+    """Answers the calls of the protocol.
+
+    Every call is taken as a stream of bytes, so that nothing of it is received, let
+    alone parsed, before its sender is known and there is a slot for it.
+
+    Args:
+        parts: What the handlers stand on.
+        admission: Where slots and bytes are reserved.
+        key: The API key that callers must send; None lets everybody in.
+    """
+
+    def __init__(self, parts: Parts, admission: Admission, key: str | None) -> None:
+        self._parts = parts
+        self._key = key
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._traffic = Traffic(parts, admission)
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """Find the call by its path; what is not found is UNIMPLEMENTED."""
+        path = handler_call_details.method
+        name = path.removeprefix(_PREFIX)
+        if name == path:
+            return None
+        # The types of grpc's stubs are those of its servers with threads.
+        behaviour: Any = partial(self._unary, name)
+        if name == "ModelInfer" or name in CALLS:
+            return grpc.stream_unary_rpc_method_handler(behaviour)
+        if name == "ModelStreamInfer":
+            return grpc.stream_stream_rpc_method_handler(cast(Any, self._stream))
+        return None
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def close(self) -> None:
+        """Let streams end once they have answered what they took."""
+        self._traffic.closing.set()
+
+    async def _unary(self, name: str, _: object, context: Context) -> bytes:
+        one = name == "ModelInfer"
+        answer = self._traffic.one if one else partial(self._plain, name)
+        return await self._guarded(name, context, answer)
+
+    async def _stream(self, _: object, context: Context) -> None:
+        await self._guarded("ModelStreamInfer", context, self._traffic.stream)
+
+    async def _guarded(
+        self,
+        name: str,
+        context: Context,
+        work: Callable[[Call, Context], Awaitable[T]],
+    ) -> T:
+        """Do the work within its bounds; an error becomes the status of the call."""
+        began = time.perf_counter()
+        sent = dict(context.invocation_metadata() or ())
+        identity = request_id(_text(sent.get("x-request-id")))
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._tasks.add(task)
+        code = grpc.StatusCode.CANCELLED
+        try:
+            await context.send_initial_metadata((("x-request-id", identity),))
+            call = self._admit(name, sent, identity, context.time_remaining())
+            answer = await call.in_time(work(call, context))
+            code = grpc.StatusCode.OK
+            return answer
+        except ServiceError as error:
+            code, fault = code_of(error), error
+        except Exception as error:
+            logs.logger().exception("call failed", request=identity)
+            fault = fault_of(error, identity)
+            code = code_of(fault)
+        finally:
+            self._tasks.discard(task)
+            seconds = round(time.perf_counter() - began, 6)
+            told = {"call": name, "code": code.name, "seconds": seconds}
+            logs.logger().debug("request", request=identity, **told)
+        return await context.abort(code, details_of(fault), trailers_of(fault))
+
+    def _admit(
+        self,
+        name: str,
+        sent: dict[str, str | bytes],
+        identity: str,
+        seconds: float | None,
+    ) -> Call:
+        """Let a call in, or say why not."""
+        caller = ANYBODY if name in OPEN else _caller(sent, self._key)
+        if self._parts.drain.begun and name not in OPEN:
+            raise UnavailableError("the server is stopping")
+        call = Call(self._parts, caller, identity, None)
+        call.shorten(seconds)
+        if name not in UNBOUNDED and name != "ModelStreamInfer":
+            call.shorten(self._parts.limits.request_timeout)
+        return call
+
+    async def _plain(self, name: str, call: Call, context: Context) -> bytes:
+        """Answer a call about the server or a servable."""
+        message = await received(context, self._parts.limits.body_timeout)
+        most = self._parts.limits.max_json
+        if len(message) > most:
+            raise TooLargeError(
+                f"the message has {len(message)} bytes, the limit of {name} is {most} "
+                "(NNZ_MAX_JSON)"
+            )
+        kind: type[Message] = GetMessageClass(_SERVICE.methods_by_name[name].input_type)
+        answer = await CALLS[name](call, parse(kind, message))
+        return answer.SerializeToString()
+
+
+def _caller(sent: dict[str, str | bytes], key: str | None) -> Caller:
+    """Say who sent the metadata of a call.
+
+    Raises:
+        UnauthorizedError: There is no key in it, or one that is not known.
+    """
+    scheme, _, token = _text(sent.get("authorization")).partition(" ")
+    check_key(token.strip() if scheme.lower() == "bearer" else None, key)
+    return ANYBODY
+
+
+def _text(value: str | bytes | None) -> str:
+    return value if isinstance(value, str) else ""
