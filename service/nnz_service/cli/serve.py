@@ -41,6 +41,16 @@ Workers = Annotated[
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Allow other hosts in without a key.")
 ]
+TlsCert = Annotated[
+    Path | None, typer.Option(help="PEM file of the certificate chain: speak TLS.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(help="PEM file of the certificate's private key.")
+]
+TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(help="PEM file: callers must show a certificate of these."),
+]
 
 
 @app.command(rich_help_panel="Server")
@@ -54,12 +64,15 @@ def serve(
     precision: Precision = None,
     workers: Workers = None,
     insecure: Insecure = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
 ) -> None:
     """Serve models and matrices over HTTP until SIGTERM or Ctrl-C.
 
     What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...), then
     from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
-    key in NNZ_API_KEY.
+    key: NNZ_API_KEY, or one of `nnz keys create`.
 
     Example: `nnz serve --models ./models --port 8000`
     """
@@ -78,6 +91,9 @@ def serve(
         "precision": precision,
         "workers": workers,
         "insecure": insecure or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     try:

@@ -12,7 +12,7 @@ from nnz_service.gateway.servables import oip_config, oip_metadata, target
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
-from nnz_service.web.deps import Parts, Served
+from nnz_service.web.deps import Parts, Served, visible_rows
 from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
@@ -40,7 +40,9 @@ _EXAMPLE = {
 @router.get("/v2/models/stats", responses=answers(StatisticsOut, "Counters.", 503))
 async def all_statistics(request: Request, parts: Served) -> Response:
     """Count the requests, rows and runs of every servable, and their times."""
-    return Json(await _statistics(request, parts, {}))
+    found = await _statistics(request, parts, {})
+    rows = await visible_rows(request, parts, found["model_stats"])
+    return Json({"model_stats": rows})
 
 
 @router.get(

@@ -9,12 +9,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service.errors import ConflictError, MalformedError
+from nnz_service.gateway.ownership import owner_of
 from nnz_service.jobs import Job, Status
 from nnz_service.repository import bundles
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import TensorRequest
-from nnz_service.web.deps import Parts, Served, unless_gone
+from nnz_service.web.deps import (
+    Parts,
+    Served,
+    caller_of,
+    name_resource,
+    unless_gone,
+)
 from nnz_service.web.job_kinds import check
 from nnz_service.web.openapi import (
     answers,
@@ -63,8 +70,10 @@ async def submit(request: Request, parts: Served) -> Response:
     key = _idempotency_key(request)
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
-    kind, params = await asyncio.to_thread(check, parts.repository, asked)
+    owner = owner_of(caller_of(request))
+    kind, params = await asyncio.to_thread(check, parts.repository, asked, owner)
     job = await asyncio.to_thread(_write_down, parts, kind, params, asked, key)
+    name_resource(request, job.id)
     await parts.wake()
     return Json(job.to_json(), status_code=202)
 

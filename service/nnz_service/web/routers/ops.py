@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from nnz_service.errors import MalformedError, NotFoundError
+from nnz_service.gateway.ownership import check_servable
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
-from nnz_service.web.deps import Served
+from nnz_service.web.deps import Served, caller_of
 from nnz_service.web.openapi import tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import TensorsIn
 from nnz_service.web.schemas.v1 import OpOut
@@ -61,9 +62,11 @@ async def apply(
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
     params = _parameters(op, asked.parameters)
+    matrix = params.get("matrix", "")
+    await check_servable(parts.repository, caller_of(request), matrix)
     stages.shorten(asked.timeout)
     reply = await parts.call(request, "op", params, asked.tensors)
-    stages.servable = params.get("matrix", "")
+    stages.servable = matrix
     with stages.measure("encode"):
         head: dict[str, Any] = {"op": op}
         if asked.id is not None:

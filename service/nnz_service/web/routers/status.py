@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from nnz_service.errors import ServiceError
 from nnz_service.web.answers import Json
-from nnz_service.web.deps import Served
+from nnz_service.web.deps import Served, visible_rows
 from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
 from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
@@ -40,9 +40,11 @@ async def devices(request: Request, parts: Served) -> Response:
 @router.get("/v1/stats", responses=answers(StatsOut, "Counters.", 503))
 async def stats(request: Request, parts: Served) -> Response:
     """Count what every servable did, and say what waits and runs now."""
-    reply = await parts.call(request, "stats", {})
+    found = (await parts.call(request, "stats", {})).result
+    rows = await visible_rows(request, parts, found["model_stats"])
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
-    return Json({**reply.result, "worker": {"ready": ready, "detail": detail}})
+    worker = {"ready": ready, "detail": detail}
+    return Json({**found, "model_stats": rows, "worker": worker})
 
 
 @router.get(
