@@ -99,11 +99,11 @@ class TestWrite:
         def full(handle: int, content: bytes) -> int:
             raise OSError(28, "No space left on device")
 
-        ticks = 0.0
-        log = AuditLog(tmp_path, BIG, ticks=lambda: ticks)
+        now = [0.0]
+        log = AuditLog(tmp_path, BIG, ticks=lambda: now[0])
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
-            for ticks in (0.0, 1.0, 59.0, 60.0):
+            for now[0] in (0.0, 1.0, 59.0, 60.0):
                 log.write(status=201)
 
         faults = [line for line in told if line["event"] == "audit not written"]

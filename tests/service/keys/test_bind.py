@@ -12,7 +12,7 @@ class TestCheckBind:
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example", ""])  # noqa: S104 - to be refused
     def test_others_do(self, host: str) -> None:
-        with pytest.raises(OpenDoorError, match="NNZ_API_KEY.*nnz keys create"):
+        with pytest.raises(OpenDoorError, match=r"NNZ_API_KEY.*nnz keys create"):
             check_bind(host, guarded=False, insecure=False)
         check_bind(host, guarded=True, insecure=False)
         check_bind(host, guarded=False, insecure=True)

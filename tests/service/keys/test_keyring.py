@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -61,7 +62,7 @@ class TestCaller:
         assert keyring.caller("schlüssel") == Caller("env")
         assert keyring.caller("schlüssel").admin
 
-    @pytest.mark.parametrize("sent", ["", "k", "key ", "KEY", "kéy", "\ud800"[:0]])
+    @pytest.mark.parametrize("sent", ["", "k", "key ", "KEY", "kéy"])
     def test_wrong_key(self, file: KeyFile, time: Time, sent: str) -> None:
         with pytest.raises(UnauthorizedError, match="not known"):
             ring(file, time, "key").caller(sent)
@@ -125,10 +126,8 @@ class TestCaller:
         counts = []
         for sent in (secret, secret[:-2] + "AA", "nnz_k-00000000_" + "A" * 43, "x"):
             sizes.clear()
-            try:
+            with contextlib.suppress(UnauthorizedError):
                 keyring.caller(sent)
-            except UnauthorizedError:
-                pass
             counts.append(tuple(sizes))
 
         assert set(counts) == {((64, 64), (64, 64))}
