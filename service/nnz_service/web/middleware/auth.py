@@ -92,5 +92,7 @@ class Auth:
 
 
 def _bearer(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
+    sent = headers.getlist("authorization")
+    # Of two that disagree a proxy may have looked at the other one.
+    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     return token.strip() if scheme.lower() == "bearer" else None
