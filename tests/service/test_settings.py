@@ -41,6 +41,13 @@ class TestSettings:
         assert Settings().key is None
 
     @pytest.mark.parametrize(
+        ("text", "origins"),
+        [("", ()), (" , ", ()), ("*", ("*",)), ("https://a, b,", ("https://a", "b"))],
+    )
+    def test_origins(self, text: str, origins: tuple[str, ...]) -> None:
+        assert Settings(cors_origins=text).origins == origins
+
+    @pytest.mark.parametrize(
         ("name", "value"),
         [("port", 65536), ("threads", 0), ("max_body", 0), ("request_timeout", 0)],
     )
@@ -51,7 +58,8 @@ class TestSettings:
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(
             home=Path("/x y"), models=Path("/m"), port=0, api_key="k", threads=3,
-            insecure=True, request_timeout=1.5,
+            insecure=True, request_timeout=1.5, tls_cert=Path("/c"), audit_bytes=9999,
+            cors_origins="https://a, https://b",
         )  # fmt: skip
 
         for name, value in settings.to_environment().items():

@@ -133,11 +133,11 @@ class TestServing:
                 httpx2.get(url.replace("https", "http") + "/v2/health/live")
             assert _health("--url", url, "--ca", str(pair.cert)) == 0
             assert _health("--url", url) == 1
-            assert _health("--url", url, NNZ_CA=pair.cert) == 0
+            assert _health("--url", url, ca=pair.cert) == 0
             port = url.rpartition(":")[2]
             # As in a container: the same environment as the server's.
-            assert _health(NNZ_PORT=port, NNZ_TLS_CERT=pair.cert) == 0
-            assert _health(NNZ_PORT=port, NNZ_TLS_CERT=stranger.cert) == 1
+            assert _health(port=port, tls_cert=pair.cert) == 0
+            assert _health(port=port, tls_cert=stranger.cert) == 1
         finally:
             server.close()
 

@@ -61,7 +61,7 @@ class KeyFile:
         """
         try:
             return _stamp(self.path.stat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._unreadable(error) from error
@@ -74,7 +74,7 @@ class KeyFile:
         """
         try:
             content = self.path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise self._unreadable(error) from error

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
+import orjson
 import pytest
 from service.cli.conftest import Runner
+from service.processes import Server, until
 
 from nnz_service.keys import KeyFile, Keyring, Scope
 
@@ -84,3 +87,32 @@ class TestListAndRevoke:
     def test_no_file(self, nnz: Runner, home: Path) -> None:
         assert nnz.json("keys", "list") == {"keys": []}
         assert not home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_running_server_notices(nnz: Runner, tmp_path: Path) -> None:
+    """The first key closes its door, and a revoked one opens it no more."""
+    server = Server(tmp_path / "home")
+    try:
+        where = ("--home", server.home)
+        until(lambda: _code(server, None) == 200)
+        made = nnz.json(*CREATE, *where)
+
+        until(lambda: _code(server, None) == 401)
+        assert _code(server, made["secret"]) == 200
+
+        nnz("keys", "revoke", made["id"], *where)
+        until(lambda: _code(server, made["secret"]) == 401)
+        lines = (server.home / "audit.jsonl").read_bytes().splitlines()
+        assert {orjson.loads(line)["status"] for line in lines} == {401}
+    finally:
+        server.close()
+
+
+def _code(server: Server, key: str | None) -> int:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    try:
+        return httpx2.get(f"{server.url}/v1/models", headers=headers).status_code
+    except httpx2.TransportError:
+        return 0

@@ -63,6 +63,8 @@ class Auth:
         await self._app(scope, receive, send)
 
     async def _check_rights(self, scope: Scope, caller: Caller) -> None:
+        if caller.admin:
+            return
         method, path = scope["method"], scope["path"]
         needed = scopes_for(method, path)
         if needed is None:
