@@ -3,6 +3,7 @@
 * ServiceError 500
   - MalformedError 400
   - UnauthorizedError 401
+  - ForbiddenError 403
   - NotFoundError 404
   - ConflictError 409
     - RegisteredError 400
@@ -68,6 +69,12 @@ class UnauthorizedError(ServiceError):
     """No API key was sent, or one that is not known."""
 
     status = 401
+
+
+class ForbiddenError(ServiceError):
+    """The API key is known, but does not allow this."""
+
+    status = 403
 
 
 class NotFoundError(ServiceError):

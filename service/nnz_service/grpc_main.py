@@ -13,6 +13,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import grpc
+
 from nnz_service import logs
 from nnz_service.database import catalog_of
 from nnz_service.dataplane import Admission, Page, connect
@@ -21,6 +23,7 @@ from nnz_service.gateway import Drain, Parts, Turns, Watch, limits_of, open_cont
 from nnz_service.gateway.controls import LIVE, lends_memory
 from nnz_service.grpc import Server
 from nnz_service.jobs import SqlStore
+from nnz_service.keys import Keyring
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
@@ -71,7 +74,8 @@ async def _serve(
         loop.add_signal_handler(number, stopped.set)
     limits = parts.limits
     admission = Admission(limits.max_inflight, limits.max_inflight_bytes, *door)
-    server = Server(parts, admission, settings.key)
+    keyring = Keyring(settings.key, settings.home.resolve())
+    server = Server(parts, admission, keyring, _credentials(settings))
     background = [
         asyncio.create_task(_beat(*door)),
         asyncio.create_task(parts.controls.follow()),
@@ -91,6 +95,19 @@ async def _serve(
             task.cancel()
         await parts.dataplane.close()
     return 0
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """Read certificate and key, which the supervisor has checked."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+    authorities = settings.tls_client_ca
+    return grpc.ssl_server_credentials(
+        [pair],
+        authorities.read_bytes() if authorities else None,
+        require_client_auth=authorities is not None,
+    )
 
 
 async def _beat(page: Page, row: int) -> None:

@@ -35,6 +35,15 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     #: Bind other addresses than loopback even though there is no key.
     insecure: bool = False
+    #: PEM files of the certificate chain and its key; with them the door speaks TLS.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    #: PEM file of authorities: callers must show a certificate of one of them.
+    tls_client_ca: Path | None = None
+    #: Origins of web pages that may call, separated by commas; `*` is all of them.
+    cors_origins: str = ""
+    #: Bytes of `audit.jsonl` at which it is set aside; one such file is kept.
+    audit_bytes: Annotated[int, Field(ge=4096)] = 64 * MIB
     #: Threads of the kernels; None takes every core.
     threads: Annotated[int | None, Field(ge=1)] = None
     #: Where to compute: a GPU if one can be used (`auto`), or `cpu`, or `cuda`.
@@ -90,6 +99,12 @@ class Settings(BaseSettings):
         """The URL of the database in clear text; an empty one counts as none."""
         url = self.database_url
         return url.get_secret_value() or None if url else None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of web pages that may call."""
+        parts = (part.strip() for part in self.cors_origins.split(","))
+        return tuple(part for part in parts if part)
 
     def to_environment(self) -> dict[str, str]:
         """`NNZ_*` variables from which a child process reads the same settings."""

@@ -39,6 +39,7 @@ from nnz_service.jobs import SqlStore
 from nnz_service.repository import Repository
 from nnz_service.repository.directory import scan
 from nnz_service.settings import Settings
+from nnz_service.tls import check_tls
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _BACKLOG = 1024
@@ -208,8 +209,8 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level, "supervisor")
     try:
         telemetry.check_endpoint(settings.otel_endpoint)
-        keys.check_bind(settings.host, settings.key, insecure=settings.insecure)
         home = settings.home.resolve()
+        guarded = _check_door(settings, home)
         with (
             _lock(home),
             _listen(settings) as listener,
@@ -218,12 +219,28 @@ def serve(settings: Settings) -> int:
         ):
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
-                return _serve(settings, home, listener, grpc, folder)
+                return _serve(settings, home, listener, grpc, folder, guarded=guarded)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except (ServiceError, OSError, SQLAlchemyError) as error:
         print(f"nnz: {why(error)}", file=sys.stderr)
         return 1
+
+
+def _check_door(settings: Settings, home: Path) -> bool:
+    """Refuse a door that is open, or cannot be; returns whether keys are asked for.
+
+    Raises:
+        ServiceError: saying what to set.
+    """
+    check_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    keys.KeyFile(home).read()  # a running server would go on without it
+    keyring = keys.Keyring(settings.key, home)
+    insecure = settings.insecure
+    keys.check_bind(settings.host, guarded=keyring.usable, insecure=insecure)
+    required = keyring.required
+    keys.check_origins(settings.origins, guarded=required, insecure=insecure)
+    return required
 
 
 def _serve(
@@ -232,12 +249,14 @@ def _serve(
     listener: socket.socket,
     grpc: str | None,
     folder: Path,
+    *,
+    guarded: bool,
 ) -> int:
     _prepare(home, settings)
-    url = _url(settings.host, listener)
+    url = _url(settings, listener)
     supervisor = _supervisor(settings, home, listener, grpc, folder / "worker")
     state = home / "run" / "server.json"
-    _announce(url, grpc, home, settings)
+    _announce(url, grpc, home, guarded=guarded)
     found = {"url": url, "pid": os.getpid()} | ({"grpc": grpc} if grpc else {})
     draft = state.with_suffix(".new")
     draft.write_bytes(orjson.dumps(found))
@@ -345,8 +364,8 @@ def _prepare(home: Path, settings: Settings) -> None:
         jobs.close()
 
 
-def _announce(url: str, grpc: str | None, home: Path, settings: Settings) -> None:
-    door = "with a key" if settings.key else "without a key"
+def _announce(url: str, grpc: str | None, home: Path, *, guarded: bool) -> None:
+    door = "with a key" if guarded else "without a key"
     lines = (
         f"nnz {__version__} serves {url} ({door})",
         *([f"  gRPC {grpc}"] if grpc else []),
@@ -446,9 +465,10 @@ def _sweep(parent: Path) -> None:
             os.close(lock)
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(settings: Settings, listener: socket.socket) -> str:
+    scheme = "http" if settings.tls_cert is None else "https"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"
 
 
 def _die_with_parent() -> None:

@@ -11,6 +11,7 @@ import functools
 import math
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from nnz_service.repository import Repository
 from nnz_service.settings import Settings
 from nnz_service.web import create_app
 from nnz_service.web.connection import Connection
+from nnz_service.web.guard import guard_of
 
 #: Seconds for requests under way after SIGTERM; the supervisor waits a little longer.
 _GRACE = 8
@@ -128,7 +130,7 @@ def _serve(
         repository=repository,
         jobs=jobs,
         admission=Admission(limits.max_inflight, limits.max_inflight_bytes, page, row),
-        key=settings.key,
+        guard=guard_of(settings),
         drain=drain,
         controls=open_controls(
             settings.home,
@@ -147,6 +149,10 @@ def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        ssl_ca_certs=settings.tls_client_ca,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -279,3 +280,22 @@ class TestErrors:
 
         assert isinstance(caught.value, nnz.ConnectError)
         assert caught.value.status is None
+
+
+class TestVerify:
+    def test_of_https_only(self, tmp_path: Path) -> None:
+        """A file that is no certificate is told at once, and not read for http."""
+        (tmp_path / "ca.pem").write_text("nothing")
+        for path in (tmp_path / "ca.pem", tmp_path / "absent.pem"):
+            with pytest.raises(ValueError, match=r"cannot be read as certificates"):
+                Client("https://127.0.0.1:1", verify=path)
+            Client("http://127.0.0.1:1", verify=path).close()
+
+    def test_from_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NNZ_CA", str(tmp_path / "absent.pem"))
+
+        with pytest.raises(ValueError, match=r"absent\.pem"):
+            Client("https://127.0.0.1:1")
+        Client("https://127.0.0.1:1", verify=False).close()

@@ -42,6 +42,13 @@ class TestSettings:
         assert Settings().key is None
 
     @pytest.mark.parametrize(
+        ("text", "origins"),
+        [("", ()), (" , ", ()), ("*", ("*",)), ("https://a, b,", ("https://a", "b"))],
+    )
+    def test_origins(self, text: str, origins: tuple[str, ...]) -> None:
+        assert Settings(cors_origins=text).origins == origins
+
+    @pytest.mark.parametrize(
         ("name", "value"),
         [
             ("port", 65536),
@@ -60,7 +67,8 @@ class TestSettings:
             home=Path("/x y"), models=Path("/m"), port=0, api_key="k", threads=3,
             database_url="postgresql://nnz:hidden@host/db", job_ttl=60.0, job_bytes=5,
             grpc_port=0,
-            insecure=True, request_timeout=1.5,
+            insecure=True, request_timeout=1.5, tls_cert=Path("/c"), audit_bytes=9999,
+            cors_origins="https://a, https://b",
         )  # fmt: skip
 
         for name, value in settings.to_environment().items():

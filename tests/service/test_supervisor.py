@@ -28,6 +28,7 @@ from service.processes import (
 from nnz import Client
 from nnz_service import supervisor
 from nnz_service.jobs import SqlStore
+from nnz_service.keys import KeyFile, Scope
 from nnz_service.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)  # the first start may compile every kernel
@@ -81,6 +82,33 @@ class TestRefusals:
 
         assert "refusing to listen on 0.0.0.0 without a key" in capsys.readouterr().err
         assert not (tmp_path / "home").exists()
+
+    def test_keys_are_damaged(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Who starts a server sees at once that nobody could come in."""
+        (tmp_path / "keys.json").write_bytes(b"{")
+
+        assert supervisor.serve(Settings(home=tmp_path, port=0, api_key="k")) == 1
+
+        assert "keys.json is no file of keys" in capsys.readouterr().err
+
+    def test_keys_that_open_nothing(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = KeyFile(tmp_path)
+        file.revoke(file.create("gone", frozenset({Scope.ADMIN}))[0].id)
+
+        assert supervisor.serve(Settings(home=tmp_path, host="0.0.0.0")) == 1  # noqa: S104 - to be refused
+
+        assert "without a key" in capsys.readouterr().err
+
+    def test_every_web_page(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert supervisor.serve(Settings(home=tmp_path, port=0, cors_origins="*")) == 1
+
+        assert "refusing NNZ_CORS_ORIGINS=* without a key" in capsys.readouterr().err
 
     def test_home_cannot_be_written(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

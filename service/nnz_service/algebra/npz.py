@@ -28,6 +28,8 @@ MEMBERS = {
     "csc": ("indptr", "indices", "data"),
     "coo": ("row", "col", "data"),
 }
+#: Members of one file; SciPy writes five.
+_MAX_MEMBERS = 32
 
 
 def read_npz(path: str | os.PathLike[str], limits: Limits) -> Csr[HostArray]:
@@ -39,7 +41,13 @@ def read_npz(path: str | os.PathLike[str], limits: Limits) -> Csr[HostArray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            limits.check_file(sum(item.file_size for item in archive.infolist()))
+            members = archive.infolist()
+            if len(members) > _MAX_MEMBERS:
+                raise InvalidMatrixError(
+                    f"the .npz file has {len(members)} members, the limit is "
+                    f"{_MAX_MEMBERS}; scipy.sparse.save_npz writes five"
+                )
+            limits.check_file(sum(item.file_size for item in members))
             kind = _kind(_member(archive, "format"))
             shape = _shape(_member(archive, "shape"))
             limits.check_declared(*shape, 0)
@@ -124,9 +132,8 @@ def _kind(member: HostArray) -> str:
 
 def _shape(member: HostArray) -> tuple[int, int]:
     if member.shape != (2,) or member.dtype.kind not in "iu" or (member < 0).any():
-        raise InvalidMatrixError(
-            f"shape is {member.tolist()}, but must be [rows, columns]"
-        )
+        found = member.tolist() if member.size < 8 else f"an array {member.shape}"
+        raise InvalidMatrixError(f"shape is {found}, but must be [rows, columns]")
     return int(member[0]), int(member[1])
 
 

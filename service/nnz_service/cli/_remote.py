@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,12 +27,39 @@ KeyOption = Annotated[
         help="Key of the server. NNZ_API_KEY is better: arguments can be seen by all.",
     ),
 ]
+CaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        help="PEM file to trust an https server by; NNZ_CA for every command.",
+    ),
+]
 
 
 def address(url: str | None) -> str:
     """Where the server is: what was given, else NNZ_URL, else this machine."""
-    port = os.environ.get("NNZ_PORT", "8000")
-    return url or os.environ.get("NNZ_URL") or f"http://127.0.0.1:{port}"
+    return url or os.environ.get("NNZ_URL") or _here()
+
+
+def _here() -> str:
+    """The server that the same environment starts."""
+    scheme = "https" if os.environ.get("NNZ_TLS_CERT") else "http"
+    return f"{scheme}://127.0.0.1:{os.environ.get('NNZ_PORT', '8000')}"
+
+
+def _trusted_here() -> ssl.SSLContext | None:
+    """Trust the one certificate that our own server has, whatever its name.
+
+    It was made for the name that others call, not for 127.0.0.1.
+    """
+    cert = os.environ.get("NNZ_TLS_CERT")
+    if cert is None or os.environ.get("NNZ_CA"):
+        return None
+    context = ssl.create_default_context(cafile=cert)
+    context.check_hostname = False
+    # Of a chain the server's own certificate is enough.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 @contextlib.contextmanager
@@ -40,8 +69,11 @@ def connected(
     """Give a client; what the arguments have wrong is reported like a refusal."""
     from nnz import Client, ConnectError
 
+    where = address(url)
     try:
-        with Client(address(url), api_key=api_key, **options) as client:
+        if where.startswith("https://") and where == _here():
+            options.setdefault("verify", _trusted_here())
+        with Client(where, api_key=api_key, **options) as client:
             yield client
     except ConnectError as exc:
         raise UnavailableError(

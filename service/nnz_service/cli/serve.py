@@ -50,6 +50,16 @@ Web = Annotated[
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Allow other hosts in without a key.")
 ]
+TlsCert = Annotated[
+    Path | None, typer.Option(help="PEM file of the certificate chain: speak TLS.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(help="PEM file of the certificate's private key.")
+]
+TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(help="PEM file: callers must show a certificate of these."),
+]
 
 
 @app.command(rich_help_panel="Server")
@@ -65,12 +75,15 @@ def serve(
     workers: Workers = None,
     web: Web = None,
     insecure: Insecure = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
 ) -> None:
     """Serve models and matrices over HTTP, and gRPC if asked, until SIGTERM or Ctrl-C.
 
     What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...), then
     from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
-    key in NNZ_API_KEY.
+    key: NNZ_API_KEY, or one of `nnz keys create`.
 
     Example: `nnz serve --models ./models --port 8000`
     """
@@ -91,6 +104,9 @@ def serve(
         "workers": workers,
         "web": web,
         "insecure": insecure or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from nnz_service.errors import InvalidModelError, NotFoundError, UnavailableError
 from nnz_service.gateway.parts import Parts
 from nnz_service.gateway.servables import target
-from nnz_service.repository import ModelRecord, is_matrix_id
+from nnz_service.repository import EVERYBODY, ModelRecord, Owner, is_matrix_id
 
 #: The version of every matrix: its id is its content, so there is only one.
 MATRIX_VERSION = "1"
@@ -66,14 +66,21 @@ async def unload(parts: Parts, name: str, version: str | None = None) -> list[st
     return versions
 
 
-async def forget(parts: Parts, name: str, version: str | None = None) -> None:
+async def forget(
+    parts: Parts, name: str, version: str | None = None, owner: Owner = EVERYBODY
+) -> None:
     """Remove one version of a servable, or all, from the disk and the worker.
+
+    A matrix stays for its other owners.
 
     Raises:
         NotFoundError: Nothing of that name is stored.
+        ForbiddenError: The matrix belongs to nobody in particular.
     """
     if is_matrix_id(name):
-        await asyncio.to_thread(parts.repository.delete_matrix, name)
+        delete = parts.repository.delete_matrix
+        if not await asyncio.to_thread(delete, name, owner):
+            return
     else:
         await asyncio.to_thread(parts.repository.delete_model, name, version)
     # In this order, for nothing can be loaded again once its file is gone. A worker

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.errors import DeadlineError
 from nnz_service.gateway import Parts
-from nnz_service.keys import Caller
+from nnz_service.gateway.ownership import check_servable, scopes_of
+from nnz_service.gateway.servables import target
+from nnz_service.keys import Caller, authorise
 
 T = TypeVar("T")
 
@@ -61,6 +63,18 @@ class Call:
                 f"no answer within {seconds:.3g} s; long work belongs into a job (POST "
                 "/v1/jobs over HTTP)"
             ) from None
+
+    async def servable(self, name: str, version: str = "") -> dict[str, Any]:
+        """Return the parameters that name a servable which the caller may use.
+
+        Raises:
+            ForbiddenError: Their key has not the scope.
+            NotFoundError: There is none, or it is not theirs.
+        """
+        params = target(name, version or None)
+        authorise(self.caller, scopes_of(name), f"that with {name!r}")
+        await check_servable(self.parts.repository, self.caller, name)
+        return params
 
     async def ask(
         self, kind: str, params: Mapping[str, Any], tensors: Tensors | None = None

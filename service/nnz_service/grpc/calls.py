@@ -35,5 +35,12 @@ CALLS: Mapping[str, Handler] = {
 }
 #: Probes carry no secrets, and what they answer is none.
 OPEN = frozenset({"ServerLive", "ServerReady"})
+#: What changes the server for everybody takes an admin's key.
+ADMINISTRATIVE = frozenset(
+    name
+    for name in CALLS
+    if name.startswith(("Repository", "SystemShared", "CudaShared"))
+    or name in {"TraceSetting", "LogSettings"}
+)
 #: Work that has bounds of its own: the file is as large as it is.
 UNBOUNDED = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})

@@ -23,17 +23,18 @@ from nnz_service.gateway import Parts
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.grpc.call import Call
-from nnz_service.grpc.calls import CALLS, OPEN, UNBOUNDED
+from nnz_service.grpc.calls import ADMINISTRATIVE, CALLS, OPEN, UNBOUNDED
 from nnz_service.grpc.protocol import messages as m
 from nnz_service.grpc.status import code_of, details_of, trailers_of
 from nnz_service.grpc.traffic import Traffic, received
 from nnz_service.grpc.wire import parse
-from nnz_service.keys import ANYBODY, Caller, check_key
+from nnz_service.keys import ANYBODY, Keyring, Scope, authorise
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 T = TypeVar("T")
 
 _SERVICE = m.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_ADMIN = frozenset({Scope.ADMIN})
 _PREFIX = f"/{_SERVICE.full_name}/"
 
 
@@ -46,12 +47,12 @@ class Door(grpc.GenericRpcHandler):
     Args:
         parts: What the handlers stand on.
         admission: Where slots and bytes are reserved.
-        key: The API key that callers must send; None lets everybody in.
+        keyring: Knows the keys.
     """
 
-    def __init__(self, parts: Parts, admission: Admission, key: str | None) -> None:
+    def __init__(self, parts: Parts, admission: Admission, keyring: Keyring) -> None:
         self._parts = parts
-        self._key = key
+        self._keyring = keyring
         self._tasks: set[asyncio.Task[Any]] = set()
         self._traffic = Traffic(parts, admission)
 
@@ -128,7 +129,10 @@ class Door(grpc.GenericRpcHandler):
         seconds: float | None,
     ) -> Call:
         """Let a call in, or say why not."""
-        caller = ANYBODY if name in OPEN else _caller(sent, self._key)
+        caller = ANYBODY
+        if name not in OPEN:
+            caller = self._keyring.caller(_token(sent))
+            authorise(caller, _ADMIN if name in ADMINISTRATIVE else frozenset(), name)
         if self._parts.drain.begun and name not in OPEN:
             raise UnavailableError("the server is stopping")
         call = Call(self._parts, caller, identity, None)
@@ -151,15 +155,10 @@ class Door(grpc.GenericRpcHandler):
         return answer.SerializeToString()
 
 
-def _caller(sent: dict[str, str | bytes], key: str | None) -> Caller:
-    """Say who sent the metadata of a call.
-
-    Raises:
-        UnauthorizedError: There is no key in it, or one that is not known.
-    """
+def _token(sent: dict[str, str | bytes]) -> str | None:
+    """Return the key in the metadata of a call."""
     scheme, _, token = _text(sent.get("authorization")).partition(" ")
-    check_key(token.strip() if scheme.lower() == "bearer" else None, key)
-    return ANYBODY
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _text(value: str | bytes | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nnz_service.errors import NotFoundError, UnavailableError
 from nnz_service.gateway import about
-from nnz_service.gateway.servables import target
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
 
@@ -30,7 +29,8 @@ async def server_metadata(
 async def model_ready(call: Call, request: m.ModelReadyRequest) -> m.ModelReadyResponse:
     """Say whether a servable is resident; one that does not exist is not."""
     try:
-        await call.ask("metadata", target(request.name, request.version or None))
+        params = await call.servable(request.name, request.version)
+        await call.ask("metadata", params)
     except (NotFoundError, UnavailableError):
         return m.ModelReadyResponse(ready=False)
     return m.ModelReadyResponse(ready=True)

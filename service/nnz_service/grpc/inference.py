@@ -10,7 +10,6 @@ import numpy as np
 from nnz_service.dataplane import Reply
 from nnz_service.gateway.datatypes import datatype_of
 from nnz_service.gateway.parameters import order_of, refuse_sequences, timeout_of
-from nnz_service.gateway.servables import target
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
 from nnz_service.grpc.requests import read_request
@@ -38,7 +37,7 @@ async def infer(
     Raises:
         ServiceError: What was wrong with it, or what the worker refused.
     """
-    params = target(request.model_name, request.model_version or None)
+    params = await call.servable(request.model_name, request.model_version)
     if request.ByteSize() > _ON_THE_LOOP:
         asked = await asyncio.to_thread(read_request, request, raw)
     else:

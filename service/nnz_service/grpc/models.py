@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from nnz_service.gateway.servables import oip_config, oip_metadata, target
+from nnz_service.gateway.ownership import seen
+from nnz_service.gateway.servables import oip_config, oip_metadata
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
 
@@ -18,7 +19,7 @@ async def model_metadata(
     call: Call, request: m.ModelMetadataRequest
 ) -> m.ModelMetadataResponse:
     """Describe the inputs and outputs of a servable."""
-    params = target(request.name, request.version or None)
+    params = await call.servable(request.name, request.version)
     reply = await call.ask("metadata", params)
     return _filled(m.ModelMetadataResponse(), oip_metadata(reply.result))
 
@@ -27,7 +28,7 @@ async def model_config(
     call: Call, request: m.ModelConfigRequest
 ) -> m.ModelConfigResponse:
     """Describe a servable as a Triton model configuration."""
-    params = target(request.name, request.version or None)
+    params = await call.servable(request.name, request.version)
     reply = await call.ask("metadata", params)
     return _filled(m.ModelConfigResponse(), {"config": oip_config(reply.result)})
 
@@ -36,9 +37,13 @@ async def model_statistics(
     call: Call, request: m.ModelStatisticsRequest
 ) -> m.ModelStatisticsResponse:
     """Count the requests, rows and runs of one servable or of all, and their times."""
-    params = target(request.name, request.version or None) if request.name else {}
-    reply = await call.ask("stats", params)
-    rows = reply.result["model_stats"]
+    params: dict[str, Any] = {}
+    if request.name:
+        params = await call.servable(request.name, request.version)
+    rows = (await call.ask("stats", params)).result["model_stats"]
+    names = {row["name"] for row in rows}
+    visible = await seen(call.parts.repository, call.caller, names)
+    rows = [row for row in rows if row["name"] in visible]
     return _filled(m.ModelStatisticsResponse(), {"model_stats": rows})
 
 

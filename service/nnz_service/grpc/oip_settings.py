@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from nnz_service.gateway.servables import target
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
 
@@ -17,7 +16,7 @@ async def trace_setting(
     """Say which requests are traced, or change it, for one model or for all."""
     model, tracing = request.model_name, call.parts.controls.tracing
     if model:
-        await call.ask("metadata", target(model))
+        await call.ask("metadata", await call.servable(model))
     if request.settings:
         asked = {k: _listed(k, list(v.value)) for k, v in request.settings.items()}
         held = await asyncio.to_thread(tracing.change, model, asked)

@@ -11,6 +11,7 @@ from nnz_service.dataplane import Admission
 from nnz_service.errors import ServiceError
 from nnz_service.gateway import Parts
 from nnz_service.grpc.door import Door
+from nnz_service.keys import Keyring
 
 #: Calls under way, health and metadata included, for each one that may compute.
 _CALLS_PER_SLOT = 8
@@ -24,14 +25,20 @@ class Server:
     Args:
         parts: What the calls stand on; its dataplane is started and closed by others.
         admission: Where slots and bytes are reserved.
-        key: The API key that callers must send; None lets everybody in.
+        keyring: Knows the keys; None lets everybody in.
+        credentials: Certificate and key of TLS; None speaks in the clear.
     """
 
     def __init__(
-        self, parts: Parts, admission: Admission, key: str | None = None
+        self,
+        parts: Parts,
+        admission: Admission,
+        keyring: Keyring | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._parts = parts
-        self._door = Door(parts, admission, key)
+        self._credentials = credentials
+        self._door = Door(parts, admission, keyring or Keyring())
         self._server = grpc.aio.server(
             handlers=[self._door],
             options=[
@@ -52,7 +59,10 @@ class Server:
             ServiceError: It cannot be had.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise ServiceError(f"cannot listen on {address}: {error}") from error
         await self._server.start()

@@ -2,6 +2,7 @@
 
 from nnz_service.repository.blobs import BlobStore, BlobWriter
 from nnz_service.repository.catalog import Repository
+from nnz_service.repository.owners import EVERYBODY, Owner
 from nnz_service.repository.records import (
     Blob,
     MatrixRecord,
@@ -11,11 +12,13 @@ from nnz_service.repository.records import (
 )
 
 __all__ = [
+    "EVERYBODY",
     "Blob",
     "BlobStore",
     "BlobWriter",
     "MatrixRecord",
     "ModelRecord",
+    "Owner",
     "Repository",
     "is_matrix_id",
     "matrix_id",

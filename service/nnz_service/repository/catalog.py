@@ -7,12 +7,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import Connection, Engine, Select, desc, func, select
 from sqlalchemy import delete as sql_delete
 
 from nnz_service.database import catalog_of, open_tables, reading, writing
 from nnz_service.errors import ConflictError, NotFoundError
 from nnz_service.repository.blobs import BlobStore
+from nnz_service.repository.owners import (
+    EVERYBODY,
+    Owner,
+    Sightings,
+    add_owner,
+    disown,
+    matrices_of,
+    own,
+)
 from nnz_service.repository.records import (
     Blob,
     MatrixRecord,
@@ -47,6 +56,7 @@ class Repository:
         self._clock = clock
         self.home = home.resolve()
         self.blobs = BlobStore(self._folder)
+        self._sightings = Sightings()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -146,25 +156,30 @@ class Repository:
     # Matrices
 
     def put_matrix(
-        self, blob: Blob, info: Mapping[str, Any], name: str | None = None
+        self,
+        blob: Blob,
+        info: Mapping[str, Any],
+        name: str | None = None,
+        owner: Owner = EVERYBODY,
     ) -> tuple[MatrixRecord, bool]:
         """Record a matrix by its resident form; returns it and whether it is new.
 
-        A matrix that is there keeps everything but its name, if one is given.
+        A matrix that is there keeps everything but its name, if one is given; to
+        whom it did not belong it is new all the same.
 
         Args:
             blob: A bundle, as the intake writes it.
             info: `shape` (m, n), `nnz`, `dtype`, `index_dtype`.
             name: What people may call it; only shown.
+            owner: To whom it belongs from now on.
         """
         identity = matrix_id(blob.sha256)
         with writing(self._engine) as connection:
-            query = select(MATRICES).where(MATRICES.c.id == identity)
-            if connection.execute(query).first() is not None:
-                if name is not None:
-                    named = MATRICES.update().where(MATRICES.c.id == identity)
-                    connection.execute(named.values(name=name))
-                return matrix_of(connection.execute(query).one(), self._folder), False
+            query = matrices_of(owner).where(MATRICES.c.id == identity)
+            there = select(MATRICES.c.id).where(MATRICES.c.id == identity)
+            if connection.execute(there).first() is not None:
+                new = own(connection, identity, owner, name, self._clock())
+                return matrix_of(connection.execute(query).one(), self._folder), new
             self._require(blob)
             rows, columns = info["shape"]
             connection.execute(
@@ -178,42 +193,57 @@ class Repository:
                     index_dtype=info["index_dtype"],
                     bytes=blob.bytes,
                     sha256=blob.sha256,
-                    created=self._clock(),
+                    created=(now := self._clock()),
                 )
             )
+            add_owner(connection, identity, owner, name, now)
             return matrix_of(connection.execute(query).one(), self._folder), True
 
-    def matrices(self) -> list[MatrixRecord]:
-        """Every matrix, newest first."""
-        query = select(MATRICES).order_by(MATRICES.c.created.desc(), MATRICES.c.id)
+    def matrices(self, owner: Owner = EVERYBODY) -> list[MatrixRecord]:
+        """Every matrix that the owner sees, newest first."""
+        query = matrices_of(owner).order_by(desc("created"), MATRICES.c.id)
         with reading(self._engine) as connection:
             return [matrix_of(row, self._folder) for row in connection.execute(query)]
 
-    def matrix(self, identity: str) -> MatrixRecord:
+    def matrix(self, identity: str, owner: Owner = EVERYBODY) -> MatrixRecord:
         """One matrix.
 
         Raises:
-            NotFoundError: when there is none.
+            NotFoundError: when there is none, or none that the owner sees.
         """
-        query = select(MATRICES).where(MATRICES.c.id == identity)
+        query = matrices_of(owner).where(MATRICES.c.id == identity)
         row = None
         if is_matrix_id(identity):
             with reading(self._engine) as connection:
                 row = connection.execute(query).first()
         if row is None:
             raise NotFoundError(f"there is no matrix {identity!r}")
+        if not owner.all:
+            self._sightings.note(identity, owner)
         return matrix_of(row, self._folder)
 
-    def delete_matrix(self, identity: str) -> None:
-        """Forget a matrix and its blob.
+    def saw(self, identity: str, owner: Owner) -> bool:
+        """Whether the owner saw the matrix within the last seconds; asks no disk."""
+        return self._sightings.fresh(identity, owner)
+
+    def delete_matrix(self, identity: str, owner: Owner = EVERYBODY) -> bool:
+        """End the ownership of a matrix; it goes, with its blob, with the last one.
+
+        Returns:
+            Whether it is gone.
 
         Raises:
-            NotFoundError: when there is none.
+            NotFoundError: when there is none that the owner sees.
+            ForbiddenError: when it belongs to nobody in particular.
         """
-        record = self.matrix(identity)
+        record = self.matrix(identity, owner)
+        self._sightings.drop(identity, owner)
         with writing(self._engine) as connection:
+            if not disown(connection, identity, owner):
+                return False
             connection.execute(sql_delete(MATRICES).where(MATRICES.c.id == identity))
             self._drop_blobs(connection, {record.sha256})
+        return True
 
     def used_blobs(self) -> set[str]:
         """Every blob that a model or a matrix needs."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
+    ForeignKey,
     Row,
     String,
     Table,
@@ -47,6 +48,16 @@ MATRICES = Table(
     Column("index_dtype", String(8), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+)
+
+#: The name and the time are those of the owner's own upload.
+MATRIX_OWNERS = Table(
+    "matrix_owners",
+    METADATA,
+    Column("matrix", String(18), ForeignKey("matrices.id"), primary_key=True),
+    Column("owner", String(64), primary_key=True),
+    Column("name", String(128)),
     Column("created", Float, nullable=False),
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from nnz_service.dataplane import Dataplane
 from nnz_service.dataplane.admission import Admission
@@ -18,8 +19,11 @@ from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
 from nnz_service.web.background import lifespan
+from nnz_service.web.bodies import HEADER_LENGTH
 from nnz_service.web.deps import Parts
+from nnz_service.web.guard import Guard
 from nnz_service.web.hot import hot_routes
+from nnz_service.web.middleware.audit import Audit
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
 from nnz_service.web.middleware.gate import Gate
@@ -39,6 +43,17 @@ Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every 
 `{"error": "..."}`. Every answer carries `X-Request-Id` and `Server-Timing`.
 """
 
+#: Headers that a web page may send and read, beside those that every page may.
+_SENT_BY_PAGES = (
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    HEADER_LENGTH,
+    "Idempotency-Key",
+    "X-Request-Id",
+)
+_READ_BY_PAGES = (HEADER_LENGTH, "Retry-After", "Server-Timing", "X-Request-Id")
+
 
 def create_app(
     *,
@@ -47,7 +62,7 @@ def create_app(
     repository: Repository,
     jobs: JobStore,
     admission: Admission,
-    key: str | None = None,
+    guard: Guard | None = None,
     drain: Drain | None = None,
     controls: Controls | None = None,
     metrics: Metrics | None = None,
@@ -62,7 +77,7 @@ def create_app(
         repository: Stored models and matrices.
         jobs: Where long work is written down.
         admission: Where slots and bytes are reserved; shared by all web processes.
-        key: The API key that callers must send; None lets everybody in.
+        guard: Who watches the door; None lets everybody in.
         drain: Set by who ends the process; then it is not ready and holds no answer.
         controls: What callers may change; by default no shared memory, and no other
             process looks at it.
@@ -73,6 +88,7 @@ def create_app(
     drain = drain or Drain()
     alone, metrics = controls is None, metrics or Metrics()
     controls = controls or open_controls(repository.home)
+    guard = guard or Guard()
     app = FastAPI(
         title="nnz",
         version=version("nnz-server"),
@@ -96,10 +112,43 @@ def create_app(
         Watch(jobs, lambda: drain.begun),
     )
     _mount(app)
-    _wrap(app, limits, admission, metrics, key, drain, access_log, tracing)
+    # Starlette runs the middleware that was added last first.
+    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
+    _add_door(app, guard, repository)
+    app.add_middleware(Context, metrics=metrics, drain=drain, access_log=access_log)
+    _add_outermost(app, guard, tracing)
     # FastAPI documents this assignment
     app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
     return app
+
+
+def _add_door(app: FastAPI, guard: Guard, repository: Repository) -> None:
+    app.add_middleware(
+        Auth,
+        keyring=guard.keyring,
+        repository=repository,
+        routes=app.state.api_routes,
+        origins=guard.origins,
+    )
+
+
+def _add_outermost(app: FastAPI, guard: Guard, tracing: TracerProvider | None) -> None:
+    """Put around everything what must see every answer, errors too."""
+    if guard.audit is not None:
+        app.add_middleware(Audit, log=guard.audit, routes=app.state.api_routes)
+    if guard.origins:
+        # Outside of the door: a browser asks first, without the key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=guard.origins,
+            allow_methods=("DELETE", "GET", "HEAD", "POST", "PUT"),
+            allow_headers=_SENT_BY_PAGES,
+            expose_headers=_READ_BY_PAGES,
+        )
+    if tracing is not None:
+        from nnz_service.web.middleware.tracing import Tracing
+
+        app.add_middleware(Tracing, provider=tracing)
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -114,23 +163,3 @@ def _mount(app: FastAPI) -> None:
         app.include_router(router)
     app.router.routes[:0] = hot_routes()
     handlers.install(app)
-
-
-def _wrap(
-    app: FastAPI,
-    limits: Limits,
-    admission: Admission,
-    metrics: Metrics,
-    key: str | None,
-    drain: Drain,
-    access_log: bool,
-    tracing: TracerProvider | None,
-) -> None:
-    """Add the middleware; Starlette runs that first which was added last."""
-    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
-    app.add_middleware(Auth, key=key)
-    app.add_middleware(Context, metrics=metrics, drain=drain, access_log=access_log)
-    if tracing is not None:
-        from nnz_service.web.middleware.tracing import Tracing
-
-        app.add_middleware(Tracing, provider=tracing)

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from nnz_service import gateway
 from nnz_service.dataplane import Reply, Tensors
+from nnz_service.gateway.ownership import seen
 from nnz_service.keys import ANYBODY, Caller
 from nnz_service.web.stages import stages_of
 
@@ -48,10 +49,24 @@ def caller_of(request: Request) -> Caller:
     return getattr(request.state, "caller", ANYBODY)
 
 
-def owner_of(request: Request) -> str | None:
+def job_owner_of(request: Request) -> str | None:
     """Return whose things the caller may see; None for everybody's."""
     caller = caller_of(request)
     return None if caller.admin else caller.id
+
+
+async def visible_rows(
+    request: Request, parts: Parts, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Leave out the rows of matrices that the caller may not know of."""
+    names = {row["name"] for row in rows}
+    visible = await seen(parts.repository, caller_of(request), names)
+    return [row for row in rows if row["name"] in visible]
+
+
+def name_resource(request: Request, resource: str) -> None:
+    """Say what a request made, for the audit log: its path does not."""
+    request.state.resource = resource
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, InvalidInputError, MalformedError
-from nnz_service.repository import Repository
+from nnz_service.repository import EVERYBODY, Owner, Repository
 from nnz_service.web.codecs import TensorRequest
 
 KINDS = ("cg",)
@@ -19,12 +19,14 @@ _PRECONDITIONERS = ("none", "jacobi")
 _ABOUT_THE_ANSWER = frozenset({"binary_data_output", "timeout", "priority"})
 
 
-def check(repository: Repository, asked: TensorRequest) -> tuple[str, dict[str, Any]]:
-    """Return the kind and the parameters of a job that can run.
+def check(
+    repository: Repository, asked: TensorRequest, owner: Owner = EVERYBODY
+) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the parameters of a job that can run for `owner`.
 
     Raises:
         MalformedError: The kind is missing, or a parameter has the wrong type.
-        NotFoundError: The matrix is not stored.
+        NotFoundError: The matrix is not stored, or not theirs.
         ImpossibleError: The kind is unknown, or shapes, types or values do not fit.
     """
     kind = asked.fields.get("kind")
@@ -35,12 +37,15 @@ def check(repository: Repository, asked: TensorRequest) -> tuple[str, dict[str, 
             f"there is no job {kind[:40]!r}; there are {', '.join(KINDS)}"
         )
     params = {k: v for k, v in asked.parameters.items() if k not in _ABOUT_THE_ANSWER}
-    _check_cg(repository, params, asked.tensors)
+    _check_cg(repository, params, asked.tensors, owner)
     return kind, params
 
 
 def _check_cg(
-    repository: Repository, params: dict[str, Any], tensors: dict[str, NDArray[Any]]
+    repository: Repository,
+    params: dict[str, Any],
+    tensors: dict[str, NDArray[Any]],
+    owner: Owner,
 ) -> None:
     unknown = params.keys() - _CG_PARAMETERS
     if unknown:
@@ -54,7 +59,7 @@ def _check_cg(
     matrix = params.get("matrix")
     if not isinstance(matrix, str):
         raise MalformedError("cg needs parameters.matrix, the id of a matrix")
-    rows, columns = repository.matrix(matrix).shape
+    rows, columns = repository.matrix(matrix, owner).shape
     if rows != columns:
         raise ImpossibleError(
             f"cg needs a square matrix; {matrix} is {rows} x {columns}"

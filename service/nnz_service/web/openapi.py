@@ -19,6 +19,7 @@ from nnz_service.web.schemas.oip import ErrorOut
 _REASONS = {
     400: "The request cannot be read.",
     401: "The API key is missing or not known.",
+    403: "The API key does not allow this.",
     404: "There is no such thing.",
     408: "The body stopped arriving.",
     409: "The state of the thing does not allow this.",
@@ -57,15 +58,16 @@ _SECURITY: Spec = {
     "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The value of NNZ_API_KEY; needed only when the server has one.",
+        "description": "A key of `nnz keys create`, or the value of NNZ_API_KEY; "
+        "needed only when the server has one.",
     }
 }
 
 
 def errors(*codes: int) -> Responses:
-    """Describe the error answers of a route; 401 and 500 go without saying."""
+    """Describe the error answers of a route; 401, 403, 500 go without saying."""
     found: Responses = {}
-    for code in sorted({401, 500, *codes}):
+    for code in sorted({401, 403, 500, *codes}):
         found[code] = {"model": ErrorOut, "description": _REASONS[code]}
         if code in (429, 503):
             found[code]["headers"] = _RETRY_AFTER

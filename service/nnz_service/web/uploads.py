@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from nnz_service.errors import MalformedError, ServiceError, UnsupportedMediaError
 from nnz_service.gateway.residence import MATRIX_VERSION, forget, load
-from nnz_service.repository import MatrixRecord, ModelRecord, matrix_id
+from nnz_service.repository import MatrixRecord, ModelRecord, Owner, matrix_id
 from nnz_service.repository.blobs import BlobWriter
 from nnz_service.repository.intake import inspect
 from nnz_service.repository.records import check_name, check_version
@@ -62,9 +62,12 @@ async def take_model(
 
 
 async def take_matrix(
-    request: Request, parts: Parts, name: str | None
+    request: Request, parts: Parts, name: str | None, owner: Owner
 ) -> tuple[MatrixRecord, bool]:
     """Store an uploaded matrix in its resident form and make it resident.
+
+    Of what the worker cannot load the owner loses what they got just before: all of
+    it, or their share.
 
     Returns:
         The record and whether it is new.
@@ -84,12 +87,13 @@ async def take_matrix(
             out.unlink(missing_ok=True)
     put = parts.repository.put_matrix
     async with parts.turns.of(matrix_id(blob.sha256)):
-        record, new = await asyncio.to_thread(put, blob, info, name)
+        record, new = await asyncio.to_thread(put, blob, info, name, owner)
         try:
             await load(parts, record.id, MATRIX_VERSION)
         except ServiceError:
             if new:
-                await forget(parts, record.id, MATRIX_VERSION)
+                share = Owner(owner.id, all=not owner.id)
+                await forget(parts, record.id, MATRIX_VERSION, share)
             raise
     return record, new
 

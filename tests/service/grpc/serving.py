@@ -21,6 +21,7 @@ from nnz_service.gateway import Drain, Limits, Parts, Turns, Watch, open_control
 from nnz_service.grpc import Server
 from nnz_service.grpc.protocol import messages as m
 from nnz_service.jobs.memory import MemoryStore
+from nnz_service.keys import Keyring
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.servable import datatype
@@ -72,7 +73,7 @@ def running(
         limits = parts.limits
         admission = Admission(limits.max_inflight, limits.max_inflight_bytes)
         await parts.dataplane.start()
-        server = Server(parts, admission, key)
+        server = Server(parts, admission, Keyring(key))
         port = await server.start("127.0.0.1:0")
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         address = f"127.0.0.1:{port}"

@@ -16,8 +16,10 @@ from nnz_service.dataplane import Admission, InlineDataplane
 from nnz_service.gateway import Limits
 from nnz_service.jobs import SqlStore
 from nnz_service.jobs.memory import MemoryStore
+from nnz_service.keys import Keyring
 from nnz_service.repository import Repository
 from nnz_service.web import create_app
+from nnz_service.web.guard import Guard
 from nnz_service.worker import Host, Toolbox
 
 
@@ -44,11 +46,14 @@ def doubler(_doubler: Doubler) -> Iterator[Doubler]:
 def make_app(
     _doubler: Doubler, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., FastAPI]]:
-    """Build applications over the doubler, with other limits, a key, and more."""
+    """Build applications over the doubler, with other limits, a key or a guard."""
     repository = Repository(tmp_path_factory.mktemp("home"))
 
     def make(
-        limits: Limits | None = None, key: str | None = None, **more: Any
+        limits: Limits | None = None,
+        key: str | None = None,
+        guard: Guard | None = None,
+        **more: Any,
     ) -> FastAPI:
         limits = limits or Limits()
         return create_app(
@@ -57,7 +62,7 @@ def make_app(
             repository=repository,
             jobs=MemoryStore(),
             admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
-            key=key,
+            guard=guard or Guard(Keyring(key)),
             **more,
         )
 

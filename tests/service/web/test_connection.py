@@ -36,6 +36,62 @@ def refusal(answer: bytes) -> tuple[int, str]:
     return int(status), orjson.loads(body)["error"]
 
 
+POST = b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\n"
+#: A second request, hidden where a proxy may see a body.
+HIDDEN = b"DELETE /v1/models/net HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 2\r\nContent-Length: 2",
+        b"Content-Length: 2\r\nContent-Length: 50",
+        b"Content-Length: 2, 2",
+        b"Content-Length: +2",
+        b"Content-Length: 0x2",
+        b"Content-Length: 99999999999999999999999",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 2",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding:\x0bchunked",
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding:\r\n chunked",
+        b"X: a\r\n Content-Length: 2",
+        b"X: a\0b",
+        b"X: a\nContent-Length: 2",
+    ],
+)
+def test_where_a_body_ends_is_never_guessed(server: str, framing: bytes) -> None:
+    """What two readers may read differently is a 400, and what follows is not read."""
+    with connect(server) as sock:
+        sock.sendall(POST + framing + b"\r\n\r\n0\r\n\r\n" + HIDDEN)
+        answer = everything(sock)
+    status, reason = refusal(answer)
+    assert status == 400
+    assert reason
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("chunk", [b"-1", b"0x2", b"f" * 20, b"2\n{}", b"2 ;\0"])
+def test_broken_chunks(server: str, chunk: bytes) -> None:
+    with connect(server) as sock:
+        sock.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n")
+        answer = everything(sock)
+    assert refusal(answer)[0] == 400
+
+
+def test_thousands_of_headers(server: str) -> None:
+    """They cost their bytes and no more."""
+    with connect(server) as sock:
+        sock.sendall(
+            b"GET /v2 HTTP/1.1\r\nConnection: close\r\n" + b"A: b\r\n" * 5000 + b"\r\n"
+        )
+        assert everything(sock).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     "text",
     [

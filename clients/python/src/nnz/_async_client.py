@@ -23,7 +23,7 @@ from nnz._async_resources import (
 from nnz._calls import Answer, Call
 from nnz._errors import NnzError
 from nnz._retry import RetryPolicy
-from nnz._session import Attempts, Session, answer_of
+from nnz._session import Attempts, Session, Verify, answer_of
 from nnz._tensors import Array
 
 T = TypeVar("T")
@@ -43,6 +43,10 @@ class AsyncClient:
         timeout: Seconds without a byte from the server after which a call fails.
         retries: How many times a call that failed for a passing reason is sent again,
             or a `RetryPolicy`.
+        verify: How the certificate of an https server is checked: a path of a PEM file
+            that is trusted in place of the system's authorities, an `ssl.SSLContext`
+            (for a certificate of one's own), or False for not at all. None reads
+            NNZ_CA, then trusts the system's authorities.
         transport: Replaces the network; for tests and for `local`.
     """
 
@@ -53,9 +57,10 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 60.0,
         retries: int | RetryPolicy = 4,
+        verify: Verify = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._session = Session(url, api_key, timeout, retries)
+        self._session = Session(url, api_key, timeout, retries, verify)
         self._http = httpx2.AsyncClient(**self._session.options(), transport=transport)
         self.server = AsyncServer(self._send)
         self.models = AsyncModels(self._send)

@@ -17,7 +17,7 @@ from nnz._calls import Answer, Call
 from nnz._errors import NnzError
 from nnz._resources import Jobs, Matrices, Models, Ops, Server
 from nnz._retry import RetryPolicy
-from nnz._session import Attempts, Session, answer_of
+from nnz._session import Attempts, Session, Verify, answer_of
 from nnz._tensors import Array
 
 T = TypeVar("T")
@@ -37,6 +37,10 @@ class Client:
         timeout: Seconds without a byte from the server after which a call fails.
         retries: How many times a call that failed for a passing reason is sent again,
             or a `RetryPolicy`.
+        verify: How the certificate of an https server is checked: a path of a PEM file
+            that is trusted in place of the system's authorities, an `ssl.SSLContext`
+            (for a certificate of one's own), or False for not at all. None reads
+            NNZ_CA, then trusts the system's authorities.
         transport: Replaces the network; for tests and for `local`.
     """
 
@@ -47,9 +51,10 @@ class Client:
         api_key: str | None = None,
         timeout: float = 60.0,
         retries: int | RetryPolicy = 4,
+        verify: Verify = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._session = Session(url, api_key, timeout, retries)
+        self._session = Session(url, api_key, timeout, retries, verify)
         self._http = httpx2.Client(**self._session.options(), transport=transport)
         self.server = Server(self._send)
         self.models = Models(self._send)

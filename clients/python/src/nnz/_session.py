@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,9 @@ from nnz._errors import (
 )
 from nnz._retry import RetryBudget, RetryPolicy
 
+#: How the certificate of a server is checked.
+Verify = str | os.PathLike[str] | ssl.SSLContext | bool | None
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: Below the five seconds for which common servers keep an idle connection: a connection
 #: that the server is about to close is never used for the next call.
@@ -41,6 +45,7 @@ class Session:
         api_key: Sent as a bearer token; None reads NNZ_API_KEY.
         timeout: Seconds without a byte after which a call fails.
         retries: A policy, or a number of retries.
+        verify: See `Client`.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Session:
         api_key: str | None,
         timeout: float,
         retries: int | RetryPolicy,
+        verify: Verify = None,
     ) -> None:
         self.url = (url or os.environ.get("NNZ_URL") or DEFAULT_URL).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -57,6 +63,7 @@ class Session:
             raise ValueError(f"timeout is a positive number of seconds, not {timeout}")
         self._key = _checked(api_key or os.environ.get("NNZ_API_KEY"))
         self._timeout = timeout
+        self._verify = verify
         if isinstance(retries, int):
             retries = RetryPolicy(retries=retries)
         self.policy = retries
@@ -78,7 +85,24 @@ class Session:
             "limits": httpx2.Limits(keepalive_expiry=KEEPALIVE),
             # A proxy named by the environment cannot reach our own loopback.
             "trust_env": host not in ("localhost", "127.0.0.1", "::1"),
+            "verify": self._trusted(),
         }
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """What httpx2 takes for `verify`; a file is read only where it is used."""
+        verify = self._verify
+        if verify is None:
+            verify = os.environ.get("NNZ_CA") or True
+        if isinstance(verify, ssl.SSLContext | bool):
+            return verify
+        if not self.url.startswith("https://"):
+            return True
+        try:
+            return ssl.create_default_context(cafile=verify)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(
+                f"{verify} cannot be read as certificates in PEM form: {error}"
+            ) from error
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
         """Keyword arguments of one request, without its body."""

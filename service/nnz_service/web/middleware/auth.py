@@ -1,31 +1,100 @@
-"""One API key guards everything but the health of the server."""
+"""Everything but the health of the server needs a key, where there are keys."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nnz_service.keys import check_key
+from nnz_service import keys
+from nnz_service.errors import ForbiddenError
+from nnz_service.gateway.ownership import check_servable
+from nnz_service.keys import Caller, Keyring
+from nnz_service.repository import Repository
+from nnz_service.web.rights import OPEN, scopes_for, servable_in
 
-#: Probes carry no secrets, and what they answer is none.
-_OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
+#: Characters of a path in a message.
+_SHOWN = 200
+_ADMIN = frozenset({keys.Scope.ADMIN})
 
 
 class Auth:
-    """Refuses requests without ``Authorization: Bearer <key>``, when a key is set."""
+    """Finds out who calls, and refuses what they may not do.
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
+    Args:
+        app: What is behind the door.
+        keyring: Knows the keys.
+        repository: Knows whose a matrix is.
+        routes: A path that is none of theirs is nobody's secret.
+        origins: Of web pages that may use a server without keys.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keyring: Keyring,
+        repository: Repository,
+        routes: Sequence[BaseRoute],
+        origins: Sequence[str],
+    ) -> None:
         self._app = app
-        self._key = key
+        self._keyring = keyring
+        self._repository = repository
+        self._routes = routes
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through or raise UnauthorizedError."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN:
-            check_key(_bearer(scope), self._key)
+        """Let the request through, with its caller in the state.
+
+        Raises:
+            UnauthorizedError: There is no key, or it is not known.
+            ForbiddenError: The key does not allow this, or a strange web page asks.
+            NotFoundError: The matrix is not there, or not theirs.
+        """
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            headers = Headers(scope=scope)
+            caller = self._keyring.caller(_bearer(headers))
+            scope["state"]["caller"] = caller
+            if not caller.id:
+                self._check_page(headers)
+            await self._check_rights(scope, caller)
         await self._app(scope, receive, send)
 
+    async def _check_rights(self, scope: Scope, caller: Caller) -> None:
+        if caller.admin:
+            return
+        method, path = scope["method"], scope["path"]
+        needed = scopes_for(method, path)
+        if needed is None:
+            # What is there but has no rule is closed; what is not there is a 404.
+            needed = _ADMIN if self._is_there(scope) else frozenset()
+        keys.authorise(caller, needed, f"{method} {path[:_SHOWN]}")
+        if (name := servable_in(path)) is not None:
+            await check_servable(self._repository, caller, name)
 
-def _bearer(scope: Scope) -> str | None:
-    header = Headers(scope=scope).get("authorization", "")
-    scheme, _, token = header.partition(" ")
+    def _is_there(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
+
+    def _check_page(self, headers: Headers) -> None:
+        """Keep web pages out that a browser on this machine shows.
+
+        A browser lets any page send requests to any address, and says whose they are;
+        without keys nothing else tells them from those of the machine's owner.
+        """
+        origin = headers.get("origin")
+        if origin is None or self._origins & {origin, "*"}:
+            return
+        if origin.partition("://")[2] != headers.get("host", "").lower():
+            raise ForbiddenError(
+                f"a web page of {origin[:_SHOWN]!r} may not use a server without keys; "
+                "name it in NNZ_CORS_ORIGINS, or create keys"
+            )
+
+
+def _bearer(headers: Headers) -> str | None:
+    sent = headers.getlist("authorization")
+    # Of two that disagree a proxy may have looked at the other one.
+    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     return token.strip() if scheme.lower() == "bearer" else None

@@ -16,7 +16,7 @@ from nnz_service.gateway.tracing import Passage
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
-from nnz_service.web.deps import Parts, Served, caller_of
+from nnz_service.web.deps import Parts, Served, caller_of, visible_rows
 from nnz_service.web.lent import fetch
 from nnz_service.web.names import Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
@@ -45,7 +45,9 @@ _EXAMPLE = {
 @router.get("/v2/models/stats", responses=answers(StatisticsOut, "Counters.", 503))
 async def all_statistics(request: Request, parts: Served) -> Response:
     """Count the requests, rows and runs of every servable, and their times."""
-    return Json(await _statistics(request, parts, {}))
+    found = await _statistics(request, parts, {})
+    rows = await visible_rows(request, parts, found["model_stats"])
+    return Json({"model_stats": rows})
 
 
 @router.get(

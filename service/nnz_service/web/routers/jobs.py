@@ -12,12 +12,20 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service import faults
 from nnz_service.errors import ConflictError, MalformedError
+from nnz_service.gateway.ownership import owner_of
 from nnz_service.jobs import Job, Status
 from nnz_service.repository import bundles
 from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import TensorRequest
-from nnz_service.web.deps import Parts, Served, caller_of, owner_of, unless_gone
+from nnz_service.web.deps import (
+    Parts,
+    Served,
+    caller_of,
+    job_owner_of,
+    name_resource,
+    unless_gone,
+)
 from nnz_service.web.events import EventStream
 from nnz_service.web.job_kinds import check
 from nnz_service.web.job_views import describe
@@ -71,9 +79,11 @@ async def submit(request: Request, parts: Served) -> Response:
     key, owner = _idempotency_key(request), caller_of(request).id
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
-    kind, params = await asyncio.to_thread(check, parts.repository, asked)
+    whose = owner_of(caller_of(request))
+    kind, params = await asyncio.to_thread(check, parts.repository, asked, whose)
     write = partial(_write_down, parts, kind, params, asked)
     row = await asyncio.to_thread(write, key, owner)
+    name_resource(request, row["id"])
     await parts.wake()
     faults.point("job.before-reply")
     return Json(row, status_code=202)
@@ -97,7 +107,7 @@ async def list_jobs(
 
     def look() -> list[dict[str, Any]]:
         found = parts.jobs.list(
-            limit, owner=owner_of(request), status=status, kind=kind, before=before
+            limit, owner=job_owner_of(request), status=status, kind=kind, before=before
         )
         return describe(parts, found)
 
@@ -116,7 +126,7 @@ async def get_job(
     ] = 0.0,
 ) -> Response:
     """Return a job, with `wait` as soon as it has ended."""
-    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
+    job = await asyncio.to_thread(parts.jobs.get, job_id, job_owner_of(request))
     if wait > 0 and not job.status.ended:
         job = await unless_gone(request, _when_ended(parts, job, wait))
     return Json(await asyncio.to_thread(_described, parts, job))
@@ -133,7 +143,7 @@ async def watch_job(request: Request, parts: Served, job_id: JobId) -> Response:
     was cut, and is a 204 when there is nothing left to tell.
     """
     seen = _last_event(request)
-    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
+    job = await asyncio.to_thread(parts.jobs.get, job_id, job_owner_of(request))
     if job.status.ended and seen >= job.revision:
         return Response(status_code=204)
     left = stages_of(request).remaining()
@@ -149,7 +159,7 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
 
     With `Accept: application/json` they come as JSON numbers.
     """
-    job = await asyncio.to_thread(parts.jobs.get, job_id, owner_of(request))
+    job = await asyncio.to_thread(parts.jobs.get, job_id, job_owner_of(request))
     if job.status is not Status.SUCCEEDED:
         raise ConflictError(f"job {job_id} has no result: it is {_state(job)}")
     arrays = await asyncio.to_thread(_arrays, parts, job.result_sha)
@@ -169,7 +179,7 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
 async def cancel_job(request: Request, parts: Served, job_id: JobId) -> Response:
     """Stop a job soon; one that has already ended is returned as it is."""
     cancel = parts.jobs.request_cancel
-    job = await asyncio.to_thread(cancel, job_id, owner_of(request))
+    job = await asyncio.to_thread(cancel, job_id, job_owner_of(request))
     await parts.wake()
     return Json(await asyncio.to_thread(_described, parts, job))
 
@@ -181,7 +191,7 @@ async def cancel_job(request: Request, parts: Served, job_id: JobId) -> Response
 )
 async def delete_job(request: Request, parts: Served, job_id: JobId) -> Response:
     """Forget an ended job and its result."""
-    await asyncio.to_thread(_forget, parts, job_id, owner_of(request))
+    await asyncio.to_thread(_forget, parts, job_id, job_owner_of(request))
     return Response(status_code=204)
 
 

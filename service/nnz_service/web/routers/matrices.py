@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service.errors import ImpossibleError
+from nnz_service.gateway.ownership import owner_of
 from nnz_service.gateway.residence import MATRIX_VERSION, forget, states
 from nnz_service.repository import MatrixRecord
 from nnz_service.web.answers import Json
-from nnz_service.web.deps import Served
+from nnz_service.web.deps import Served, caller_of, name_resource
 from nnz_service.web.openapi import answers, empty, file_body, header_parameter
 from nnz_service.web.schemas.v1 import MatricesOut, MatrixOut
 from nnz_service.web.uploads import MATRIX_TYPES, take_matrix
@@ -49,25 +50,28 @@ async def put_matrix(
         raise ImpossibleError(
             f"a matrix name has 1 to {_MAX_NAME} printable characters"
         )
-    record, new = await take_matrix(request, parts, name)
+    record, new = await take_matrix(request, parts, name, owner_of(caller_of(request)))
+    name_resource(request, record.id)
     row = _row(record, await states(parts))
     return Json(row, status_code=201 if new else 200)
 
 
-@router.get("/v1/matrices", responses=answers(MatricesOut, "Every matrix."))
-async def list_matrices(parts: Served) -> Response:
-    """List every stored matrix, newest first."""
+@router.get("/v1/matrices", responses=answers(MatricesOut, "The matrices."))
+async def list_matrices(request: Request, parts: Served) -> Response:
+    """List the caller's matrices, newest first, and those of nobody in particular."""
     found = await states(parts)
-    records = await asyncio.to_thread(parts.repository.matrices)
+    owner = owner_of(caller_of(request))
+    records = await asyncio.to_thread(parts.repository.matrices, owner)
     return Json({"matrices": [_row(record, found) for record in records]})
 
 
 @router.get(
     "/v1/matrices/{matrix_id}", responses=answers(MatrixOut, "The matrix.", 404)
 )
-async def get_matrix(parts: Served, matrix_id: MatrixId) -> Response:
+async def get_matrix(request: Request, parts: Served, matrix_id: MatrixId) -> Response:
     """Describe one matrix."""
-    record = await asyncio.to_thread(parts.repository.matrix, matrix_id)
+    owner = owner_of(caller_of(request))
+    record = await asyncio.to_thread(parts.repository.matrix, matrix_id, owner)
     return Json(_row(record, await states(parts)))
 
 
@@ -76,11 +80,14 @@ async def get_matrix(parts: Served, matrix_id: MatrixId) -> Response:
     status_code=204,
     responses=empty("It is gone.", 404, status=204),
 )
-async def delete_matrix(parts: Served, matrix_id: MatrixId) -> Response:
-    """Remove a matrix from the worker and from the disk."""
-    record = await asyncio.to_thread(parts.repository.matrix, matrix_id)
+async def delete_matrix(
+    request: Request, parts: Served, matrix_id: MatrixId
+) -> Response:
+    """Give a matrix up; with its last owner it goes from the worker and the disk."""
+    owner = owner_of(caller_of(request))
+    record = await asyncio.to_thread(parts.repository.matrix, matrix_id, owner)
     async with parts.turns.of(record.id):
-        await forget(parts, record.id)
+        await forget(parts, record.id, owner=owner)
     return Response(status_code=204)
 
 

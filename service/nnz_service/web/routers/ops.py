@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from nnz_service.errors import MalformedError, NotFoundError
+from nnz_service.gateway.ownership import check_servable
 from nnz_service.gateway.parameters import order_of
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
@@ -67,9 +68,11 @@ async def apply(
     asked = await parse_body(request, body, parts.limits.max_json)
     params = _parameters(op, asked.parameters)
     params |= order_of(asked.parameters, caller_of(request))
+    matrix = params.get("matrix", "")
+    await check_servable(parts.repository, caller_of(request), matrix)
     stages.shorten(asked.timeout)
     reply = await parts.call(request, "op", params, asked.tensors)
-    stages.servable = params.get("matrix", "")
+    stages.servable = matrix
     with stages.measure("encode"):
         head: dict[str, Any] = {"op": op}
         if asked.id is not None:

@@ -14,7 +14,7 @@ from nnz_service.errors import ServiceError
 from nnz_service.metrics import render
 from nnz_service.snapshots import add
 from nnz_service.web.answers import Json
-from nnz_service.web.deps import Parts, Served
+from nnz_service.web.deps import Parts, Served, visible_rows
 from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
 from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
@@ -52,9 +52,11 @@ async def stats(request: Request, parts: Served) -> Response:
     result = (await parts.call(request, "stats", {})).result
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
     workers = result.get("processes", [])
+    rows = await visible_rows(request, parts, result["model_stats"])
     return Json(
         {
             **result,
+            "model_stats": rows,
             "worker": {"ready": ready, "detail": detail},
             "processes": {"web": usage.process_facts(), "workers": workers},
         }

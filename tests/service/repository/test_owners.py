@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nnz_service.errors import ForbiddenError, NotFoundError
+from nnz_service.repository import Blob, Owner, Repository
+from nnz_service.repository.owners import Sightings
+
+INFO = {"shape": [3, 4], "nnz": 5, "dtype": "FP64", "index_dtype": "INT32"}
+ANN, BOB = Owner("k-1", all=False), Owner("k-2", all=False)
+ADMIN = Owner("k-3", all=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    made = Repository(tmp_path / "home")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def blob(repository: Repository) -> Blob:
+    with repository.blobs.writer() as writer:
+        writer.write(b"matrix")
+        return writer.commit()
+
+
+class TestOwners:
+    def test_new_to_each_owner_once(self, repository: Repository, blob: Blob) -> None:
+        news = [
+            repository.put_matrix(blob, INFO, None, owner)[1]
+            for owner in (ANN, ANN, BOB, BOB, ADMIN, ADMIN)
+        ]
+
+        assert news == [True, False, True, False, True, False]
+        assert len(repository.matrices()) == 1
+
+    def test_goes_with_the_last(self, repository: Repository, blob: Blob) -> None:
+        matrix = repository.put_matrix(blob, INFO, None, ANN)[0].id
+        repository.put_matrix(blob, INFO, None, BOB)
+
+        assert not repository.delete_matrix(matrix, ANN)
+        with pytest.raises(NotFoundError):
+            repository.delete_matrix(matrix, ANN)
+        assert blob.path.exists()
+        assert repository.delete_matrix(matrix, BOB)
+        assert not blob.path.exists()
+
+    def test_nobodys(self, repository: Repository, blob: Blob) -> None:
+        matrix = repository.put_matrix(blob, INFO, "shared")[0].id
+
+        assert repository.put_matrix(blob, INFO, "mine", ANN)[1] is False
+        assert repository.matrix(matrix, BOB).name == "shared"
+        assert [m.id for m in repository.matrices(BOB)] == [matrix]
+        with pytest.raises(ForbiddenError):
+            repository.delete_matrix(matrix, ANN)
+        assert repository.delete_matrix(matrix, ADMIN)
+
+    def test_names_are_each_owners_own(
+        self, repository: Repository, blob: Blob
+    ) -> None:
+        matrix = repository.put_matrix(blob, INFO, "of ann", ANN)[0].id
+        repository.put_matrix(blob, INFO, "of bob", BOB)
+        repository.put_matrix(blob, INFO, "again", ANN)
+
+        assert repository.matrix(matrix, ANN).name == "again"
+        assert repository.matrix(matrix, BOB).name == "of bob"
+
+    def test_a_deletion_is_seen_at_once(
+        self, repository: Repository, blob: Blob
+    ) -> None:
+        matrix = repository.put_matrix(blob, INFO, None, ANN)[0].id
+        repository.put_matrix(blob, INFO, None, BOB)
+        repository.matrix(matrix, ANN)
+        assert repository.saw(matrix, ANN)
+
+        repository.delete_matrix(matrix, ANN)
+
+        assert not repository.saw(matrix, ANN)
+
+
+class TestSightings:
+    def test_fresh_for_a_moment(self) -> None:
+        now = [100.0]
+        sightings = Sightings(lambda: now[0])
+        sightings.note("m", ANN)
+
+        assert sightings.fresh("m", ANN)
+        assert not sightings.fresh("m", BOB)
+        now[0] += 5.0
+        assert not sightings.fresh("m", ANN)
+
+    def test_bounded(self) -> None:
+        sightings = Sightings(lambda: 0.0)
+        for number in range(20_000):
+            sightings.note(f"m-{number}", ANN)
+
+        assert len(sightings._until) <= 4096
+        assert sightings.fresh("m-19999", ANN)
