@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,9 +76,6 @@ async def _serve(options: argparse.Namespace) -> int:
         return NO_DEVICE
     logs.logger().info("device", backend=backend.value, **facts_of(backend))
     database = os.environ.get("NNZ_DATABASE_URL")  # a secret: never an argument
-    repository = Repository(options.home, database_url=database)
-    jobs = SqlStore(catalog_of(options.home, database))
-    sweeper = Sweeper(repository, jobs, _retention(options))
     toolbox = Toolbox(
         backend=backend,
         threads=options.threads,
@@ -86,21 +84,32 @@ async def _serve(options: argparse.Namespace) -> int:
         precision=options.precision if backend is Backend.CUDA else "fp32",
     )
     page, row = Page(options.page), options.number
-    host = Host(repository, jobs, toolbox, None, f"worker-{row}", page, row)
-    listener = Listener(options.socket, host)
+    with (
+        closing(Repository(options.home, database_url=database)) as repository,
+        closing(SqlStore(catalog_of(options.home, database))) as jobs,
+    ):
+        host = Host(repository, jobs, toolbox, None, f"worker-{row}", page, row)
+        sweeper = Sweeper(repository, jobs, _retention(options))
+        if row == 0:
+            sweeper.start()
+        beat = functools.partial(page.beat, page.workers[row])
+        await _work(host, Listener(options.socket, host), options.hang, beat)
+        await asyncio.to_thread(sweeper.close)
+    return 0
+
+
+async def _work(
+    host: Host, listener: Listener, patience: float, beat: Callable[[], None]
+) -> None:
+    """Answer until a signal, then end in order; does not return from a lost device."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     listener.start()
     host.start()
-    if options.number == 0:
-        sweeper.start()
     telling = asyncio.create_task(_tell(host))
-    life = page.workers[row]
-    beating = asyncio.create_task(
-        _beat(host, options.hang, functools.partial(page.beat, life))
-    )
+    beating = asyncio.create_task(_beat(host, patience, beat))
 
     def stop() -> None:
         loop.call_soon_threadsafe(stopped.set)
@@ -117,10 +126,6 @@ async def _serve(options: argparse.Namespace) -> int:
     faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
-    await asyncio.to_thread(sweeper.close)
-    repository.close()
-    jobs.close()
-    return 0
 
 
 def _retention(options: argparse.Namespace) -> Retention:

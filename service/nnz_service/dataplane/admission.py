@@ -6,12 +6,16 @@ over all of them, exactly: they are compared and changed under one lock.
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nnz_service.dataplane.page import Page
 from nnz_service.errors import OverloadedError, TooLargeError
 from nnz_service.keys import ANYBODY, Caller
+from nnz_service.keys.quota import burst_of, take
+
+_MINUTE = 60.0
 
 
 class Admission:
@@ -49,7 +53,8 @@ class Admission:
         """Take one slot and so many bytes: the declared length, or the most allowed.
 
         Raises:
-            OverloadedError: when they are not free now; it says when to try again.
+            OverloadedError: when they are not free now, or the caller has asked for too
+                much lately; it says when to try again.
             TooLargeError: when they could never be.
         """
         if nbytes > self._bytes:
@@ -59,6 +64,7 @@ class Admission:
             )
         with self._page.lock():
             self._check(nbytes, caller)
+            self._take(caller)
             self._add(1, nbytes, caller)
         return Reservation(self, nbytes, caller)
 
@@ -75,6 +81,45 @@ class Admission:
                 f"requests being served hold {self.used_bytes} of {self._bytes} bytes; "
                 f"{nbytes} more do not fit now"
             )
+
+    def charge(self, caller: Caller, seconds: float) -> None:
+        """Take what a request has computed from the quota of its key.
+
+        It is known only afterwards, so a bucket may go below zero; the key then waits
+        until it is filled again.
+        """
+        if caller.quota.work is not None and seconds > 0:
+            with self._page.lock():
+                bucket = self._page.work[caller.row]
+                self._refill(bucket, caller.quota.work / _MINUTE)
+                bucket["tokens"] -= seconds
+
+    def _take(self, caller: Caller) -> None:
+        """Take a request from the buckets of a key; those without bounds have none."""
+        quota, now = caller.quota, time.monotonic()
+        if quota.work is not None:
+            bucket, rate = self._page.work[caller.row], quota.work / _MINUTE
+            self._refill(bucket, rate)
+            if bucket["tokens"] < 0:
+                raise OverloadedError(
+                    f"this key has used up its {quota.work:g} s of computing a minute",
+                    retry_after=-float(bucket["tokens"]) / rate,
+                )
+        if quota.rate is not None:
+            bucket, burst = self._page.requests[caller.row], burst_of(quota.rate)
+            state = float(bucket["tokens"]), float(bucket["last"])
+            tokens, last, wait = take(*state, now, quota.rate, burst, 1)
+            bucket["tokens"], bucket["last"] = tokens, last
+            if wait:
+                raise OverloadedError(
+                    f"this key may send {quota.rate:g} requests a second",
+                    retry_after=wait,
+                )
+
+    def _refill(self, bucket: Any, rate: float) -> None:
+        burst, now = max(1.0, rate * _MINUTE), time.monotonic()
+        state = float(bucket["tokens"]), float(bucket["last"])
+        bucket["tokens"], bucket["last"], _ = take(*state, now, rate, burst, 0)
 
     def _full(self, text: str) -> OverloadedError:
         return OverloadedError(text, retry_after=self._page.backlog())
@@ -109,6 +154,10 @@ class Reservation:
         if self._held is not None:
             self._admission._add(0, nbytes - self._held, self._caller)
             self._held = nbytes
+
+    def charge(self, seconds: float) -> None:
+        """Take what the request has computed from the quota of its key."""
+        self._admission.charge(self._caller, seconds)
 
     def release(self) -> None:
         """Give everything back; a second time does nothing."""

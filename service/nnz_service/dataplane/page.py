@@ -35,7 +35,7 @@ _DOOR = np.dtype(
 _WORKER = np.dtype(
     [("beat", "f8"), ("backlog", "i8"), ("queued", "i8"), ("running", "u8", (MARKS,))]
 )
-_BUCKET = np.dtype([("left", "f8"), ("at", "f8")])
+_BUCKET = np.dtype([("tokens", "f8"), ("last", "f8")])
 _FINGERPRINT = np.dtype([("value", "u8"), ("until", "f8")])
 _PAGE = np.dtype(
     [

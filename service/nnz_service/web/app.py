@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -54,6 +54,16 @@ _SENT_BY_PAGES = (
 )
 _READ_BY_PAGES = (HEADER_LENGTH, "Retry-After", "Server-Timing", "X-Request-Id")
 
+_ABOUT: dict[str, Any] = {
+    "title": "nnz",
+    "version": version("nnz-server"),
+    "summary": "Sparse networks and sparse matrices over HTTP.",
+    "description": _DESCRIPTION,
+    "redirect_slashes": False,
+    "docs_url": None,
+    "redoc_url": None,
+}
+
 
 def create_app(
     *,
@@ -90,13 +100,7 @@ def create_app(
     controls = controls or open_controls(repository.home)
     guard = guard or Guard()
     app = FastAPI(
-        title="nnz",
-        version=version("nnz-server"),
-        summary="Sparse networks and sparse matrices over HTTP.",
-        description=_DESCRIPTION,
-        redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
+        **_ABOUT,
         lifespan=lifespan(dataplane, controls, metrics, tracing, alone=alone),
         generate_unique_id_function=_operation_id,
     )

@@ -41,6 +41,8 @@ class Parts(gateway.Parts):
         work = self.dataplane.call(kind, params, tensors, timeout=stages.remaining())
         reply = await unless_gone(request, work)
         stages.add(reply.timings)
+        if stages.reservation is not None:
+            stages.reservation.charge(reply.timings.get("compute", 0.0))
         return reply
 
 

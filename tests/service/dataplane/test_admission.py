@@ -4,6 +4,7 @@ import pytest
 
 from nnz_service.dataplane import Admission
 from nnz_service.errors import OverloadedError, TooLargeError
+from nnz_service.keys import Caller, Quota
 
 
 class TestAdmission:
@@ -59,3 +60,41 @@ class TestAdmission:
             raise KeyError
 
         assert admission.used_slots == 0
+
+
+class TestQuotas:
+    def test_requests_a_second(self) -> None:
+        admission = Admission(slots=99, nbytes=99)
+        caller = Caller("k-1", quota=Quota(rate=2.0), row=3)
+        for _ in range(4):  # two seconds' worth may come at once
+            admission.reserve(1, caller).release()
+
+        with pytest.raises(OverloadedError, match="2 requests a second") as caught:
+            admission.reserve(1, caller)
+
+        assert caught.value.retry_after == 1
+        admission.reserve(1, Caller("k-2", quota=Quota(rate=2.0), row=4)).release()
+        admission.reserve(1).release()
+
+    def test_work_a_minute(self) -> None:
+        """A minute's worth may be used at once; for more one has to wait."""
+        admission = Admission(slots=99, nbytes=99)
+        caller = Caller("k-1", quota=Quota(work=30.0), row=3)
+        with admission.reserve(1, caller) as held:
+            held.charge(29.0)
+        with admission.reserve(1, caller) as held:
+            held.charge(5.0)
+
+        with pytest.raises(OverloadedError, match="30 s of computing") as caught:
+            admission.reserve(1, caller)
+
+        assert caught.value.retry_after == 8  # 4 s too many, half a second a second
+
+    def test_a_refused_request_takes_nothing(self) -> None:
+        admission = Admission(slots=1, nbytes=99)
+        caller = Caller("k-1", quota=Quota(rate=1.0), row=3)
+        with admission.reserve(1), pytest.raises(OverloadedError, match="1 requests"):
+            admission.reserve(1, caller)
+
+        admission.reserve(1, caller).release()
+        admission.reserve(1, caller).release()
