@@ -30,6 +30,7 @@ from nnz_service import supervisor
 from nnz_service.jobs import SqlStore
 from nnz_service.keys import KeyFile, Scope
 from nnz_service.settings import Settings
+from nnz_service.supervisor.places import hold, sweep
 
 pytestmark = pytest.mark.timeout(900)  # the first start may compile every kernel
 slow = pytest.mark.slow
@@ -63,8 +64,8 @@ class TestSweep:
         (tmp_path / "nnz-run-link").symlink_to(elsewhere)
         os.utime(tmp_path / "nnz-run-link", (0, 0), follow_symlinks=False)
 
-        held = supervisor._hold(tmp_path / "nnz-run-held")
-        supervisor._sweep(tmp_path)
+        held = hold(tmp_path / "nnz-run-held")
+        sweep(tmp_path)
         os.close(held)
 
         left = {path.name for path in tmp_path.iterdir()}

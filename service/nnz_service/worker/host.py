@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from nnz_service.dataplane import Page, Reply, Tensors
 from nnz_service.errors import (
     DatabaseAwayError,
     ImpossibleError,
-    InvalidInputError,
     MalformedError,
     NotFoundError,
     NotLoadedError,
@@ -28,24 +27,28 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.batches import lost
+from nnz_service.worker.calls import (
+    Params,
+    check_tensors,
+    outputs_of,
+    reply_of,
+    text_of,
+)
 from nnz_service.worker.health import Watch
 from nnz_service.worker.ops import Ops
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
-from nnz_service.worker.tickets import Order, Outcome, ticket
+from nnz_service.worker.tickets import Order, ticket
 from nnz_service.worker.toolbox import Toolbox
 
-#: Bytes of inputs from which checking them moves off the event loop.
-BIG = 1 << 20
 _LEFT_OUT = (
     f"the worker ended {PATIENCE} times while it loaded this file, which is left out "
     "until the server starts again"
 )
 
 T = TypeVar("T")
-Params = Mapping[str, Any]
 Answer = Callable[[Params, Tensors, float | None], Awaitable[Reply]]
 
 
@@ -261,8 +264,8 @@ class Host:
         return Reply({"devices": await asyncio.to_thread(self._toolbox.devices)})
 
     async def _load(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
-        kind, name = _text(params, "kind"), _text(params, "name")
-        version, path = _text(params, "version"), Path(_text(params, "path"))
+        kind, name = text_of(params, "kind"), text_of(params, "name")
+        version, path = text_of(params, "version"), Path(text_of(params, "path"))
         if kind not in {"model", "matrix"} or not version.isdecimal():
             raise MalformedError(f"cannot load a {kind!r} of version {version!r}")
         loading = self._registry.load(kind, name, version, path)
@@ -270,7 +273,7 @@ class Host:
         return Reply(metadata(entry, self._versions(name)))
 
     async def _unload(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
-        count = self._registry.unload(_text(params, "name"), params.get("version"))
+        count = self._registry.unload(text_of(params, "name"), params.get("version"))
         return Reply({"unloaded": count})
 
     async def _index(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
@@ -317,31 +320,31 @@ class Host:
     ) -> Reply:
         entry = await self._entry(params)
         servable = entry.ready
-        outputs = _outputs(servable, params.get("outputs"))
-        await _check(servable, tensors)
+        outputs = outputs_of(servable, params.get("outputs"))
+        await check_tensors(servable, tensors)
         order = Order.of(params)
         work = ticket(servable, tensors, outputs, entry.counters, deadline, order)
         outcome = await asyncio.wrap_future(self._scheduler.submit(work))
-        return _reply(outcome, {"name": entry.name, "version": entry.version})
+        return reply_of(outcome, {"name": entry.name, "version": entry.version})
 
     async def _op(
         self, params: Params, tensors: Tensors, deadline: float | None
     ) -> Reply:
-        op, order = _text(params, "op"), Order.of(params)
+        op, order = text_of(params, "op"), Order.of(params)
         if op in {"spmv", "spmm"}:
-            entry = await self._entry({"name": _text(params, "matrix")})
+            entry = await self._entry({"name": text_of(params, "matrix")})
             work = self._ops.product(op, params, tensors, entry, deadline, order)
         else:
             work = self._ops.vector(op, params, tensors, deadline, order)
-        await _check(work.servable, work.tensors)
+        await check_tensors(work.servable, work.tensors)
         outcome = await asyncio.wrap_future(self._scheduler.submit(work))
         shaped = self._ops.shape(op, outcome.tensors)
-        return _reply(replace(outcome, tensors=shaped), {})
+        return reply_of(replace(outcome, tensors=shaped), {})
 
     # Finding
 
     async def _entry(self, params: Params) -> Entry:
-        name, version = _text(params, "name"), params.get("version")
+        name, version = text_of(params, "name"), params.get("version")
         try:
             entry = self._registry.find(name, version)
         except NotFoundError:
@@ -373,31 +376,3 @@ class Host:
 
     def _versions(self, name: str) -> list[str]:
         return [e.version for e in self._registry.index() if e.name == name]
-
-
-async def _check(servable: Servable, tensors: Tensors) -> None:
-    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
-        servable.check(tensors)
-    else:
-        await asyncio.to_thread(servable.check, tensors)
-
-
-def _outputs(servable: Servable, wanted: Any) -> tuple[str, ...] | None:
-    if wanted is None:
-        return None
-    known = [spec.name for spec in servable.outputs]
-    if unknown := [name for name in wanted if name not in known]:
-        raise InvalidInputError(f"outputs {unknown} are unknown; there are {known}")
-    return tuple(dict.fromkeys(wanted)) or None
-
-
-def _reply(outcome: Outcome, result: dict[str, Any]) -> Reply:
-    result["batch"] = outcome.rows
-    return Reply(result, dict(outcome.tensors), dict(outcome.timings))
-
-
-def _text(params: Params, name: str) -> str:
-    value = params.get(name)
-    if not isinstance(value, str):
-        raise MalformedError(f"the call needs {name!r} as text, not {value!r}")
-    return value
