@@ -24,6 +24,7 @@ _GRACE = {"web": 10.0, "grpc": 10.0, "worker": 5.0}  # seconds from SIGTERM to S
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
 _NO_DEVICE = 78  # exit code of a worker that cannot have the device it was told to use
+_START = 60.0  # seconds until the first sign of life
 _GIVE_UP = 8  # ends in a row without that, and the server ends
 _LOOK = 1.0  # seconds between looks at the signs of life
 _PR_SET_PDEATHSIG = 1
@@ -63,7 +64,9 @@ class Child:
         """Whether a running process has shown no sign of life for too long."""
         if self.process is None or self.row is None:
             return False
-        last = float(self.row["beat"]) or self.started
+        last = float(self.row["beat"])
+        if not last:  # it still imports what it needs
+            last, patience = self.started, max(patience, _START)
         return time.monotonic() - last > patience
 
     @property
