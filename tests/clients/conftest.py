@@ -43,6 +43,8 @@ class Blocking:
     def _wrap(self, value: Any) -> Any:
         if inspect.iscoroutine(value):
             return self._wrap(self._runner.run(value))
+        if inspect.isasyncgen(value):
+            return self._each(value)
         if isinstance(value, list):
             return [self._wrap(item) for item in value]
         if callable(value):
@@ -50,6 +52,15 @@ class Blocking:
         if type(value).__name__.startswith("Async"):
             return Blocking(value, self._runner)
         return value
+
+    def _each(self, values: Any) -> Iterator[Any]:
+        try:
+            while True:
+                yield self._wrap(self._runner.run(anext(values)))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._runner.run(values.aclose())
 
     def _call(self, function: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
         plain = [arg.target if isinstance(arg, Blocking) else arg for arg in args]

@@ -69,6 +69,12 @@ REQUESTS = [
     ("GET", "/v1/jobs/j%2F1", lambda c: c.jobs.get("j/1"), JOB),
     ("GET", "/v1/jobs", lambda c: c.jobs.list(), {"jobs": [JOB]}),
     ("GET", "/v1/jobs?limit=3", lambda c: c.jobs.list(limit=3), {"jobs": []}),
+    (
+        "GET",
+        "/v1/jobs?status=running&kind=cg&before=j-9",
+        lambda c: c.jobs.list(status="running", kind="cg", before="j-9"),
+        {"jobs": [JOB]},
+    ),
     ("POST", "/v1/jobs/j/cancel", lambda c: c.jobs.cancel("j"), JOB),
     ("DELETE", "/v1/jobs/j", lambda c: c.jobs.delete("j"), None),
 ]

@@ -296,6 +296,35 @@ class TestJobs:
         with pytest.raises(nnz.JobCancelledError):
             job.result()
 
+    def test_events_and_lists(self, client: Any) -> None:
+        """A job is followed while it runs, also without a network."""
+        remote = client.matrices.put(poisson(300))
+        job = client.jobs.cg(remote, np.ones(90_000), rtol=1e-300, maxiter=10**9)
+        told = []
+
+        for info in job.events():
+            told.append(info)
+            if info.progress.get("iterations", 0) and not info.cancel_requested:
+                client.jobs.cancel(job.id)
+
+        assert told[-1].status == job.status == "cancelled"
+        revisions = [info.revision for info in told]
+        assert revisions == sorted(set(revisions))
+        assert len(told) > 2
+        found = client.jobs.list(status="cancelled", kind="cg", limit=1)
+        assert [one.id for one in found] == [job.id]
+        assert job.id not in {one.id for one in client.jobs.list(before=job.id)}
+
+    def test_who_leaves_early_leaves_nothing(self, client: Any) -> None:
+        remote = client.matrices.put(poisson(300))
+        job = client.jobs.cg(remote, np.ones(90_000), rtol=1e-300, maxiter=10**9)
+
+        events = job.events()
+        next(events)
+        events.close()
+
+        assert job.cancel().wait(timeout=60).status == "cancelled"
+
     def test_a_job_that_cannot_be(self, client: Any) -> None:
         with pytest.raises(nnz.StatusError):
             client.jobs.cg("m-0000000000000000", [1.0])

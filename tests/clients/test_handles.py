@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import scipy.sparse.linalg as spla
 
 import nnz
+from nnz import _async_client, _client
 
 MODEL = {
     "name": "m",
@@ -293,3 +295,85 @@ class TestJob:
         assert held.status == "cancelled"
         assert repr(held) == "Job('j', kind='cg', status='cancelled')"
         assert held.refresh().status == "cancelled"
+
+
+def stream(*events: tuple[str, int, dict[str, Any]], end: str = "") -> httpx2.Response:
+    """A stream of events as a server sends it."""
+    text = ":\n\n" + "".join(
+        f"event: {name}\nid: {number}\n"
+        f"data: {json.dumps({'id': 'j', 'kind': 'cg', 'revision': number, **data})}\n\n"
+        for name, number, data in events
+    )
+    headers = {"Content-Type": "text/event-stream"}
+    return httpx2.Response(200, headers=headers, content=(text + end).encode())
+
+
+QUEUED = ("status", 1, {"status": "queued"})
+RUNNING = ("status", 2, {"status": "running"})
+FURTHER = ("progress", 3, {"status": "running", "progress": {"iterations": 5}})
+END = ("end", 4, {"status": "succeeded"})
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_client, _async_client):
+        monkeypatch.setattr(module, "RECONNECT", 0.0)
+
+
+class TestEvents:
+    def test_each_change_until_the_end(self, connect: Any, fake: Any) -> None:
+        server = fake(job("queued"), stream(QUEUED, RUNNING, FURTHER, END, QUEUED))
+        held = connect(server).jobs.get("j")
+
+        told = [(info.status, info.revision) for info in held.events()]
+
+        assert told == [
+            ("queued", 1),
+            ("running", 2),
+            ("running", 3),
+            ("succeeded", 4),
+        ]
+        assert held.status == "succeeded"
+        request = server.requests[-1]
+        assert (request.url.path, len(server.requests)) == ("/v1/jobs/j/events", 2)
+        assert request.headers["Accept"] == "text/event-stream"
+        assert "Last-Event-ID" not in request.headers
+
+    @pytest.mark.usefixtures("at_once")
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            pytest.param(stream(QUEUED, RUNNING, end="retry: 1000\n\n"), id="drained"),
+            pytest.param(stream(QUEUED, RUNNING, end="event: e"), id="cut"),
+        ],
+    )
+    def test_goes_on_where_it_was_cut(
+        self, connect: Any, fake: Any, broken: httpx2.Response
+    ) -> None:
+        refused = httpx2.Response(503, json={"error": "draining"})
+        failed = httpx2.ConnectError("refused")
+        server = fake(job("queued"), broken, refused, failed, stream(FURTHER, END))
+
+        told = [info.revision for info in connect(server).jobs.get("j").events()]
+
+        assert told == [1, 2, 3, 4]
+        lasts = [r.headers.get("Last-Event-ID") for r in server.requests[1:]]
+        assert lasts == [None, "2", "2", "2"]
+
+    def test_nothing_left(self, connect: Any, fake: Any) -> None:
+        server = fake(job("queued"), httpx2.Response(204))
+
+        assert list(connect(server).jobs.get("j").events()) == []
+
+    def test_a_refusal(self, connect: Any, fake: Any) -> None:
+        gone = httpx2.Response(404, json={"error": "there is no job 'j'"})
+        held = connect(fake(job("queued"), gone)).jobs.get("j")
+
+        with pytest.raises(nnz.NotFoundError, match="no job 'j'"):
+            list(held.events())
+
+    def test_not_a_stream(self, connect: Any, fake: Any) -> None:
+        held = connect(fake(job("queued"), job("running"))).jobs.get("j")
+
+        with pytest.raises(nnz.ProtocolError, match="text/event-stream"):
+            list(held.events())

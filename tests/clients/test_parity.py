@@ -69,5 +69,6 @@ def test_what_talks_to_the_server_is_awaited(
     for name, member in members(asynchronous).items():
         if not inspect.isfunction(member) or name in {"__init__", "__repr__"}:
             continue
-        assert inspect.iscoroutinefunction(member), name
+        awaited = inspect.iscoroutinefunction(member)
+        assert awaited or inspect.isasyncgenfunction(member), name
         assert not inspect.iscoroutinefunction(members(blocking)[name]), name

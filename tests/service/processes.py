@@ -79,12 +79,15 @@ def alive(pid: int) -> bool:
 class Server:
     """`nnz serve` on a free port."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(
+        self, home: Path, *, stderr: int | None = None, **settings: Any
+    ) -> None:
         self.home = home
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVE],
             env=environment(home=home, port=0, **settings),
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 

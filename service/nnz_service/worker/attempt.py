@@ -189,6 +189,7 @@ class Attempt:
     def _save(self, solver: Solver) -> str | None:
         state = solver.state() | {_OWNER: np.array(self.job.id)}
         try:
+            faults.point("job.before-checkpoint")
             blob = bundles.save(self._bench.blobs, state)
         except OSError as error:
             if error.errno not in _NO_ROOM:

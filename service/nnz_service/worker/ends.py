@@ -109,6 +109,7 @@ class Ends:
         outcome: dict[str, Any] = {"error": end.error, "seconds": end.seconds}
         blob = None
         if end.arrays is not None:
+            faults.point("job.before-result")
             blob = bundles.save(self._blobs, end.arrays)
             faults.point("job.after-result")
             outcome |= {"result_sha": blob.sha256, "result_bytes": blob.bytes}

@@ -1,113 +1,19 @@
+"""Jobs from the queue to their end."""
+
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from service.worker.counting import Bench, Counting
 from service.worker.servables import SOON
 
-from nnz_service.errors import InvalidInputError, NotFoundError
-from nnz_service.jobs import Job, JobStore, MemoryStore, Status
-from nnz_service.repository import BlobStore, bundles
-from nnz_service.servable import Servable
-from nnz_service.worker import Toolbox, attempt, runner
-from nnz_service.worker.scheduler import Scheduler
-from nnz_service.worker.solvers import Arrays, FindMatrix
-
-
-class Counting:
-    """Counts to `params["steps"]`, one a slice; may wait or fail at a step."""
-
-    gate = threading.Event()
-    made: list[int] = []  # noqa: RUF012 - where each attempt began
-
-    def __init__(
-        self,
-        params: Mapping[str, Any],
-        inputs: Arrays,
-        find_matrix: FindMatrix,
-        state: Arrays | None,
-    ) -> None:
-        self.params = params
-        self.start = float(inputs["start"]) if inputs else 0.0
-        self.count = 0 if state is None else int(state["count"])
-        Counting.made.append(self.count)
-        if params.get("refuse"):
-            raise InvalidInputError("not these parameters")
-
-    def step(self, seconds: float) -> bool:
-        if self.count == self.params.get("wait_at"):
-            time.sleep(0.001)
-            if not Counting.gate.is_set():
-                return False
-        if self.count == self.params.get("fail_at"):
-            raise ZeroDivisionError("in the middle")
-        self.count += 1
-        return self.count >= self.params["steps"]
-
-    def progress(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def state(self) -> Arrays:
-        return {"count": np.asarray(self.count)}
-
-    def result(self) -> tuple[dict[str, Any], Arrays]:
-        return {"count": self.count}, {"x": np.array([self.start + self.count])}
-
-
-class Bench:
-    """A runner with everything that it needs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store: JobStore = MemoryStore()
-        self.blobs = BlobStore(folder)
-        self.scheduler = Scheduler()
-        self.scheduler.start()
-        self.toolbox = Toolbox(solvers={"count": Counting})
-        self.runner = self.another()
-
-    def another(self) -> runner.JobRunner:
-        return runner.JobRunner(
-            self.store, self.blobs, self.toolbox, self.scheduler, no_matrix, "w"
-        )
-
-    def submit(self, **params: Any) -> Job:
-        job = self.store.submit("count", params)
-        self.runner.wake()
-        return job
-
-    def until(self, job: Job, done: Callable[[Job], bool]) -> Job:
-        limit = time.monotonic() + SOON
-        while not done(now := self.store.get(job.id)):
-            assert time.monotonic() < limit, now
-            time.sleep(0.002)
-        return now
-
-    def ended(self, job: Job) -> Job:
-        return self.until(job, lambda now: now.status.ended)
-
-
-def no_matrix(name: str) -> Servable:
-    raise NotFoundError(name)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(attempt, "REPORT", 0.0)
-    monkeypatch.setattr(attempt, "FIRST_SAVE", 0.0)
-    monkeypatch.setattr(attempt, "SAVE", 0.0)
-    monkeypatch.setattr(runner, "POLL", 0.02)
-    Counting.gate.clear()
-    Counting.made.clear()
-    made = Bench(tmp_path)
-    yield made
-    Counting.gate.set()
-    made.runner.close()
-    made.scheduler.close()
+from nnz_service.jobs import Job, MemoryStore, Status
+from nnz_service.repository import bundles
+from nnz_service.worker import attempt
 
 
 class TestRun:
@@ -205,6 +111,36 @@ class TestCancel:
 
         assert bench.ended(job).status is Status.CANCELLED
 
+    @pytest.mark.parametrize("look", ["wake", "report"])
+    def test_is_seen_soon(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, look: str
+    ) -> None:
+        """Within a slice of a call that says so, else at the next report."""
+        monkeypatch.setattr(attempt, "REPORT", 60.0 if look == "wake" else 0.05)
+        bench.runner.start()
+        job = bench.submit(steps=3, wait_at=1)
+        bench.until(job, lambda now: now.status is Status.RUNNING)
+        time.sleep(0.1)
+        began = time.monotonic()
+
+        bench.store.request_cancel(job.id)
+        if look == "wake":
+            bench.runner.wake()
+
+        assert bench.ended(job).status is Status.CANCELLED
+        assert time.monotonic() - began < 0.3
+
+    def test_other_news_change_nothing(self, bench: Bench) -> None:
+        bench.runner.start()
+        job = bench.submit(steps=3, wait_at=1)
+        bench.until(job, lambda now: now.progress.get("count") == 1)
+
+        bench.runner.wake()
+        bench.submit(steps=1)
+
+        Counting.gate.set()
+        assert bench.ended(job).status is Status.SUCCEEDED
+
 
 class TestResume:
     def test_close_hands_the_job_on(self, bench: Bench) -> None:
@@ -241,6 +177,18 @@ class TestResume:
         end = bench.ended(job)
         assert (end.status, end.attempts) == (Status.SUCCEEDED, 2)
         assert Counting.made == [4]
+
+    def test_a_checkpoint_that_is_gone(self, bench: Bench) -> None:
+        """The job begins anew rather than fail."""
+        job = bench.store.submit("count", {"steps": 6})
+        claimed = bench.store.claim("w", ["count"])
+        assert claimed is not None
+        bench.store.progress(job.id, claimed.token, {"count": 4}, "0" * 64)
+
+        bench.runner.start()
+
+        assert bench.ended(job).status is Status.SUCCEEDED
+        assert Counting.made == [0]
 
     def test_job_taken_away_is_dropped(self, bench: Bench) -> None:
         """

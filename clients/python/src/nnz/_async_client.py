@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -23,7 +23,17 @@ from nnz._async_resources import (
 from nnz._calls import Answer, Call
 from nnz._errors import NnzError
 from nnz._retry import RetryPolicy
-from nnz._session import Attempts, Session, Verify, answer_of
+from nnz._session import (
+    LAST_EVENT,
+    OK,
+    RECONNECT,
+    Attempts,
+    NothingLeftError,
+    Session,
+    Verify,
+    answer_of,
+    event_of,
+)
 from nnz._tensors import Array
 
 T = TypeVar("T")
@@ -66,7 +76,7 @@ class AsyncClient:
         self.models = AsyncModels(self._send)
         self.matrices = AsyncMatrices(self._send)
         self.ops = AsyncOps(self._send)
-        self.jobs = AsyncJobs(self._send)
+        self.jobs = AsyncJobs(self._send, self._follow)
 
     @classmethod
     def local(cls, **options: Any) -> AsyncClient:
@@ -124,6 +134,34 @@ class AsyncClient:
             else:
                 self._session.budget.success()
                 return call.parse(answer)
+
+    async def _follow(self, watch: Callable[[str], Call[T]]) -> AsyncIterator[T]:
+        """See `nnz.Client._follow`."""
+        last, attempts = "", Attempts(self._session, watch(""))
+        while True:
+            call = watch(last)
+            try:
+                async for event in self._events(call):
+                    last, attempts = event.id, Attempts(self._session, call)
+                    if (told := event_of(call, event)) is not None:
+                        yield told
+                    if event.event == LAST_EVENT:
+                        return
+            except NothingLeftError:
+                return
+            except NnzError as error:
+                await asyncio.sleep(attempts.pause(error))
+            else:
+                await asyncio.sleep(RECONNECT)
+
+    async def _events(self, call: Call[Any]) -> AsyncIterator[httpx2.ServerSentEvent]:
+        with self._session.translated():
+            async with self._http.stream(**self._session.request(call)) as response:
+                if response.status_code != OK:
+                    answer_of(response, bytearray(await response.aread()))
+                    raise NothingLeftError
+                async for event in httpx2.EventSource(response):
+                    yield event
 
     async def _exchange(self, call: Call[Any]) -> Answer:
         content = None if call.content is None else _content.stream(call.content)

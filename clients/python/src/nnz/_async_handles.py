@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import ArrayLike
@@ -22,6 +23,14 @@ class AsyncSend(Protocol):
 
     def __call__(self, call: Call[T], /) -> Awaitable[T]:
         """Do both, with retries."""
+        ...
+
+
+class AsyncFollow(Protocol):
+    """Follows a stream of events, across connections."""
+
+    def __call__(self, watch: Callable[[str], Call[T]], /) -> AsyncIterator[T]:
+        """What each event says; `watch` makes the call from the last event's id."""
         ...
 
 
@@ -145,8 +154,9 @@ class AsyncMatrix:
 class AsyncJob:
     """Work that the server does in its own time; see `nnz.Job`."""
 
-    def __init__(self, send: AsyncSend, info: JobInfo) -> None:
+    def __init__(self, send: AsyncSend, follow: AsyncFollow, info: JobInfo) -> None:
         self._send = send
+        self._follow = follow
         self.info = info
 
     @property
@@ -182,6 +192,12 @@ class AsyncJob:
             if progress is not None:
                 progress(self.info)
         return self
+
+    async def events(self) -> AsyncIterator[JobInfo]:
+        """Descriptions of the job at each change; see `nnz.Job.events`."""
+        async for info in self._follow(partial(calls.job_events, self.id)):
+            self.info = info
+            yield info
 
     async def result(
         self,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
 from nnz import _rules as rules
-from nnz._async_handles import AsyncJob, AsyncMatrix, AsyncModel, AsyncSend
+from nnz._async_handles import AsyncFollow, AsyncJob, AsyncMatrix, AsyncModel, AsyncSend
 from nnz._errors import ConnectError, UnavailableError
 from nnz._matrices import MatrixSource, VectorSource, pairs
 from nnz._models import MatrixInfo, ModelInfo, ServerInfo, SparseVector
@@ -142,8 +142,9 @@ class AsyncOps:
 class AsyncJobs:
     """Work that takes longer than a request should."""
 
-    def __init__(self, send: AsyncSend) -> None:
+    def __init__(self, send: AsyncSend, follow: AsyncFollow) -> None:
         self._send = send
+        self._follow = follow
 
     async def cg(
         self,
@@ -172,20 +173,31 @@ class AsyncJobs:
             },
         )
         call = calls.submit_job("cg", inputs, parameters, idempotency_key)
-        return AsyncJob(self._send, await self._send(call))
+        return AsyncJob(self._send, self._follow, await self._send(call))
 
     async def get(self, job_id: str) -> AsyncJob:
         """A handle of a job that was submitted."""
-        return AsyncJob(self._send, await self._send(calls.get_job(job_id)))
+        return AsyncJob(
+            self._send, self._follow, await self._send(calls.get_job(job_id))
+        )
 
-    async def list(self, *, limit: int | None = None) -> list[AsyncJob]:
-        """Jobs, newest first."""
-        infos = await self._send(calls.list_jobs(limit))
-        return [AsyncJob(self._send, info) for info in infos]
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> list[AsyncJob]:
+        """Jobs, newest first; see the blocking client."""
+        infos = await self._send(calls.list_jobs(limit, status, kind, before))
+        return [AsyncJob(self._send, self._follow, info) for info in infos]
 
     async def cancel(self, job_id: str) -> AsyncJob:
         """Ask a job to stop."""
-        return AsyncJob(self._send, await self._send(calls.cancel_job(job_id)))
+        return AsyncJob(
+            self._send, self._follow, await self._send(calls.cancel_job(job_id))
+        )
 
     async def delete(self, job_id: str) -> None:
         """Forget a job and its result."""

@@ -26,6 +26,7 @@ T = TypeVar("T")
 Json = Mapping[str, Any]
 
 OCTETS = {"Content-Type": "application/octet-stream"}
+EVENTS = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +347,22 @@ def get_job(job_id: str, wait: float = 0.0) -> Call[JobInfo]:
     return Call("GET", path, _reader(JobInfo.of), params=params, wait=wait)
 
 
-def list_jobs(limit: int | None) -> Call[list[JobInfo]]:
-    """Jobs, newest first."""
-    return Call(
-        "GET", "/v1/jobs", _list_of("jobs", JobInfo.of), params=_given(limit=limit)
-    )
+def list_jobs(
+    limit: int | None, status: str | None, kind: str | None, before: str | None
+) -> Call[list[JobInfo]]:
+    """Jobs, newest first, from behind the one `before`."""
+    params = _given(limit=limit, status=status, kind=kind, before=before)
+    return Call("GET", "/v1/jobs", _list_of("jobs", JobInfo.of), params=params)
+
+
+def job_events(job_id: str, last: str = "") -> Call[JobInfo]:
+    """A job's changes as server-sent events; `parse` reads the data of one.
+
+    `last` is the id of the last event that came, where a stream was cut.
+    """
+    headers = {"Accept": EVENTS} | ({"Last-Event-ID": last} if last else {})
+    path = _path("v1", "jobs", job_id, "events")
+    return Call("GET", path, _reader(JobInfo.of), headers=headers)
 
 
 def job_result(job_id: str) -> Call[dict[str, Array]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,7 +17,17 @@ from nnz._calls import Answer, Call
 from nnz._errors import NnzError
 from nnz._resources import Jobs, Matrices, Models, Ops, Server
 from nnz._retry import RetryPolicy
-from nnz._session import Attempts, Session, Verify, answer_of
+from nnz._session import (
+    LAST_EVENT,
+    OK,
+    RECONNECT,
+    Attempts,
+    NothingLeftError,
+    Session,
+    Verify,
+    answer_of,
+    event_of,
+)
 from nnz._tensors import Array
 
 T = TypeVar("T")
@@ -60,7 +70,7 @@ class Client:
         self.models = Models(self._send)
         self.matrices = Matrices(self._send)
         self.ops = Ops(self._send)
-        self.jobs = Jobs(self._send)
+        self.jobs = Jobs(self._send, self._follow)
 
     @classmethod
     def local(cls, **options: Any) -> Client:
@@ -132,6 +142,37 @@ class Client:
             else:
                 self._session.budget.success()
                 return call.parse(answer)
+
+    def _follow(self, watch: Callable[[str], Call[T]]) -> Iterator[T]:
+        """What the events say that `watch`, given the id of the last one, asks for;
+        over as many connections as it takes.
+        """
+        last, attempts = "", Attempts(self._session, watch(""))
+        while True:
+            call = watch(last)
+            try:
+                for event in self._events(call):
+                    last, attempts = event.id, Attempts(self._session, call)
+                    if (told := event_of(call, event)) is not None:
+                        yield told
+                    if event.event == LAST_EVENT:
+                        return
+            except NothingLeftError:
+                return
+            except NnzError as error:
+                time.sleep(attempts.pause(error))
+            else:
+                time.sleep(RECONNECT)
+
+    def _events(self, call: Call[Any]) -> Iterator[httpx2.ServerSentEvent]:
+        with (
+            self._session.translated(),
+            self._http.stream(**self._session.request(call)) as response,
+        ):
+            if response.status_code != OK:
+                answer_of(response, bytearray(response.read()))
+                raise NothingLeftError
+            yield from httpx2.EventSource(response)
 
     def _exchange(self, call: Call[Any]) -> Answer:
         content = None if call.content is None else call.content.open()

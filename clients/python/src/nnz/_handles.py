@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numpy.typing import ArrayLike
@@ -25,6 +26,14 @@ class Send(Protocol):
 
     def __call__(self, call: Call[T], /) -> T:
         """Do both, with retries."""
+        ...
+
+
+class Follow(Protocol):
+    """Follows a stream of events, across connections."""
+
+    def __call__(self, watch: Callable[[str], Call[T]], /) -> Iterator[T]:
+        """What each event says; `watch` makes the call from the last event's id."""
         ...
 
 
@@ -178,11 +187,13 @@ class Job:
 
     Args:
         send: How calls are sent.
+        follow: How events are followed.
         info: The job as the server last described it.
     """
 
-    def __init__(self, send: Send, info: JobInfo) -> None:
+    def __init__(self, send: Send, follow: Follow, info: JobInfo) -> None:
         self._send = send
+        self._follow = follow
         self.info = info
 
     @property
@@ -226,6 +237,15 @@ class Job:
             if progress is not None:
                 progress(self.info)
         return self
+
+    def events(self) -> Iterator[JobInfo]:
+        """Descriptions of the job, now and at each change, until it has ended.
+
+        Where a connection breaks it goes on in another, as the retries allow.
+        """
+        for info in self._follow(partial(calls.job_events, self.id)):
+            self.info = info
+            yield info
 
     def result(self, timeout: float | None = None) -> CgResult:
         """Wait for the end and fetch what came out.

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from nnz._calls import EVENTS
 from nnz._errors import LocalServerMissingError, NnzError
+from nnz._local_stream import AsyncPieces, Exchange, SyncPieces
 
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -111,6 +113,12 @@ class LocalServer:
             response.status_code, headers=response.headers, content=content
         )
 
+    def exchange(self, request: httpx2.Request) -> Exchange | None:
+        """An exchange for a request whose answer goes on; None for the others."""
+        if request.headers.get("accept") != EVENTS:
+            return None
+        return Exchange(self._app, request)
+
     def close(self) -> None:
         """Shut the application down and end the thread."""
         if self._loop.is_closed():
@@ -173,7 +181,12 @@ class Transport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
-        return self._server.run(self._server.answer(request, request.read()))
+        exchange = self._server.exchange(request)
+        if exchange is None:
+            return self._server.run(self._server.answer(request, request.read()))
+        status, headers = self._server.run(exchange.begin())
+        stream = SyncPieces(self._server, exchange)
+        return httpx2.Response(status, headers=headers, stream=stream)
 
     def close(self) -> None:
         """End the server."""
@@ -192,6 +205,12 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
+        exchange = self._server.exchange(request)
+        if exchange is not None:
+            begun = self._server.spawn(exchange.begin())
+            status, headers = await asyncio.wrap_future(begun)
+            stream = AsyncPieces(self._server, exchange)
+            return httpx2.Response(status, headers=headers, stream=stream)
         body = await request.aread()
         return await asyncio.wrap_future(
             self._server.spawn(self._server.answer(request, body))

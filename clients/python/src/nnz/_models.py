@@ -145,6 +145,11 @@ class JobInfo:
         finished: When it ended.
         params: What it was asked, without tensors.
         cancel_requested: It was told to stop, and will soon.
+        revision: Counts its changes.
+        expires: When the server forgets it at the latest; None before its end.
+        queue_position: Jobs that will be begun before it; None once it has begun.
+        predicted_finish: When it will probably end, in seconds since 1970; None when
+            nothing is known, and in events.
     """
 
     id: str
@@ -158,6 +163,10 @@ class JobInfo:
     finished: float | None = None
     params: Json = field(default_factory=dict)
     cancel_requested: bool = False
+    revision: int = 0
+    expires: float | None = None
+    queue_position: int | None = None
+    predicted_finish: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -179,6 +188,10 @@ class JobInfo:
             finished=data.get("finished"),
             params=data.get("params") or {},
             cancel_requested=bool(data.get("cancel_requested")),
+            revision=int(data.get("revision") or 0),
+            expires=data.get("expires"),
+            queue_position=data.get("queue_position"),
+            predicted_finish=data.get("predicted_finish"),
         )
 
 

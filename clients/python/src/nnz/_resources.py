@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from nnz import _calls as calls
 from nnz import _rules as rules
 from nnz._errors import ConnectError, UnavailableError
-from nnz._handles import Job, Matrix, Model, Send
+from nnz._handles import Follow, Job, Matrix, Model, Send
 from nnz._matrices import MatrixSource, VectorSource, pairs
 from nnz._models import MatrixInfo, ModelInfo, ServerInfo, SparseVector
 
@@ -177,8 +177,9 @@ class Ops:
 class Jobs:
     """Work that takes longer than a request should."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, follow: Follow) -> None:
         self._send = send
+        self._follow = follow
 
     def cg(
         self,
@@ -219,7 +220,7 @@ class Jobs:
             },
         )
         call = calls.submit_job("cg", inputs, parameters, idempotency_key)
-        return Job(self._send, self._send(call))
+        return Job(self._send, self._follow, self._send(call))
 
     def get(self, job_id: str) -> Job:
         """A handle of a job that was submitted.
@@ -227,16 +228,34 @@ class Jobs:
         Raises:
             NotFoundError: There is no such job.
         """
-        return Job(self._send, self._send(calls.get_job(job_id)))
+        return Job(self._send, self._follow, self._send(calls.get_job(job_id)))
 
-    def list(self, *, limit: int | None = None) -> list[Job]:
-        """Jobs, newest first."""
-        infos = self._send(calls.list_jobs(limit))
-        return [Job(self._send, info) for info in infos]
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> list[Job]:
+        """Jobs, newest first.
+
+        Args:
+            status: Only queued, running, succeeded, failed or cancelled ones.
+            kind: Only of this kind, such as ``cg``.
+            limit: How many at most; 100 when None, up to 1000.
+            before: Id of a job; only those that were submitted before it. The last one
+                of a list gives the next page.
+
+        Raises:
+            NotFoundError: There is no job `before`.
+        """
+        infos = self._send(calls.list_jobs(limit, status, kind, before))
+        return [Job(self._send, self._follow, info) for info in infos]
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop."""
-        return Job(self._send, self._send(calls.cancel_job(job_id)))
+        return Job(self._send, self._follow, self._send(calls.cancel_job(job_id)))
 
     def delete(self, job_id: str) -> None:
         """Forget a job and its result."""

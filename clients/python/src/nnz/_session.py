@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -29,12 +29,24 @@ from nnz._retry import RetryBudget, RetryPolicy
 #: How the certificate of a server is checked.
 Verify = str | os.PathLike[str] | ssl.SSLContext | bool | None
 
+T = TypeVar("T")
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: Below the five seconds for which common servers keep an idle connection: a connection
 #: that the server is about to close is never used for the next call.
 KEEPALIVE = 4.0
+#: Seconds after which a stream that a server ended, as it does when it stops, is asked
+#: for again.
+RECONNECT = 1.0
+OK = 200
+#: The last event of a stream.
+LAST_EVENT = "end"
 #: Characters of an unexpected error body that are shown.
 SHOWN = 200
+
+
+class NothingLeftError(Exception):
+    """All events of a stream were told before."""
 
 
 class Session:
@@ -144,6 +156,13 @@ def answer_of(response: httpx2.Response, body: bytearray) -> Answer:
     if response.is_success:
         return Answer(response.status_code, response.headers, body)
     raise status_error(response.status_code, response.headers, bytes(body))
+
+
+def event_of(call: Call[T], event: httpx2.ServerSentEvent) -> T | None:
+    """What an event says; None when it carries no data."""
+    if not event.data:
+        return None
+    return call.parse(Answer(200, {}, bytearray(event.data.encode())))
 
 
 def status_error(status: int, headers: httpx2.Headers, body: bytes) -> StatusError:

@@ -1,0 +1,152 @@
+"""Disks that are full, databases that are away: nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from typing import Any
+
+import pytest
+from service.postgres import Postgres
+from service.worker.counting import Bench, Counting
+
+from nnz_service.errors import DatabaseAwayError
+from nnz_service.jobs import Job, MemoryStore, SqlStore, Status
+from nnz_service.repository import BlobStore, bundles
+from nnz_service.worker import Toolbox, ends
+from nnz_service.worker.solvers import Arrays
+
+
+class TestDiskIsFull:
+    def test_of_a_checkpoint(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The work goes on without it."""
+        save = bundles.save
+
+        def full(blobs: BlobStore, arrays: Arrays) -> Any:
+            if "job" in arrays:
+                raise OSError(errno.ENOSPC, "no room")
+            return save(blobs, arrays)
+
+        monkeypatch.setattr(bundles, "save", full)
+        bench.runner.start()
+
+        end = bench.ended(bench.submit(steps=5))
+
+        assert (end.status, end.result) == (Status.SUCCEEDED, {"count": 5})
+
+    def test_of_a_result(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is finished when there is room, and others go on meanwhile."""
+        monkeypatch.setattr(ends, "FIRST", 0.02)
+        save, room = bundles.save, threading.Event()
+
+        def full(blobs: BlobStore, arrays: Arrays) -> Any:
+            if arrays.get("x", 0) == 7 and not room.is_set():
+                raise OSError(errno.ENOSPC, "no room")
+            return save(blobs, arrays)
+
+        monkeypatch.setattr(bundles, "save", full)
+        bench.runner.start()
+        stuck = [bench.submit(steps=7) for _ in range(3)]
+        others = [bench.submit(steps=n) for n in range(1, 5)]
+
+        assert {bench.ended(job).status for job in others} == {Status.SUCCEEDED}
+        assert {bench.store.get(job.id).status for job in stuck} == {Status.RUNNING}
+        room.set()
+        assert {bench.ended(job).status for job in stuck} == {Status.SUCCEEDED}
+
+    def test_the_worker_stops_before_there_is_room(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save, room = bundles.save, threading.Event()
+
+        def full(blobs: BlobStore, arrays: Arrays) -> Any:
+            if "x" in arrays and not room.is_set():
+                raise OSError(errno.ENOSPC, "no room")
+            return save(blobs, arrays)
+
+        monkeypatch.setattr(bundles, "save", full)
+        bench.runner.start()
+        job = bench.submit(steps=3)
+        bench.until(job, lambda now: now.progress.get("count") == 3)
+
+        bench.runner.close()
+
+        assert bench.store.get(job.id).status is Status.QUEUED
+        room.set()
+        bench.runner = bench.another()
+        bench.runner.start()
+        assert bench.ended(job).status is Status.SUCCEEDED
+
+
+class Lossy(MemoryStore):
+    """The answer to the first claim is lost, and reports fail for a while."""
+
+    claims = reports = 0
+
+    def claim(self, *given: Any) -> Job | None:
+        job = super().claim(*given)
+        if job is not None:
+            self.claims += 1
+            if self.claims == 1:
+                raise DatabaseAwayError("away")
+        return job
+
+    def progress(self, *given: Any, **named: Any) -> Job:
+        self.reports += 1
+        if self.reports < 4:
+            raise DatabaseAwayError("away")
+        return super().progress(*given, **named)
+
+
+class TestDatabaseIsAway:
+    def test_what_was_claimed_for_nobody_is_claimed_again(self, bench: Bench) -> None:
+        bench.store = Lossy()
+        bench.runner = bench.another()
+        bench.runner.start()
+
+        end = bench.ended(bench.submit(steps=9))
+
+        assert (end.status, end.attempts) == (Status.SUCCEEDED, 2)
+        assert Counting.made == [0]
+
+    def test_a_job_that_cannot_be_prepared_waits(self, bench: Bench) -> None:
+        """As when its matrix cannot be looked up."""
+        away = iter([True, True, False])
+
+        class Reluctant(Counting):
+            def __init__(self, *given: Any) -> None:
+                if next(away):
+                    raise DatabaseAwayError("away")
+                super().__init__(*given)
+
+        bench.toolbox = Toolbox(solvers={"count": Reluctant})
+        bench.runner = bench.another()
+        bench.runner.start()
+
+        end = bench.ended(bench.submit(steps=2))
+
+        assert (end.status, end.attempts) == (Status.SUCCEEDED, 3)
+
+    def test_until_it_is_started_again(self, bench: Bench, postgres: Postgres) -> None:
+        """Jobs under way go on and end; those that wait are found."""
+        url = postgres.database()
+        bench.store = SqlStore(url)
+        bench.runner = bench.another()
+        bench.runner.start()
+        job = bench.submit(steps=9, wait_at=4)
+        bench.until(job, lambda now: now.progress.get("count") == 4)
+        waiting = [bench.submit(steps=2) for _ in range(3)]
+        postgres.stop()
+        try:
+            Counting.gate.set()
+            time.sleep(0.5)
+        finally:
+            postgres.start()
+
+        found = [bench.ended(one) for one in (job, *waiting)]
+
+        assert {one.status for one in found} == {Status.SUCCEEDED}
+        assert [one.result for one in found] == [{"count": 9}] + [{"count": 2}] * 3
