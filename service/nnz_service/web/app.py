@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -38,6 +38,10 @@ nnz computes with pruned networks and sparse matrices and pays only for the nonz
 Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
 `{"error": "..."}`. Every answer carries `X-Request-Id` and `Server-Timing`.
 """
+
+#: FastAPI's own telemetry, which would make a second span of each request, without the
+#: route of the hot ones.
+_NATIVE: Any = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
@@ -80,6 +84,7 @@ def create_app(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        telemetry=_NATIVE,
         lifespan=lifespan(dataplane, controls, metrics, tracing, alone=alone),
         generate_unique_id_function=_operation_id,
     )
