@@ -51,7 +51,8 @@ class TestSettings:
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(
             home=Path("/x y"), models=Path("/m"), port=0, api_key="k", threads=3,
-            insecure=True, request_timeout=1.5,
+            insecure=True, request_timeout=1.5, access_log=True, shared_memory=False,
+            otel_endpoint="http://collector:4318",
         )  # fmt: skip
 
         for name, value in settings.to_environment().items():

@@ -286,5 +286,6 @@ class CupyLauncher:
 
 def _uuid(raw: object) -> str:
     """Name a device as the driver's tools do; empty where CuPy does not pass it on."""
-    whole = isinstance(raw, bytes) and len(raw) == 16
-    return f"GPU-{UUID(bytes=raw)}" if whole else ""
+    if isinstance(raw, bytes) and len(raw) == 16:
+        return f"GPU-{UUID(bytes=raw)}"
+    return ""

@@ -227,7 +227,7 @@ class TestServer:
         """Counters of servables, of the scheduler, and the state of the worker."""
         found = real.get("/v1/stats").json()
 
-        assert set(found) == {"model_stats", "scheduler", "worker"}
+        assert set(found) == {"model_stats", "processes", "scheduler", "worker"}
         assert found["worker"]["ready"] is True
 
     def test_metrics(self, real: httpx2.Client) -> None:
