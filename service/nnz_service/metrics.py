@@ -30,9 +30,9 @@ _BUCKETS = (
 
 #: Why a request failed, in Triton's words, by the status of its answer.
 _REASONS = {429: "REJECTED", 499: "CANCELED", 500: "BACKEND", 504: "REJECTED"}
-#: The only statuses that say nothing about a servable: it is not there, or the caller
-#: may not know whether it is.
-_NOT_OF_IT = frozenset({401, 403, 404})
+#: Statuses that say nothing about a servable: it is not there, the caller may not know
+#: whether it is, or has not asked for an inference.
+_NOT_OF_IT = frozenset({401, 403, 404, 405})
 _MAX_SERVABLES = 4096  # names that failures are counted by; callers choose names
 
 

@@ -167,7 +167,7 @@ class TestFailed:
         metrics = Metrics()
         for number in range(6000):
             metrics.failed(f"m{number}", "", 400)
-        for status in (401, 403, 404):
+        for status in (401, 403, 404, 405):
             metrics.failed("secret", "", status)
 
         text = render(metrics.collect()).decode()

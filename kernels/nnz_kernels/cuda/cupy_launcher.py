@@ -8,6 +8,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
+from uuid import UUID
 
 import cupy
 from cupy.cuda import runtime
@@ -210,7 +211,7 @@ class CupyLauncher:
         return {
             "name": facts["name"].decode(),
             "number": self._number,
-            "uuid": f"GPU-{bytes(facts.get('uuid', b'')).hex()}",
+            "uuid": _uuid(facts.get("uuid")),
             "memory": int(facts["totalGlobalMem"]),
             "limit": self._limit,
             "processors": self.processors,
@@ -281,3 +282,10 @@ class CupyLauncher:
                     f"{what}: {exc}; this process cannot use the device any more"
                 ) from exc
             raise DeviceError(f"{what}: {exc}") from exc
+
+
+def _uuid(raw: object) -> str:
+    """Name a device as the driver's tools do; empty where CuPy does not pass it on."""
+    if isinstance(raw, bytes) and len(raw) == 16:
+        return f"GPU-{UUID(bytes=raw)}"
+    return ""

@@ -10,10 +10,8 @@ short. Nothing is kept open either: an open, a look and a close cost microsecond
 a region that is gone holds no memory. What is read is a copy, which the client cannot
 change after it was checked.
 
-Who may lend what: an object must be a regular file in /dev/shm that belongs to the
-user of the server, also when that is root, for a caller must not reach through the
-server what belongs to somebody else. It is known by its inode: one that was removed
-and made again has to be registered again.
+An object is known by its inode: one that was removed and made again has to be
+registered again. `shared_objects` says which may be lent at all.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,10 +36,15 @@ from nnz_service.errors import (
     RegisteredError,
     StorageFullError,
 )
+from nnz_service.gateway.shared_objects import (
+    MAX_NAME,
+    OBJECTS,
+    component,
+    inspect_object,
+    open_object,
+)
 from nnz_service.shared_file import SharedFile
 
-_OBJECTS = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies
-_MAX_NAME = 255  # bytes of a name in that folder, and characters of a region's
 _MAX_REGIONS = 1024
 _OFF = "this server offers no shared memory; NNZ_SHARED_MEMORY=true turns it on"
 
@@ -98,7 +100,7 @@ class Regions:
     """
 
     def __init__(
-        self, file: SharedFile, *, enabled: bool, objects: Path = _OBJECTS
+        self, file: SharedFile, *, enabled: bool, objects: Path = OBJECTS
     ) -> None:
         self.enabled = enabled
         self._file = file
@@ -115,10 +117,10 @@ class Regions:
                 too short, or there are too many regions.
         """
         self._need()
-        if not 0 < len(name) <= _MAX_NAME or "\0" in name:
-            raise MalformedError(f"a region's name has 1 to {_MAX_NAME} characters")
+        if not 0 < len(name) <= MAX_NAME or "\0" in name:
+            raise MalformedError(f"a region's name has 1 to {MAX_NAME} characters")
         start, length = _size(offset, "offset", 0), _size(nbytes, "byte_size", 1)
-        path = self._objects / _component(key)
+        path = self._objects / component(key)
         with self._file.change() as regions:
             if name in regions:
                 raise RegisteredError(
@@ -127,7 +129,7 @@ class Regions:
                 )
             if len(regions) >= _MAX_REGIONS:
                 raise ImpossibleError(f"there are {_MAX_REGIONS} regions already")
-            found = _inspect(path, str(key), start + length)
+            found = inspect_object(path, str(key), start + length)
             region = Region(name, str(key), start, length, found.st_dev, found.st_ino)
             regions[name] = asdict(region)
 
@@ -233,7 +235,7 @@ class Regions:
         fields = self._file.read().get(name)
         if fields is None:
             raise NotFoundError(
-                f"there is no shared memory region {name[:_MAX_NAME]!r}; register it "
+                f"there is no shared memory region {name[:MAX_NAME]!r}; register it "
                 "before it is used"
             )
         return Region(**fields)
@@ -241,9 +243,9 @@ class Regions:
     @contextlib.contextmanager
     def _opened(self, region: Region, how: int) -> Iterator[int]:
         """Open the object of a region for a moment, if it is still the same."""
-        path = self._objects / _component(region.key)
+        path = self._objects / component(region.key)
         try:
-            handle = _open(path, how)
+            handle = open_object(path, how)
         except OSError as error:
             raise _gone(region, error.strerror or "it cannot be opened") from error
         try:
@@ -253,59 +255,6 @@ class Regions:
             yield handle
         finally:
             os.close(handle)
-
-
-def _open(path: Path, how: int) -> int:
-    # Not blocking: what has the name may be a pipe that nobody writes to.
-    return os.open(path, how | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-
-
-def _inspect(path: Path, key: str, end: int) -> os.stat_result:
-    """Look at an object that is to be registered.
-
-    Raises:
-        ImpossibleError: It is not there, not ours, or ends before `end`.
-    """
-    try:
-        handle = _open(path, os.O_RDWR)
-    except OSError as error:
-        raise ImpossibleError(
-            f"the shared memory object {key!r} cannot be opened: {error.strerror}"
-        ) from error
-    try:
-        found = os.fstat(handle)
-    finally:
-        os.close(handle)
-    if not stat.S_ISREG(found.st_mode):
-        raise ImpossibleError(f"{key!r} is not a shared memory object")
-    if found.st_uid != os.geteuid():
-        raise ImpossibleError(
-            f"the shared memory object {key!r} belongs to user {found.st_uid}; this "
-            f"server takes only those of its own user, {os.geteuid()}"
-        )
-    if end > found.st_size:
-        raise ImpossibleError(
-            f"the shared memory object {key!r} has {found.st_size} bytes; offset and "
-            f"byte_size end at {end}"
-        )
-    return found
-
-
-def _component(key: object) -> str:
-    """Return the file name that a key means.
-
-    Raises:
-        MalformedError: It is not "name" or "/name".
-    """
-    name = key.removeprefix("/") if isinstance(key, str) else ""
-    usable = name not in ("", ".", "..") and not {"/", "\0"} & set(name)
-    # A lone surrogate, which JSON can hold, is no text.
-    if not usable or not 0 < len(name.encode(errors="replace")) <= _MAX_NAME:
-        raise MalformedError(
-            f"'key' is {str(key)[:80]!r}; it must be the name of a shared memory "
-            f"object, with or without a leading slash, of at most {_MAX_NAME} bytes"
-        )
-    return name
 
 
 def _size(value: object, what: str, least: int) -> int:

@@ -54,6 +54,9 @@ _SENT_BY_PAGES = (
 )
 _READ_BY_PAGES = (HEADER_LENGTH, "Retry-After", "Server-Timing", "X-Request-Id")
 
+#: FastAPI's own telemetry, which would make a second span of each request, without the
+#: route of the hot ones.
+_NATIVE: Any = {"tracing": False, "metrics": False, "logs": False}
 _ABOUT: dict[str, Any] = {
     "title": "nnz",
     "version": version("nnz-server"),
@@ -62,6 +65,7 @@ _ABOUT: dict[str, Any] = {
     "redirect_slashes": False,
     "docs_url": None,
     "redoc_url": None,
+    "telemetry": _NATIVE,
 }
 
 

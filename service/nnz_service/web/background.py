@@ -46,7 +46,7 @@ def lifespan(
         if not alone:
             tasks = [
                 asyncio.create_task(controls.follow(), name="controls"),
-                asyncio.create_task(_save(metrics), name="metrics"),
+                asyncio.create_task(_keep(metrics), name="metrics"),
             ]
         await dataplane.start()
         try:
@@ -55,18 +55,22 @@ def lifespan(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(metrics.save)
             await dataplane.close()
+            await _save(metrics)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
 
     return live
 
 
-async def _save(metrics: Metrics) -> None:
+async def _keep(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(_PAUSE)
-        try:
-            await asyncio.to_thread(metrics.save)
-        except (ServiceError, OSError) as error:
-            logs.logger().warning("metrics cannot be saved", error=str(error))
+        await _save(metrics)
+
+
+async def _save(metrics: Metrics) -> None:
+    try:
+        await asyncio.to_thread(metrics.save)
+    except (ServiceError, OSError) as error:
+        logs.logger().warning("metrics cannot be saved", error=str(error))

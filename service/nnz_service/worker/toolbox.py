@@ -132,7 +132,8 @@ class Toolbox:
         launcher = kernels.device.launcher
         facts, (left, total) = launcher.describe(), launcher.memory()
         used = max(facts.get("limit", total) - left, 0)
-        return {"uuid": facts.get("uuid", ""), "total": total, "used": used}
+        name = facts.get("uuid") or f"{facts['name']} {facts.get('number', 0)}"
+        return {"uuid": name, "total": total, "used": used}
 
     def devices(self) -> list[dict[str, Any]]:
         """What a look at each back-end found."""

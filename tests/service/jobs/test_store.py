@@ -17,6 +17,24 @@ from nnz_service.jobs import (
 )
 
 
+class TestCounts:
+    def test_by_status(self, store: JobStore) -> None:
+        """Every status, those of no job too."""
+        for _ in range(3):
+            store.submit("cg", {})
+        store.claim("w", KINDS)
+        store.request_cancel(store.list()[0].id)
+
+        found = store.counts()
+
+        assert set(found) == {status.value for status in Status}
+        assert {name: count for name, count in found.items() if count} == {
+            "running": 1,
+            "queued": 1,
+            "cancelled": 1,
+        }
+
+
 class TestSubmit:
     def test_new_job(self, store: JobStore) -> None:
         job = store.submit("cg", {"matrix": "m-1", "rtol": 1e-8}, "aa")

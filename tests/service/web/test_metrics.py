@@ -16,6 +16,11 @@ from service.waiting import SOON
 from service.web.doubler import Doubler, running
 from service.web.wire import linear
 
+from nnz_kernels.backends import Backend
+from nnz_service.metrics import render
+from nnz_service.web.triton_metrics import triton_families
+from nnz_service.worker import Toolbox
+
 MODEL = "counted"
 LABELS = {"model": MODEL, "version": "1"}
 BODY = {
@@ -99,6 +104,25 @@ class TestTriton:
         used = of(samples, "nv_cpu_memory_used_bytes")
         assert 0 < used < of(samples, "nv_cpu_memory_total_bytes")
         assert not any(name.startswith("nv_gpu") for name, _ in samples)
+
+    def test_gpus(self) -> None:
+        """Memory of each GPU, as the workers tell it."""
+        gpus = [
+            {"uuid": "GPU-1", "total": 80, "used": 3},
+            {"uuid": "GPU-2", "total": 80, "used": 0},
+        ]
+        text = render(triton_families((), (), gpus)).decode()
+
+        assert 'nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 3.0' in text
+        assert 'nv_gpu_memory_total_bytes{gpu_uuid="GPU-2"} 80.0' in text
+
+    def test_gpu_of_a_worker(self, emulated_cuda: None) -> None:
+        found = Toolbox(Backend.CUDA).gpu_memory()
+
+        assert found is not None
+        assert 0 <= found["used"] <= found["total"]
+        assert found["uuid"]
+        assert Toolbox(Backend.REFERENCE).gpu_memory() is None
 
     def test_a_fault(self, server: str, doubler: Doubler) -> None:
         """A fault inside is the back-end's."""

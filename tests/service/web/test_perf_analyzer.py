@@ -197,8 +197,7 @@ class TestOptions:
         assert answer.json()["trace_level"] == ["OFF"]
 
     def test_shared_memory(self, http: httpx2.Client) -> None:
-        """`--shared-memory` begins by unregistering all, which this server refuses."""
-        answer = http.post("/v2/systemsharedmemory/unregister")
-
-        assert answer.status_code == 501
-        assert answer.json()["error"]
+        """`--shared-memory=system` begins by unregistering all, CUDA's too."""
+        # This server was not told to take any; the first call says so.
+        assert http.post("/v2/systemsharedmemory/unregister").status_code == 501
+        assert http.post("/v2/cudasharedmemory/unregister").status_code == 200

@@ -20,6 +20,8 @@ from nnz_service.web.stages import Stages
 _INFER = re.compile(
     r"/v2/models/([A-Za-z0-9._-]{1,128})(?:/versions/([0-9]{1,18}))?/infer"
 )
+#: Of a servable; a caller may write anything into a path.
+_LONGEST_NAME = 128
 #: Only in metrics and logs: the client left before the answer began.
 _CLIENT_LEFT = 499
 
@@ -94,7 +96,7 @@ class Context:
             seconds=round(stages.elapsed(), 6),
             bytes_in=stages.bytes_in,
             bytes_out=answer.size,
-            servable=stages.servable or named,
+            servable=stages.servable or named[:_LONGEST_NAME],
         )
 
 
