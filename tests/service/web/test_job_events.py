@@ -12,32 +12,27 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
 from service.web.doubler import Doubler, running
 
 from nnz_service.dataplane import Admission
 from nnz_service.gateway import Drain, Limits
 from nnz_service.jobs import Job, MemoryStore, Status
-from nnz_service.keys import Caller, Scope
+from nnz_service.keys import ANYBODY, Caller, Keyring, Scope
 from nnz_service.repository import Repository
 from nnz_service.web import create_app, events
+from nnz_service.web.guard import Guard
 
 SOON = 10.0
 
 
-class Named:
-    """The application behind a middleware that believes the header X-Caller."""
+class Named(Keyring):
+    """Believes the bearer token: it is the name of the caller."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        name = dict(scope.get("headers", [])).get(b"x-caller")
-        if name is not None:
-            admin = name == b"admin"
-            scopes = frozenset(Scope) if admin else frozenset({Scope.ALGEBRA})
-            scope.setdefault("state", {})["caller"] = Caller(name.decode(), scopes)
-        await self._app(scope, receive, send)
+    def caller(self, sent: str | None) -> Caller:
+        if sent is None:
+            return ANYBODY
+        scopes = frozenset(Scope) if sent == "admin" else frozenset({Scope.ALGEBRA})
+        return Caller(sent, scopes)
 
 
 class Site:
@@ -54,6 +49,7 @@ class Site:
             jobs=self.store,
             admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
             drain=self.drain,
+            guard=Guard(Named()),
         )
 
     def claim(self) -> Job:
@@ -74,7 +70,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
 @pytest.fixture
 def http(site: Site) -> Iterator[httpx2.Client]:
     with (
-        running(Named(site.app)) as address,  # type: ignore[arg-type]
+        running(site.app) as address,
         httpx2.Client(base_url=f"http://{address}", timeout=SOON) as client,
     ):
         yield client
@@ -289,7 +285,7 @@ class TestOwner:
     ) -> None:
         """Not one byte differs from the answer about a job that never was."""
         job = site.store.submit("cg", {}, owner="ann")
-        bob = {"X-Caller": "bob"}
+        bob = {"Authorization": "Bearer bob"}
         absent = "j-0000000000000000"
 
         answer = http.request(verb, path.format(job.id), headers=bob)
@@ -304,7 +300,9 @@ class TestOwner:
             site.store.submit("cg", {}, owner=owner)
 
         def owners(caller: str) -> list[str]:
-            listed = http.get("/v1/jobs", headers={"X-Caller": caller}).json()
+            listed = http.get(
+                "/v1/jobs", headers={"Authorization": f"Bearer {caller}"}
+            ).json()
             return [job["owner"] for job in listed["jobs"]]
 
         assert owners("ann") == ["ann"]
