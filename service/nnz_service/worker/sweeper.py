@@ -69,8 +69,9 @@ class Sweeper:
             logs.logger().info("blobs swept", blobs=len(idle))
 
     def _loop(self) -> None:
+        pause = min(EVERY, max(self._keep.seconds, 1.0))
         for number in itertools.count(1):
-            if self._stopped.wait(EVERY):
+            if self._stopped.wait(pause):
                 return
             try:
                 self.sweep()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -78,9 +79,15 @@ def server(make_app: Callable[..., FastAPI]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of `real_server`."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def real_server(real_home: Path) -> Iterator[str]:
     """Host and port of a server over the real worker, on reference kernels."""
-    home = tmp_path_factory.mktemp("home")
+    home = real_home
     repository, jobs = Repository(home), SqlStore(home / "catalog.sqlite")
     host = Host(repository, jobs, Toolbox(Backend.REFERENCE))
     limits = Limits()

