@@ -12,6 +12,7 @@ from sqlalchemy import delete as sql_delete
 
 from nnz_service.database import catalog_of, open_tables, reading, writing
 from nnz_service.errors import ConflictError, NotFoundError
+from nnz_service.repository.binding import bind
 from nnz_service.repository.blobs import BlobStore
 from nnz_service.repository.owners import (
     EVERYBODY,
@@ -52,11 +53,20 @@ class Repository:
         database_url: str | None = None,
     ) -> None:
         self._engine: Engine = open_tables(catalog_of(home, database_url))
+        self._elsewhere = database_url is not None
         self._folder = home.resolve() / "blobs"
         self._clock = clock
         self.home = home.resolve()
         self.blobs = BlobStore(self._folder)
         self._sightings = Sightings()
+
+    def bind(self) -> None:
+        """Make sure that this home and this database belong together.
+
+        Raises:
+            ConflictError: They do not.
+        """
+        bind(self.home, self._engine, elsewhere=self._elsewhere)
 
     def close(self) -> None:
         """Let go of the database."""

@@ -62,6 +62,10 @@ MATRIX_OWNERS = Table(
 )
 
 
+#: The one home whose files a catalog records, when it is not in that home itself.
+HOMES = Table("homes", METADATA, Column("id", String(32), primary_key=True))
+
+
 def model_of(row: Row[Any], blobs: Path) -> ModelRecord:
     """Turn a row of MODELS into a record; `blobs` is the folder of blobs."""
     fields = dict(row._mapping)

@@ -132,6 +132,7 @@ def _prepare(home: Path, settings: Settings) -> None:
     repository = Repository(home, database_url=database)
     jobs = SqlStore(catalog_of(home, database))
     try:
+        repository.bind()
         jobs.requeue_lost(None)  # there may be fewer workers than there were
         repository.blobs.sweep(repository.used_blobs() | jobs.blobs())
         asyncio.run(scan(repository, settings.models))

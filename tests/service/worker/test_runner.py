@@ -35,8 +35,10 @@ class TestRun:
 
         end = bench.ended(bench.submit(steps=20))
 
-        kept = {path.name for path in tmp_path.iterdir() if path.is_file()}
-        assert kept == {end.result_sha}
+        def kept() -> set[str]:
+            return {path.name for path in tmp_path.iterdir() if path.is_file()}
+
+        bench.until(end, lambda _: kept() == {end.result_sha})
 
     def test_equal_job_forgotten_meanwhile(self, bench: Bench) -> None:
         """Its result is the same blob, which must not go with it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -135,18 +136,19 @@ class AsyncClient:
                 self._session.budget.success()
                 return call.parse(answer)
 
-    async def _follow(self, watch: Callable[[str], Call[T]]) -> AsyncIterator[T]:
+    async def _follow(self, watch: Callable[[str], Call[T]]) -> AsyncGenerator[T, None]:
         """See `nnz.Client._follow`."""
         last, attempts = "", Attempts(self._session, watch(""))
         while True:
             call = watch(last)
             try:
-                async for event in self._events(call):
-                    last, attempts = event.id, Attempts(self._session, call)
-                    if (told := event_of(call, event)) is not None:
-                        yield told
-                    if event.event == LAST_EVENT:
-                        return
+                async with aclosing(self._events(call)) as events:
+                    async for event in events:
+                        last, attempts = event.id, Attempts(self._session, call)
+                        if (told := event_of(call, event)) is not None:
+                            yield told
+                        if event.event == LAST_EVENT:
+                            return
             except NothingLeftError:
                 return
             except NnzError as error:
@@ -154,7 +156,9 @@ class AsyncClient:
             else:
                 await asyncio.sleep(RECONNECT)
 
-    async def _events(self, call: Call[Any]) -> AsyncIterator[httpx2.ServerSentEvent]:
+    async def _events(
+        self, call: Call[Any]
+    ) -> AsyncGenerator[httpx2.ServerSentEvent, None]:
         with self._session.translated():
             async with self._http.stream(**self._session.request(call)) as response:
                 if response.status_code != OK:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -29,7 +30,7 @@ class AsyncSend(Protocol):
 class AsyncFollow(Protocol):
     """Follows a stream of events, across connections."""
 
-    def __call__(self, watch: Callable[[str], Call[T]], /) -> AsyncIterator[T]:
+    def __call__(self, watch: Callable[[str], Call[T]], /) -> AsyncGenerator[T, None]:
         """What each event says; `watch` makes the call from the last event's id."""
         ...
 
@@ -193,11 +194,13 @@ class AsyncJob:
                 progress(self.info)
         return self
 
-    async def events(self) -> AsyncIterator[JobInfo]:
+    async def events(self) -> AsyncGenerator[JobInfo, None]:
         """Descriptions of the job at each change; see `nnz.Job.events`."""
-        async for info in self._follow(partial(calls.job_events, self.id)):
-            self.info = info
-            yield info
+        follow = partial(calls.job_events, self.id)
+        async with aclosing(self._follow(follow)) as told:
+            async for info in told:
+                self.info = info
+                yield info
 
     async def result(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -143,7 +144,7 @@ class Client:
                 self._session.budget.success()
                 return call.parse(answer)
 
-    def _follow(self, watch: Callable[[str], Call[T]]) -> Iterator[T]:
+    def _follow(self, watch: Callable[[str], Call[T]]) -> Generator[T, None, None]:
         """What the events say that `watch`, given the id of the last one, asks for;
         over as many connections as it takes.
         """
@@ -151,12 +152,13 @@ class Client:
         while True:
             call = watch(last)
             try:
-                for event in self._events(call):
-                    last, attempts = event.id, Attempts(self._session, call)
-                    if (told := event_of(call, event)) is not None:
-                        yield told
-                    if event.event == LAST_EVENT:
-                        return
+                with closing(self._events(call)) as events:
+                    for event in events:
+                        last, attempts = event.id, Attempts(self._session, call)
+                        if (told := event_of(call, event)) is not None:
+                            yield told
+                        if event.event == LAST_EVENT:
+                            return
             except NothingLeftError:
                 return
             except NnzError as error:
@@ -164,7 +166,7 @@ class Client:
             else:
                 time.sleep(RECONNECT)
 
-    def _events(self, call: Call[Any]) -> Iterator[httpx2.ServerSentEvent]:
+    def _events(self, call: Call[Any]) -> Generator[httpx2.ServerSentEvent, None, None]:
         with (
             self._session.translated(),
             self._http.stream(**self._session.request(call)) as response,

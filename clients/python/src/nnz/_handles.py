@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -32,7 +33,7 @@ class Send(Protocol):
 class Follow(Protocol):
     """Follows a stream of events, across connections."""
 
-    def __call__(self, watch: Callable[[str], Call[T]], /) -> Iterator[T]:
+    def __call__(self, watch: Callable[[str], Call[T]], /) -> Generator[T, None, None]:
         """What each event says; `watch` makes the call from the last event's id."""
         ...
 
@@ -238,14 +239,15 @@ class Job:
                 progress(self.info)
         return self
 
-    def events(self) -> Iterator[JobInfo]:
+    def events(self) -> Generator[JobInfo, None, None]:
         """Descriptions of the job, now and at each change, until it has ended.
 
         Where a connection breaks it goes on in another, as the retries allow.
         """
-        for info in self._follow(partial(calls.job_events, self.id)):
-            self.info = info
-            yield info
+        with closing(self._follow(partial(calls.job_events, self.id))) as told:
+            for info in told:
+                self.info = info
+                yield info
 
     def result(self, timeout: float | None = None) -> CgResult:
         """Wait for the end and fetch what came out.
