@@ -8,7 +8,7 @@ export NNZ_STRICT ?= 1
 # Tests run in so many processes: as many as there are cores, few enough for one disk.
 JOBS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: install demo test test-slow check lint type layers size format bench warm proto clean
+.PHONY: install demo test test-slow soak check lint type layers size format bench warm proto clean
 .DEFAULT_GOAL := help
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,9 @@ test: install  ## everything that needs nothing special
 
 test-slow: install  ## real processes, whole models, fuzzing
 	$(PY) -m pytest -m slow $(JOBS)
+
+soak: install  ## each fault for ten minutes, more cases for the fuzzers
+	NNZ_SOAK_SECONDS=600 NNZ_SOAK_CASES=100000 $(PY) -m pytest -m slow -s tests/soak tests/service/test_job_faults.py
 
 check: lint type layers size  ## style, types, import layers, file sizes
 
