@@ -70,26 +70,33 @@ def fill(table: Sequence[Row], tensors: Tensors, size: int, tail: bytes = b"") -
     return fd
 
 
-class Received:
-    """A memfd from the other side, mapped read-only.
+def inline(text: bytes, table: Sequence[Row], tensors: Tensors, size: int) -> bytes:
+    """Write JSON and, aligned behind it, small tensors into one datagram."""
+    start = -(-(len(text) + 1) // ALIGN) * ALIGN
+    datagram = bytearray(start + size)
+    datagram[: len(text)] = text
+    for name, kind, shape, offset, nbytes in table:
+        if nbytes:
+            _view(datagram, kind, shape, start + offset)[...] = tensors[name]
+    return bytes(datagram)
 
-    Raises:
-        MalformedError: when it is not sealed, so that its sender could still change it.
-    """
 
-    def __init__(self, fd: int) -> None:
-        try:
-            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        except OSError as error:
-            raise MalformedError("what came with the message is no memfd") from error
-        if seals & _SEALS != _SEALS:
-            raise MalformedError("the memory that came with the message is not sealed")
-        self.size = os.fstat(fd).st_size
-        if not self.size:
-            raise MalformedError("the memory that came with the message is empty")
-        self._memory = mmap.mmap(
-            fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ
-        )
+def divide(datagram: bytes) -> tuple[bytes, Inlined | None]:
+    """Part a datagram into its JSON and what lies behind, if anything does."""
+    end = datagram.find(b"\0")  # JSON holds none
+    if end < 0:
+        return datagram, None
+    start = -(-(end + 1) // ALIGN) * ALIGN
+    return datagram[:end], Inlined(datagram, start)
+
+
+class Source:
+    """Memory with tensors in it, which a table describes."""
+
+    def __init__(self, memory: Any, start: int, size: int) -> None:
+        self._memory = memory
+        self._start = start
+        self.size = size
 
     def bytes(self, offset: Any, count: Any) -> bytes:
         """Copy a run of bytes out.
@@ -99,7 +106,8 @@ class Received:
         """
         if not (_is_size(offset) and _is_size(count) and offset + count <= self.size):
             raise MalformedError(f"bytes {offset}+{count} lie outside {self.size}")
-        return self._memory[offset : offset + count]
+        start = self._start + offset
+        return bytes(self._memory[start : start + count])
 
     def tensors(self, table: Any) -> dict[str, NDArray[Any]]:
         """Views of the tensors that a table describes; read-only.
@@ -115,16 +123,42 @@ class Received:
             if name in found:
                 raise MalformedError(f"tensor {name!r} comes twice")
             found[name] = (
-                _view(self._memory, kind, shape, offset)
+                _view(self._memory, kind, shape, self._start + offset)
                 if nbytes
                 else np.empty(shape, DATATYPES[kind])
             )
         return found
 
 
-def _view(
-    memory: mmap.mmap, kind: str, shape: Sequence[int], offset: int
-) -> NDArray[Any]:
+class Inlined(Source):
+    """What follows the JSON of a datagram."""
+
+    def __init__(self, datagram: bytes, start: int) -> None:
+        super().__init__(datagram, start, max(0, len(datagram) - start))
+
+
+class Received(Source):
+    """A memfd from the other side, mapped read-only.
+
+    Raises:
+        MalformedError: when it is not sealed, so that its sender could still change it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        try:
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        except OSError as error:
+            raise MalformedError("what came with the message is no memfd") from error
+        if seals & _SEALS != _SEALS:
+            raise MalformedError("the memory that came with the message is not sealed")
+        size = os.fstat(fd).st_size
+        if not size:
+            raise MalformedError("the memory that came with the message is empty")
+        mapped = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        super().__init__(mapped, 0, size)
+
+
+def _view(memory: Any, kind: str, shape: Sequence[int], offset: int) -> NDArray[Any]:
     return np.ndarray(tuple(shape), DATATYPES[kind], memory, offset)
 
 

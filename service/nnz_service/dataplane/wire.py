@@ -1,8 +1,9 @@
 """A message as one datagram, with a memfd beside it when it carries tensors.
 
-The datagram is a JSON object. Its `tensors` is the table of `memory`. JSON that is too
-long for a datagram goes behind the tensors, and the datagram says where: `{"at":
-[offset, bytes]}`.
+The datagram is a JSON object. Its `tensors` is the table of `memory`. Small tensors lie
+behind it in the datagram itself, behind a NUL that ends the JSON; larger ones in the
+memfd. JSON that is too long for a datagram goes behind the tensors, and the datagram
+says where: `{"at": [offset, bytes]}`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def pack(fields: dict[str, Any], tensors: Tensors) -> tuple[bytes, int | None]:
         text = orjson.dumps(fields | {"tensors": table})
     except TypeError as error:
         raise MalformedError(f"the message is not plain JSON: {error}") from error
+    if table and len(text) + memory.ALIGN + size <= MAX_DATAGRAM:
+        return memory.inline(text, table, tensors, size), None
     if len(text) <= MAX_DATAGRAM:
         return text, memory.fill(table, tensors, size) if table else None
     fd = memory.fill(table, tensors, size, text)
@@ -53,8 +56,9 @@ def unpack(
     Raises:
         MalformedError: when it is not a message.
     """
-    received = None if fd is None else memory.Received(fd)
-    fields = _object(datagram)
+    received: memory.Source | None = None if fd is None else memory.Received(fd)
+    text, found = memory.divide(datagram)
+    fields, received = _object(text), received or found
     if "at" in fields:
         if (
             received is None

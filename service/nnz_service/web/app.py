@@ -22,7 +22,7 @@ from nnz_service.web.background import lifespan
 from nnz_service.web.bodies import HEADER_LENGTH
 from nnz_service.web.deps import Parts
 from nnz_service.web.guard import Guard
-from nnz_service.web.hot import hot_routes
+from nnz_service.web.hot import Hot
 from nnz_service.web.middleware.audit import Audit
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
@@ -121,6 +121,7 @@ def create_app(
     )
     _mount(app)
     # Starlette runs the middleware that was added last first.
+    app.add_middleware(Hot, parts=app.state.parts)
     app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
     _add_door(app, guard, repository)
     app.add_middleware(Context, metrics=metrics, drain=drain, access_log=access_log)
@@ -169,5 +170,4 @@ def _mount(app: FastAPI) -> None:
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     for router in ROUTERS:
         app.include_router(router)
-    app.router.routes[:0] = hot_routes()
     handlers.install(app)

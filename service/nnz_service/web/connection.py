@@ -9,6 +9,10 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from nnz_service.web.departure import Departure
+
+#: Where a request finds it in its state.
+DEPARTURE = "departure"
 #: Bytes that may arrive without completing a head or bringing a piece of a body. The
 #: parser joins the parts of a header anew for each of them: without this bound a
 #: single endless header would keep the process busy and grow it for ever.
@@ -33,8 +37,10 @@ class Connection(HttpToolsProtocol):
         self._be_patient()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and what is under way for who has left."""
         self._stop_waiting()
+        if self._answering() and (state := self.cycle.scope.get("state")):
+            state[DEPARTURE].leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,6 +60,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
+        self.scope["state"][DEPARTURE] = Departure()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

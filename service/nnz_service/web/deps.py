@@ -74,11 +74,16 @@ def name_resource(request: Request, resource: str) -> None:
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, but cancel it when the client leaves.
 
-    While a body is still to be read nobody watches: the watch would swallow it.
+    Where the connection does not tell, a watch reads what comes; while a body is still
+    to be read nobody watches, for the watch would swallow it.
 
     Raises:
         ClientDisconnect: The client left.
     """
+    departure = request.scope["state"].get("departure")
+    if departure is not None:
+        with departure.cancels():
+            return await work
     if request.method not in _WITHOUT_BODY and not stages_of(request).received:
         return await work
     task = asyncio.ensure_future(work)

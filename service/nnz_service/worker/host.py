@@ -350,7 +350,9 @@ class Host:
         except NotFoundError:
             loading = await asyncio.to_thread(self._find_stored, name, version)
         else:
-            if entry.state is not State.LOADING or entry.kind != "matrix":
+            # A start takes long, a change of models does not: then who asks may wait.
+            waits = entry.kind == "matrix" or self.ready
+            if entry.state is not State.LOADING or not waits:
                 return entry
             loading = entry.loaded
         return await asyncio.shield(asyncio.wrap_future(loading))

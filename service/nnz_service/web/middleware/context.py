@@ -86,9 +86,11 @@ class Context:
         if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
             name, version = infer.groups("")
             self._metrics.failed(name, version, answer.status)
+        level = "info" if self._access_log else "debug"
+        if level not in (logs.chosen() or (level,)):
+            return
         named = scope.get("path_params", {}).get("name", "")
-        write = logs.logger().info if self._access_log else logs.logger().debug
-        write(
+        getattr(logs.logger(), level)(
             "request",
             method=scope["method"],
             route=route,
