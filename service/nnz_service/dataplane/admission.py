@@ -76,11 +76,24 @@ class Admission:
                 raise self._full(f"{under_way} requests of this key are under way")
         if self.used_slots >= self._slots:
             raise self._full(f"{self._slots} requests are being served already")
+        self._check_bytes(nbytes)
+
+    def _check_bytes(self, nbytes: int) -> None:
         if self.used_bytes + nbytes > self._bytes:
             raise self._full(
                 f"requests being served hold {self.used_bytes} of {self._bytes} bytes; "
                 f"{nbytes} more do not fit now"
             )
+
+    def grow(self, held: int, nbytes: int, caller: Caller) -> None:
+        """Take more bytes for a request that has a slot.
+
+        Raises:
+            OverloadedError: when they are not free now.
+        """
+        with self._page.lock():
+            self._check_bytes(nbytes - held)
+            self._add(0, nbytes - held, caller)
 
     def charge(self, caller: Caller, seconds: float) -> None:
         """Take what a request has computed from the quota of its key.
@@ -153,6 +166,16 @@ class Reservation:
         """Hold what the body really has, now that it is known; more is not refused."""
         if self._held is not None:
             self._admission._add(0, nbytes - self._held, self._caller)
+            self._held = nbytes
+
+    def grow(self, nbytes: int) -> None:
+        """Hold what the body has, if that is free.
+
+        Raises:
+            OverloadedError: when it is not; what was held is still held.
+        """
+        if self._held is not None:
+            self._admission.grow(self._held, nbytes, self._caller)
             self._held = nbytes
 
     def charge(self, seconds: float) -> None:

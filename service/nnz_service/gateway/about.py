@@ -17,6 +17,9 @@ EXTENSIONS = (
 )
 
 
+_VERSION = version("nnz-server")
+
+
 def server_metadata(*more: str) -> dict[str, Any]:
     """Name the server, its version and the protocol extensions that it has.
 
@@ -25,6 +28,6 @@ def server_metadata(*more: str) -> dict[str, Any]:
     """
     return {
         "name": "nnz",
-        "version": version("nnz-server"),
+        "version": _VERSION,
         "extensions": sorted((*EXTENSIONS, *more)),
     }

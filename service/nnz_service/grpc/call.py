@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnz_service.dataplane import Reply, Tensors
+from nnz_service.dataplane import Reply, Reservation, Tensors
 from nnz_service.errors import DeadlineError
 from nnz_service.gateway import Parts
 from nnz_service.gateway.ownership import check_servable, scopes_of
@@ -27,12 +27,14 @@ class Call:
         caller: Who sent the call.
         request_id: Its name in the log.
         until: A `time.monotonic()` after which the answer is of no use; None: never.
+        held: What admission holds for it, and what its computing is charged to.
     """
 
     parts: Parts
     caller: Caller
     request_id: str
     until: float | None
+    held: Reservation | None = None
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, None when there is none."""
@@ -85,4 +87,7 @@ class Call:
             ServiceError: What it answered.
         """
         plane = self.parts.dataplane
-        return await plane.call(kind, params, tensors, timeout=self.remaining())
+        reply = await plane.call(kind, params, tensors, timeout=self.remaining())
+        if self.held is not None:
+            self.held.charge(reply.timings.get("compute", 0.0))
+        return reply

@@ -58,10 +58,10 @@ class Traffic:
         Raises:
             ServiceError: What was wrong, or that there is no room.
         """
-        with self._reserve(0):
+        with self._reserve(0, call) as held:
             async with self._arriving:
                 message = await received(context)
-        with self._reserve(len(message)):
+            held.grow(len(message))
             request, raw = self._read(message)
             return await infer(call, request, raw)
 
@@ -114,7 +114,7 @@ class Traffic:
         request = m.ModelInferRequest()
         try:
             request, raw = self._read(message)
-            with self._reserve(len(message)):
+            with self._reserve(len(message), call):
                 return streamed(await call.in_time(infer(call, request, raw)))
         except ServiceError as error:
             fault = error
@@ -131,9 +131,10 @@ class Traffic:
         description, raw = split(message, self._parts.limits.max_json)
         return parse(m.ModelInferRequest, description), raw
 
-    def _reserve(self, nbytes: int) -> Reservation:
+    def _reserve(self, nbytes: int, call: Call) -> Reservation:
         try:
-            return self._admission.reserve(nbytes)
+            call.held = self._admission.reserve(nbytes, call.caller)
+            return call.held
         except OverloadedError:
             self._parts.metrics.refused.inc()
             raise

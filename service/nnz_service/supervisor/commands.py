@@ -36,10 +36,13 @@ def workers_of(
             *("--job-ttl", str(settings.job_ttl), "--job-bytes"),
             *(str(settings.job_bytes), "--job-keep", str(settings.job_keep)),
         ]
-        one_card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
+        # What computes has no business with the key.
+        more = {"NNZ_API_KEY": ""}
+        if cards:
+            more["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
         name = "worker" if count == 1 else f"worker {number}"
         row = page.workers[number]
-        workers[path] = Child(name, command, "worker", one_card, (page.fd,), row)
+        workers[path] = Child(name, command, "worker", more, (page.fd,), row)
     return workers
 
 

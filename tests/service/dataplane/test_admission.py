@@ -98,3 +98,15 @@ class TestQuotas:
 
         admission.reserve(1, caller).release()
         admission.reserve(1, caller).release()
+
+
+def test_growing() -> None:
+    """A body whose length is known only when it is there."""
+    admission = Admission(slots=2, nbytes=100)
+    with admission.reserve(0) as held, admission.reserve(60):
+        with pytest.raises(OverloadedError, match="hold 60 of 100"):
+            held.grow(41)
+        held.grow(40)
+        assert admission.used_bytes == 100
+
+    assert (admission.used_slots, admission.used_bytes) == (0, 0)
