@@ -50,6 +50,8 @@ _POSTGRES: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
+    # Plans fit what is asked, and connection poolers need not know of statements.
+    "prepare_threshold": None,
     "options": f"-c lock_timeout={BUSY_MS} -c statement_timeout={3 * BUSY_MS}",
 }
 _POOL: dict[str, Any] = {

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Float,
-    Integer,
+    Row,
     Select,
-    Subquery,
     and_,
     case,
     func,
-    literal_column,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nnz_service.jobs.forecast import MEMORY, Outlook
+from nnz_service.jobs.forecast import MEMORY, Outlook, left
 from nnz_service.jobs.job import ENDED, Job, Status
 from nnz_service.jobs.retention import Ended, Usage
 from nnz_service.jobs.tables import JOB_TIMES, JOBS, job_of
@@ -66,46 +64,79 @@ def newer(connection: Connection, seen: Mapping[str, int]) -> dict[str, Job | No
 
 
 def outlook(connection: Connection, job_ids: Collection[str]) -> dict[str, Outlook]:
-    """See `JobStore.outlook`: running sums over the queue, in one statement."""
-    active = _active()
+    """See `JobStore.outlook`.
+
+    What is before the first of the jobs is counted by the database, by kind and
+    subject; only what lies between them is read row by row.
+    """
+    job_ids = frozenset(job_ids)
+    asked = [row for ids in _chunks(job_ids) for row in _active(connection, ids)]
     found = {}
-    for ids in _chunks(job_ids):
-        for row in connection.execute(select(active).where(active.c.id.in_(ids))):
-            # The sums hold the row itself.
-            known = row.unknown_sum == row.unknown
-            before = max(float(row.rest_sum - row.rest), 0.0) if known else None
-            position = int(row.queued_sum - row.queued)
-            found[row.id] = Outlook(position, before, row.mean)
+    work = _Work()
+    for row in connection.execute(_timed(JOBS.c.status == Status.RUNNING.value)):
+        if row.id in job_ids:
+            found[row.id] = Outlook(0, work.seconds, row.mean)
+        work.add(row.mean, row.seconds)
+    numbers = [row.number for row in asked if row.status == Status.QUEUED.value]
+    if not numbers:
+        return found
+    for row in connection.execute(_crowd(min(numbers))):
+        work.add(row.mean, 0.0, row.jobs)
+        work.queued += row.jobs
+    queued = JOBS.c.status == Status.QUEUED.value
+    between = _timed(queued & JOBS.c.number.between(min(numbers), max(numbers)))
+    for row in connection.execute(between):
+        if row.id in job_ids:
+            found[row.id] = Outlook(work.queued, work.seconds, row.mean)
+        work.add(row.mean, row.seconds)
+        work.queued += 1
     return found
 
 
-def _active() -> Subquery:
-    """Jobs that have not ended, in the order in which they are worked on."""
-    queued = _one_if(JOBS.c.status == Status.QUEUED.value)
-    unknown = _one_if(JOB_TIMES.c.mean.is_(None))
-    rest = case(
-        (JOB_TIMES.c.mean > JOBS.c.seconds, JOB_TIMES.c.mean - JOBS.c.seconds),
-        else_=literal_column("0.0", Float),
-    )
+@dataclass(slots=True)
+class _Work:
+    """What is before a place in the queue; seconds are None once a time is unknown."""
+
+    seconds: float | None = 0.0
+    queued: int = 0
+
+    def add(self, mean: float | None, spent: float, jobs: int = 1) -> None:
+        if mean is None or self.seconds is None:
+            self.seconds = None
+        else:
+            self.seconds += jobs * left(mean, spent)
+
+
+def _active(connection: Connection, ids: Sequence[str]) -> Sequence[Row[int, str]]:
+    active = JOBS.c.status.in_((Status.QUEUED.value, Status.RUNNING.value))
+    query = select(JOBS.c.number, JOBS.c.status).where(JOBS.c.id.in_(ids), active)
+    return connection.execute(query).all()
+
+
+def _timed(which: ColumnElement[bool]) -> Select[Any]:
+    """Jobs with the time of their like, in the order in which they were submitted."""
     like = and_(JOB_TIMES.c.kind == JOBS.c.kind, JOB_TIMES.c.subject == JOBS.c.subject)
-    measures = {"queued": queued, "unknown": unknown, "rest": rest}
-    order = [queued, JOBS.c.number]
-    sums = [
-        func.sum(one).over(order_by=order).label(f"{name}_sum")
-        for name, one in measures.items()
-    ]
-    own = [one.label(name) for name, one in measures.items()]
     return (
-        select(JOBS.c.id, JOB_TIMES.c.mean, *own, *sums)
+        select(JOBS.c.id, JOBS.c.seconds, JOB_TIMES.c.mean)
         .select_from(JOBS.outerjoin(JOB_TIMES, like))
-        .where(JOBS.c.status.in_((Status.QUEUED.value, Status.RUNNING.value)))
+        .where(which)
+        .order_by(JOBS.c.number)
+    )
+
+
+def _crowd(before: int) -> Select[Any]:
+    """Queued jobs below a number, counted by kind and subject, with their times."""
+    groups = (
+        select(JOBS.c.kind, JOBS.c.subject, func.count().label("jobs"))
+        .where(JOBS.c.status == Status.QUEUED.value, JOBS.c.number < before)
+        .group_by(JOBS.c.kind, JOBS.c.subject)
         .subquery()
     )
-
-
-def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    one, none = literal_column("1", Integer), literal_column("0", Integer)
-    return case((condition, one), else_=none)
+    like = and_(
+        JOB_TIMES.c.kind == groups.c.kind, JOB_TIMES.c.subject == groups.c.subject
+    )
+    joined = groups.outerjoin(JOB_TIMES, like)
+    return select(groups.c.jobs, JOB_TIMES.c.mean).select_from(joined)
 
 
 def learn(connection: Connection, job: Job) -> None:

@@ -29,7 +29,7 @@ JOBS = Table(
     Column("id", String(18), nullable=False, unique=True),
     Column("kind", String(32), nullable=False),
     Column("params", JSON, nullable=False),
-    Column("status", String(16), nullable=False, index=True),
+    Column("status", String(16), nullable=False),
     Column("created", Float, nullable=False),
     Column("inputs_sha", String(64)),
     Column("progress", JSON, nullable=False),
@@ -52,7 +52,8 @@ JOBS = Table(
     Column("fruitless", Integer, nullable=False, server_default="0"),
     Column("seconds", Float, nullable=False, server_default="0"),
     Column("result_bytes", BigInteger, nullable=False, server_default="0"),
-    Index("ix_jobs_queue", "status", "number"),
+    # Holds all that a forecast counts, so that it does not read the jobs themselves.
+    Index("ix_jobs_queue", "status", "number", "kind", "subject"),
     Index("ix_jobs_kind", "kind", "number"),
     Index("ix_jobs_owner", "owner", "number"),
     Index("ix_jobs_finished", "finished"),
