@@ -124,6 +124,7 @@ class Attempt:
             ServiceError: Why the job cannot be done.
             Exception: What its solver raised.
         """
+        faults.point("job.after-claim")
         solver = self._solver()
         pace = Pace(time.monotonic())
         while not self._slice(solver):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from nnz_kernels.errors import DeviceLostError
-from nnz_service import faults, logs
+from nnz_service import logs
 from nnz_service.database import why
 from nnz_service.errors import (
     DatabaseAwayError,
@@ -133,8 +133,6 @@ class JobRunner:
             self._orphans = False
             if job is not None:
                 self._running.add(job.id)
-        if job is not None:
-            faults.point("job.after-claim")
         return job
 
     def _reclaim(self) -> None:
