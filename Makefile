@@ -8,6 +8,9 @@ export NNZ_STRICT ?= 1
 # Tests run in so many processes: as many as there are cores, few enough for one disk.
 JOBS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
+# Slow tests mostly wait for processes to start: one more of them than there are cores.
+SLOW_JOBS := --numprocesses=$(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist=worksteal
+
 .PHONY: install demo test test-slow soak check lint type layers size format bench warm proto clean
 .DEFAULT_GOAL := help
 help:  ## show this list
@@ -28,7 +31,7 @@ test: install  ## everything that needs nothing special
 	$(PY) -m pytest $(JOBS)
 
 test-slow: install  ## real processes, whole models, fuzzing
-	$(PY) -m pytest -m slow $(JOBS)
+	$(PY) -m pytest -m slow $(SLOW_JOBS)
 
 soak: install  ## each fault for ten minutes, more cases for the fuzzers
 	NNZ_SOAK_SECONDS=600 NNZ_SOAK_CASES=100000 $(PY) -m pytest -m slow -s tests/soak tests/service/test_job_faults.py

@@ -5,6 +5,6 @@ from __future__ import annotations
 import os
 
 #: `make soak` sets it; what a run of the slow tests takes otherwise.
-SECONDS = float(os.environ.get("NNZ_SOAK_SECONDS", "8"))
+SECONDS = float(os.environ.get("NNZ_SOAK_SECONDS", "7"))
 #: Cases of the fuzzers.
 CASES = int(os.environ.get("NNZ_SOAK_CASES", "2000"))
