@@ -62,3 +62,8 @@ def emulated_cuda(emulated: CudaKernels, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(backends, "_open_cuda", functools.cache(lambda: emulated))
     # What was found before is kept.
     monkeypatch.setattr(backends, "_probe_cuda", backends._probe_cuda.__wrapped__)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that nobody waits for them in the end."""
+    items.sort(key=lambda item: "test_widths" not in item.nodeid)
