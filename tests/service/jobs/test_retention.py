@@ -26,7 +26,7 @@ ROOMY = {"seconds": 100.0, "bytes": 100, "jobs": 100}
     ],
 )
 def test_the_oldest_go_first(keep: dict[str, float], expected: int) -> None:
-    rule = Retention(**{**ROOMY, **keep})  # type: ignore[arg-type]
+    rule = Retention(**{**ROOMY, **keep})
 
     assert surplus(ALL, OLDEST, rule, 10.0) == [f"j{n}" for n in range(expected)]
 

@@ -91,7 +91,7 @@ class TestSqlStore:
         )
         command = [sys.executable, "-c", program, str(catalog)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        both = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+        both = [subprocess.Popen(command, **pipes) for _ in range(2)]
         for one in both:
             assert one.stdout.readline() == "ready\n"
         for one in both:
