@@ -11,6 +11,11 @@ from nnz_service.dataplane.messages import Tensors
 BIG = 1 << 20  # bytes of tensors whose copy would hold the event loop too long
 
 
+def is_big(tensors: Tensors) -> bool:
+    """Whether writing them down takes long."""
+    return sum(tensor.nbytes for tensor in tensors.values()) >= BIG
+
+
 async def pack_soon(
     fields: dict[str, Any], tensors: Tensors
 ) -> tuple[bytes, int | None]:
@@ -19,7 +24,7 @@ async def pack_soon(
     Raises:
         MalformedError: when something in it cannot cross.
     """
-    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
+    if not is_big(tensors):
         return wire.pack(fields, tensors)
     work = asyncio.ensure_future(asyncio.to_thread(wire.pack, fields, tensors))
     try:

@@ -19,7 +19,9 @@ from nnz_service.gateway.regions import Regions
 from nnz_service.web.codecs import TensorRequest
 from nnz_service.web.lent import deliver
 
-_HEADER = "Inference-Header-Content-Length"
+_HEADER = b"inference-header-content-length"
+_BINARY, _TEXT = b"application/octet-stream", b"application/json"
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 #: Below this compression saves no packet.
 _WORTH_COMPRESSING = 256
 #: Level 1: higher ones cost several times more for a few percent of float data.
@@ -37,7 +39,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Serialize; numpy scalars and arrays are allowed."""
-        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(content, option=_NUMPY)
 
 
 async def tensor_answer(
@@ -83,23 +85,35 @@ async def tensor_answer(
         else:
             entry["data"] = _json_numbers(flat, name)
         outputs.append(entry)
-    text = bytes(Json({**head, "outputs": outputs}).body)
+    text = orjson.dumps({**head, "outputs": outputs}, option=_NUMPY)
     if tail:
         # Spaces behind JSON mean nothing; with them the first tensor is aligned for
         # whoever received the whole body into aligned memory.
         text += b" " * (-len(text) % _ALIGN)
     content = b"".join((text, *tail))
-    headers = {_HEADER: str(len(text))} if tail else {}
+    headers = [(b"vary", b"Accept-Encoding")]
+    if tail:
+        headers.append((_HEADER, b"%d" % len(text)))
     if batch is not None:
-        headers["X-Batch-Size"] = str(batch)
+        headers.append((b"x-batch-size", b"%d" % batch))
     encoding = _encoding(accept_encoding, len(content), bool(tail))
     if encoding != "identity":
-        headers["Content-Encoding"] = encoding
+        headers.append((b"content-encoding", encoding.encode()))
         # zlib lets go of the interpreter, so a large answer stops nobody else.
         content = await asyncio.to_thread(_compress, content, encoding)
-    headers["Vary"] = "Accept-Encoding"
-    kind = "application/octet-stream" if tail else "application/json"
-    return Response(content, media_type=kind, headers=headers)
+    return _Tensors(content, _BINARY if tail else _TEXT, headers)
+
+
+class _Tensors(Response):
+    """An answer whose headers are ready to be sent; Starlette's own are made slowly."""
+
+    def __init__(
+        self, content: bytes, kind: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self.body = content
+        length = (b"content-length", b"%d" % len(content))
+        self.raw_headers = [(b"content-type", kind), length, *headers]
 
 
 def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:

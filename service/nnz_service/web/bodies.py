@@ -6,9 +6,9 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from nnz_service.errors import (
     ImpossibleError,
@@ -17,9 +17,11 @@ from nnz_service.errors import (
     UnsupportedMediaError,
 )
 from nnz_service.web.codecs import Body, TensorRequest, read_object, read_tensors
+from nnz_service.web.fields import field
 from nnz_service.web.stages import stages_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 #: Base alignment of binary tensors: a cache line and the widest vector.
 _ALIGN = 64
 #: Decompressing or parsing more than this happens outside the event loop.
@@ -46,8 +48,8 @@ async def read_body(request: Request, limit: int) -> Body:
     with stages.measure("receive"):
         data = bytearray(-(header or 0) % _ALIGN)
         pad = len(data)
-        async for chunk in request.stream():
-            data += chunk
+        while not stages.received:
+            data += await _piece(request)
     window = content_window(request)
     if window is not None:
         with stages.measure("decompress"):
@@ -58,6 +60,18 @@ async def read_body(request: Request, limit: int) -> Body:
     if stages.reservation is not None:
         stages.reservation.true_up(len(data))
     return Body(memoryview(data)[pad:], header)
+
+
+async def _piece(request: Request) -> bytes:
+    """Receive what of the body has come.
+
+    Raises:
+        ClientDisconnect: The client left before the end.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return cast(bytes, message.get("body", b""))
 
 
 async def parse_body(
@@ -93,8 +107,8 @@ def content_window(request: Request) -> int | None:
     Raises:
         UnsupportedMediaError: The encoding is unknown.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("identity", ""):
+    sent = field(request.scope, b"content-encoding")
+    if sent is None or (encoding := sent.strip().lower()) in ("identity", ""):
         return None
     try:
         return _WINDOWS[encoding]
@@ -137,7 +151,7 @@ def header_length(request: Request) -> int | None:
     Raises:
         MalformedError: It is not a number.
     """
-    text = request.headers.get(HEADER_LENGTH)
+    text = field(request.scope, _HEADER_LENGTH)
     if text is None:
         return None
     if not _DIGITS.fullmatch(text.strip()):

@@ -71,6 +71,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
+        self.scope["state"][DEPARTURE].received = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

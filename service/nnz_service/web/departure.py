@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from starlette.requests import ClientDisconnect
 
 
 class Departure:
-    """Set by the connection; cancels the one task that asked for it.
+    """Set by the connection; as a context manager it breaks off what is done inside.
 
     Waiting for `http.disconnect` would take a task of its own for every request.
+
+    Attributes:
+        received: Whether the whole body has arrived, so that reading it never waits.
     """
 
     def __init__(self) -> None:
+        self.received = False
         self._gone = False
         self._task: asyncio.Task[object] | None = None
 
@@ -25,22 +28,18 @@ class Departure:
         if self._task is not None:
             self._task.cancel()
 
-    @contextmanager
-    def cancels(self) -> Iterator[None]:
-        """Break off what the current task does inside when the client leaves.
-
-        Raises:
-            ClientDisconnect: It has left.
-        """
+    def __enter__(self) -> None:
         if self._gone:
             raise ClientDisconnect
         self._task = asyncio.current_task()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._gone or self._task is None:
-                raise
-            self._task.uncancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task, self._task = self._task, None
+        if self._gone and task is not None and kind is asyncio.CancelledError:
+            task.uncancel()
             raise ClientDisconnect from None
-        finally:
-            self._task = None

@@ -82,7 +82,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """
     departure = request.scope["state"].get("departure")
     if departure is not None:
-        with departure.cancels():
+        with departure:
             return await work
     if request.method not in _WITHOUT_BODY and not stages_of(request).received:
         return await work

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -29,15 +28,9 @@ class Stages:
         self.reservation: Reservation | None = None
         self._seconds: dict[str, float] = {}
 
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> _Lap:
         """Add the time inside the block to stage `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+        return _Lap(self._seconds, name)
 
     def add(self, timings: Mapping[str, float]) -> None:
         """Take over the seconds that a worker reported."""
@@ -69,6 +62,23 @@ class Stages:
         return ", ".join(f"{name};dur={s * 1e3:.3f}" for name, s in rows.items())
 
 
+class _Lap:
+    """One block that is measured."""
+
+    __slots__ = ("_name", "_seconds", "_start")
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds = seconds
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        spent = time.perf_counter() - self._start
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + spent
+
+
 def stages_of(connection: HTTPConnection) -> Stages:
     """Return the stages that the outermost middleware began."""
-    return cast(Stages, connection.state.stages)
+    return cast(Stages, connection.scope["state"]["stages"])

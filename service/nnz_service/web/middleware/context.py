@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +13,7 @@ from nnz_service.gateway import Drain
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
+from nnz_service.web.fields import field
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
 
@@ -49,17 +49,15 @@ class Context:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        stages = Stages(request_id(given))
+        stages = Stages(request_id(field(scope, b"x-request-id") or ""))
         answer = _Answer(send, stages, self._drain)
         scope.setdefault("state", {})["stages"] = stages
-        with (
-            self._metrics.inflight.track_inprogress(),
-            logs.bound(request=stages.request_id),
-        ):
+        self._metrics.inflight.inc()
+        with logs.bound(request=stages.request_id):
             try:
                 await self._guarded(scope, receive, answer)
             finally:
+                self._metrics.inflight.dec()
                 self._observe(scope, stages, answer)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -80,9 +78,9 @@ class Context:
     def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if route != "unmatched" else "any"
-        labels = (route, method, stages.servable, str(answer.status))
-        self._metrics.requests.labels(*labels).inc()
-        self._metrics.seconds.labels(route, method).observe(stages.elapsed())
+        self._metrics.answered(
+            route, method, stages.servable, answer.status, stages.elapsed()
+        )
         if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
             name, version = infer.groups("")
             self._metrics.failed(name, version, answer.status)
@@ -117,11 +115,14 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.stages.request_id
-            headers["Server-Timing"] = self.stages.header()
+            headers = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.stages.request_id.encode()),
+                (b"server-timing", self.stages.header().encode()),
+            ]
             if self._drain.begun:  # a connection that stays would be cut while idle
-                headers["Connection"] = "close"
+                headers.append((b"connection", b"close"))
+            message["headers"] = headers
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)
