@@ -7,6 +7,7 @@ from typing import Any
 
 from nnz_service.dataplane import wire
 from nnz_service.dataplane.messages import Tensors
+from nnz_service.dataplane.slab import sealed_under
 
 BIG = 1 << 20  # bytes of tensors whose copy would hold the event loop too long
 
@@ -24,7 +25,7 @@ async def pack_soon(
     Raises:
         MalformedError: when something in it cannot cross.
     """
-    if not is_big(tensors):
+    if not is_big(tensors) or sealed_under(tensors) is not None:
         return wire.pack(fields, tensors)
     work = asyncio.ensure_future(asyncio.to_thread(wire.pack, fields, tensors))
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import Response
 from numpy.typing import NDArray
+from starlette.types import Receive, Scope, Send
 
 from nnz_service.errors import ImpossibleError
 from nnz_service.gateway.datatypes import datatype_of
@@ -24,6 +25,8 @@ _BINARY, _TEXT = b"application/octet-stream", b"application/json"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 #: Below this compression saves no packet.
 _WORTH_COMPRESSING = 256
+#: Larger tensors are not copied behind the JSON part once more.
+_WORTH_A_PIECE = 1 << 16
 #: Level 1: higher ones cost several times more for a few percent of float data.
 _LEVEL = 1
 #: Alignment of the bytes behind the JSON part: a cache line and the widest vector.
@@ -90,30 +93,49 @@ async def tensor_answer(
         # Spaces behind JSON mean nothing; with them the first tensor is aligned for
         # whoever received the whole body into aligned memory.
         text += b" " * (-len(text) % _ALIGN)
-    content = b"".join((text, *tail))
+    pieces: list[bytes | memoryview] = [text, *tail]
+    size = sum(map(len, pieces))
     headers = [(b"vary", b"Accept-Encoding")]
     if tail:
         headers.append((_HEADER, b"%d" % len(text)))
     if batch is not None:
         headers.append((b"x-batch-size", b"%d" % batch))
-    encoding = _encoding(accept_encoding, len(content), bool(tail))
+    encoding = _encoding(accept_encoding, size, bool(tail))
     if encoding != "identity":
         headers.append((b"content-encoding", encoding.encode()))
         # zlib lets go of the interpreter, so a large answer stops nobody else.
-        content = await asyncio.to_thread(_compress, content, encoding)
-    return _Tensors(content, _BINARY if tail else _TEXT, headers)
+        whole = await asyncio.to_thread(_compress, b"".join(pieces), encoding)
+        pieces = [whole]
+    elif size < _WORTH_A_PIECE:
+        pieces = [b"".join(pieces)]
+    return _Tensors(pieces, _BINARY if tail else _TEXT, headers)
 
 
 class _Tensors(Response):
-    """An answer whose headers are ready to be sent; Starlette's own are made slowly."""
+    """An answer whose head is ready to be sent; Starlette's own are made slowly.
+
+    Large tensors go out from where they lie.
+    """
 
     def __init__(
-        self, content: bytes, kind: bytes, headers: list[tuple[bytes, bytes]]
+        self,
+        pieces: Sequence[bytes | memoryview],
+        kind: bytes,
+        headers: list[tuple[bytes, bytes]],
     ) -> None:
         self.status_code, self.background = 200, None
-        self.body = content
-        length = (b"content-length", b"%d" % len(content))
+        self._pieces = pieces
+        length = (b"content-length", b"%d" % sum(map(len, pieces)))
         self.raw_headers = [(b"content-type", kind), length, *headers]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        *others, last = self._pieces
+        for piece in others:
+            body = {"body": piece, "more_body": True}
+            await send({"type": "http.response.body", **body})
+        await send({"type": "http.response.body", "body": last})
 
 
 def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:

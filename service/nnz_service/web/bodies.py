@@ -10,13 +10,16 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 
+from nnz_service.dataplane.slab import Sealed, Slab
 from nnz_service.errors import (
     ImpossibleError,
     MalformedError,
+    OverloadedError,
     TooLargeError,
     UnsupportedMediaError,
 )
 from nnz_service.web.codecs import Body, TensorRequest, read_object, read_tensors
+from nnz_service.web.exchange import Exchange, exchange_of
 from nnz_service.web.fields import field
 from nnz_service.web.stages import stages_of
 
@@ -24,6 +27,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 #: Base alignment of binary tensors: a cache line and the widest vector.
 _ALIGN = 64
+#: From here on a body is worth memory of its own.
+_LARGE = 1 << 18
 #: Decompressing or parsing more than this happens outside the event loop.
 _ON_THE_LOOP = 1 << 16
 #: Chunks go to disk joined to about this size, to save thread hops.
@@ -43,14 +48,15 @@ async def read_body(request: Request, limit: int) -> Body:
         MalformedError: The header length or the compressed stream is broken.
         UnsupportedMediaError: The content encoding is unknown.
     """
-    header = header_length(request)
-    stages = stages_of(request)
+    header, window = header_length(request), content_window(request)
+    pad = -(header or 0) % _ALIGN
+    stages, exchange = stages_of(request), exchange_of(request.scope)
+    data: bytearray | Sealed
     with stages.measure("receive"):
-        data = bytearray(-(header or 0) % _ALIGN)
-        pad = len(data)
-        while not stages.received:
-            data += await _piece(request)
-    window = content_window(request)
+        if window is None and exchange is not None and _is_large(request):
+            data = await _collect(request, exchange, pad)
+        else:
+            data = await _gather(request, pad)
     if window is not None:
         with stages.measure("decompress"):
             if len(data) > _ON_THE_LOOP:
@@ -60,6 +66,46 @@ async def read_body(request: Request, limit: int) -> Body:
     if stages.reservation is not None:
         stages.reservation.true_up(len(data))
     return Body(memoryview(data)[pad:], header)
+
+
+async def _gather(request: Request, pad: int) -> bytearray:
+    """Receive a body into ordinary memory, behind so many bytes."""
+    stages, data = stages_of(request), bytearray(pad)
+    while not stages.received:
+        data += await _piece(request)
+    return data
+
+
+def _is_large(request: Request) -> bool:
+    length = field(request.scope, b"content-length")
+    return length is not None and int(length) >= _LARGE
+
+
+async def _collect(request: Request, exchange: Exchange, pad: int) -> Sealed:
+    """Receive a large body into the memory in which it goes to the worker.
+
+    Raises:
+        ClientDisconnect: The client left before the end.
+        OverloadedError: There is no memory for it now.
+    """
+    stages = stages_of(request)
+    try:
+        slab = Slab(pad)
+        try:
+            # What came before the collecting began is what the first message brings.
+            slab.write(await _piece(request))
+            exchange.collect(slab.write)
+            while not stages.received:
+                slab.write(await _piece(request))
+                exchange.check()
+            exchange.check()
+            return slab.seal()
+        finally:
+            slab.close()
+    except OSError as error:
+        raise OverloadedError(
+            f"no memory for the body now: {error.strerror}", retry_after=1.0
+        ) from error
 
 
 async def _piece(request: Request) -> bytes:
@@ -161,7 +207,7 @@ def header_length(request: Request) -> int | None:
     return int(text)
 
 
-def _inflate(data: bytearray, pad: int, window: int, limit: int) -> bytearray:
+def _inflate(data: bytearray | Sealed, pad: int, window: int, limit: int) -> bytearray:
     """Decompress what follows `pad`, keeping the pad; stops at the limit."""
     out = bytearray(pad)
     inflater = Inflater(window)

@@ -20,7 +20,7 @@ from nnz_service.errors import (
 from nnz_service.gateway.limits import Limits
 from nnz_service.keys import ANYBODY, Caller
 from nnz_service.metrics import Metrics
-from nnz_service.web.departure import Departure
+from nnz_service.web.exchange import Exchange, exchange_of
 from nnz_service.web.fields import field
 from nnz_service.web.stages import Stages
 
@@ -104,8 +104,8 @@ class Gate:
             raise _too_large(f"{length} bytes", rule.limit)
         stages: Stages = scope["state"]["stages"]
         stages.deadline = rule.seconds
-        departure = scope["state"].get("departure")
-        body = _Arrival(receive, rule, self._limits.body_timeout, stages, departure)
+        silence, exchange = self._limits.body_timeout, exchange_of(scope)
+        body = _Arrival(receive, rule, silence, stages, exchange)
         stages.reservation = self._admit(scope, rule, length)
         try:
             async with asyncio.timeout(rule.seconds) as clock:
@@ -146,20 +146,20 @@ class _Arrival:
         rule: Rule,
         silence: float,
         stages: Stages,
-        departure: Departure | None,
+        exchange: Exchange | None,
     ) -> None:
-        self._departure = departure
+        self._exchange = exchange
         self._receive = receive
         self._rule = rule
         self._silence = silence
         self._began = time.monotonic()
-        self._size = 0
+        self._told = self._size = 0
         self._stages = stages
 
     async def __call__(self) -> Message:
         if self._stages.received:
             return await self._receive()
-        if self._departure is not None and self._departure.received:
+        if self._exchange is not None and self._exchange.received:
             message = await self._receive()  # does not wait
             self._count(message)
             return message
@@ -177,8 +177,9 @@ class _Arrival:
     def _count(self, message: Message) -> None:
         if message["type"] != "http.request":
             return
-        self._size += len(message.get("body", b""))
-        self._stages.bytes_in = self._size
+        self._told += len(message.get("body", b""))
+        collected = 0 if self._exchange is None else self._exchange.collected
+        self._stages.bytes_in = self._size = self._told + collected
         complete = not message.get("more_body", False)
         if self._size > self._rule.limit:
             raise _too_large(f"more than {self._rule.limit} bytes", self._rule.limit)
