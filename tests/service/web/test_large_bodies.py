@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -111,13 +112,13 @@ def test_client_leaves_in_the_middle(server: str, http: httpx2.Client) -> None:
 
 def test_descriptors_are_given_back(server: str, http: httpx2.Client) -> None:
     infer(http, "double", {"x": X})
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
 
     for _ in range(10):
         infer(http, "double", {"x": X})
 
     deadline = time.monotonic() + SOON
-    while len(os.listdir("/proc/self/fd")) > before:
+    while sum(1 for _ in Path("/proc/self/fd").iterdir()) > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
