@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import cast
 
@@ -15,8 +14,8 @@ from nnz_service.dataplane.admission import Reservation
 class Stages:
     """Seconds of each stage of one request, in the order in which they began."""
 
-    def __init__(self, request_id: str = "") -> None:
-        self.request_id = request_id or uuid.uuid4().hex
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
         self.began = time.perf_counter()
         self.deadline: float | None = None
         self.servable = ""
@@ -59,7 +58,7 @@ class Stages:
     def header(self) -> str:
         """Format the ``Server-Timing`` header, in milliseconds."""
         rows = {**self._seconds, "total": self.elapsed()}
-        return ", ".join(f"{name};dur={s * 1e3:.3f}" for name, s in rows.items())
+        return ", ".join([f"{name};dur={s * 1e3:.3f}" for name, s in rows.items()])
 
 
 class _Lap:
