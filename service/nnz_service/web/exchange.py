@@ -31,7 +31,7 @@ class Exchange:
         self.received = False
         self.collected = 0
         self._put: Callable[[bytes], None] | None = None
-        self._fault: Exception | None = None
+        self._fault: OSError | None = None
         self._told = 0, time.monotonic()
         self._gone = False
         self._task: asyncio.Task[object] | None = None
@@ -40,7 +40,7 @@ class Exchange:
         """Hand over the rest of the body as it arrives, without messages for each part.
 
         Args:
-            put: Takes a part; what it raises is raised by `check`.
+            put: Takes a part; an OSError of it is raised by `check`.
         """
         self._put = put
 
@@ -56,7 +56,7 @@ class Exchange:
         if self._fault is None:
             try:
                 self._put(part)
-            except Exception as fault:  # raised by `check`, where somebody answers it
+            except OSError as fault:  # raised by `check`, where somebody answers it
                 self._fault = fault
         nbytes, moment = self._told
         if (
@@ -69,7 +69,7 @@ class Exchange:
         return True
 
     def check(self) -> None:
-        """Raise what went wrong while the body was handed over."""
+        """Raise the OSError of a part that could not be handed over, if one was."""
         if self._fault is not None:
             raise self._fault
 
