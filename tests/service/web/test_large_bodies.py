@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx2
 import numpy as np
@@ -49,9 +50,13 @@ def connect(server: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=SOON)
 
 
-def answer(sock: socket.socket) -> tuple[int, bytes]:
-    """Read one answer; returns its status and body."""
-    file = sock.makefile("rb")
+def answers(sock: socket.socket, count: int = 1) -> list[tuple[int, bytes]]:
+    """Read so many answers; returns their statuses and bodies."""
+    with sock.makefile("rb") as file:
+        return [one_answer(file) for _ in range(count)]
+
+
+def one_answer(file: BinaryIO) -> tuple[int, bytes]:
     status = int(file.readline().split()[1])
     length = 0
     while (line := file.readline()) != b"\r\n":
@@ -78,7 +83,7 @@ def test_arrives_in_pieces(server: str, piece: int) -> None:
     with connect(server) as sock:
         for at in range(0, len(whole), piece):
             sock.sendall(whole[at : at + piece])
-        status, body = answer(sock)
+        [(status, body)] = answers(sock)
     assert (status, doubled(body)) == (200, True)
 
 
@@ -86,7 +91,7 @@ def test_two_behind_each_other(server: str) -> None:
     """Sent before the first is answered; the second waits for its turn."""
     with connect(server) as sock:
         sock.sendall(request() + request(X[:50_000]))
-        first, second = answer(sock), answer(sock)
+        first, second = answers(sock, 2)
     assert (first[0], doubled(first[1])) == (200, True)
     assert (second[0], doubled(second[1], X[:50_000])) == (200, True)
 
@@ -95,10 +100,10 @@ def test_refused_while_it_arrives(server: str, doubler: Doubler) -> None:
     """What is still to come is read over, and the next request is answered."""
     with connect(server) as sock:
         sock.sendall(request(name="z"))
-        status, body = answer(sock)
+        [(status, body)] = answers(sock)
         assert (status, b"double takes x" in body) == (422, True)
         sock.sendall(request(X[:10]))
-        assert answer(sock)[0] == 200
+        assert answers(sock)[0][0] == 200
 
 
 def test_client_leaves_in_the_middle(server: str, http: httpx2.Client) -> None:
