@@ -68,6 +68,20 @@ class Metrics:
             "Requests being answered now.",
             registry=self.registry,
         )
+        self.calls = Counter(
+            "nnz_grpc_requests",
+            "Answered calls, and requests of streams; a stream that fails is one more.",
+            ("method", "code"),
+            registry=self.registry,
+        )
+        self.call_seconds = Histogram(
+            "nnz_grpc_request_seconds",
+            "Time from the arrival of a call, or of a request in a stream, to the end "
+            "of its answer.",
+            ("method",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
         self.refused = Counter(
             "nnz_admission_refusals",
             "Requests refused with 429 because the server was full.",

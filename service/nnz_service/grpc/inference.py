@@ -41,10 +41,12 @@ async def infer(
         ServiceError: What was wrong with it, or what the worker refused.
     """
     params = await call.servable(request.model_name, request.model_version)
-    if request.ByteSize() > _ON_THE_LOOP:
-        asked = await asyncio.to_thread(read_request, request, raw)
-    else:
-        asked = read_request(request, raw)
+    call.account.servable = request.model_name, request.model_version
+    with call.account.measure("parse"):
+        if request.ByteSize() > _ON_THE_LOOP:
+            asked = await asyncio.to_thread(read_request, request, raw)
+        else:
+            asked = read_request(request, raw)
     if asked.places:
         sent = request.ByteSize() + sum(piece.nbytes for piece in raw)
         asked = await _fetched(call, asked, sent)
@@ -55,7 +57,9 @@ async def infer(
     if asked.outputs:
         params["outputs"] = list(asked.outputs)
     reply = await call.ask("infer", params, asked.tensors)
-    return await _written(call, reply, request.id, asked)
+    call.account.batch = reply.result.get("batch")
+    with call.account.measure("encode"):
+        return await _written(call, reply, request.id, asked)
 
 
 async def _fetched(call: Call, asked: Asked, sent: int) -> Asked:
@@ -64,7 +68,8 @@ async def _fetched(call: Call, asked: Asked, sent: int) -> Asked:
     size = lent.check_places(regions, asked.places, asked.lent, sent, limit)
     if call.held is not None:
         call.held.grow(size)
-    read = await lent.read_inputs(regions, asked.lent)
+    with call.account.measure("receive"):
+        read = await lent.read_inputs(regions, asked.lent)
     return replace(asked, tensors=asked.tensors | read, lent={})
 
 
