@@ -47,18 +47,23 @@ async def devices(request: Request, parts: Served) -> Response:
 async def stats(request: Request, parts: Served) -> Response:
     """Count what every servable did, and say what waits and runs now.
 
-    `processes` describes the process that answers (`web`) and the `workers`.
+    `processes` describes the process that answers (`web`) and the `workers`, and says
+    how often each of the server was started again (`restarts`).
     """
     result = (await parts.call(request, "stats", {})).result
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
-    workers = result.get("processes", [])
+    processes = {
+        "web": usage.process_facts(),
+        "workers": result.get("processes", []),
+        "restarts": parts.metrics.restarts(),
+    }
     rows = await visible_rows(request, parts, result["model_stats"])
     return Json(
         {
             **result,
             "model_stats": rows,
             "worker": {"ready": ready, "detail": detail},
-            "processes": {"web": usage.process_facts(), "workers": workers},
+            "processes": processes,
         }
     )
 
