@@ -59,7 +59,8 @@ class Metrics:
         self._failing: set[str] = set()
         self.requests = Counter(
             "nnz_http_requests",
-            "Answered requests; code 499 means that the client left first.",
+            "Answered requests; code 499 means that the client left first. Matrices "
+            "are one servable, m-*.",
             ("route", "method", "servable", "code"),
             registry=self.registry,
         )

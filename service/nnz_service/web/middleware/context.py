@@ -14,12 +14,15 @@ from nnz_service.gateway import Drain
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
+from nnz_service.repository import is_matrix_id
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
 
 _INFER = re.compile(
     r"/v2/models/([A-Za-z0-9._-]{1,128})(?:/versions/([0-9]{1,18}))?/infer"
 )
+#: All matrices together, in metrics; no model can have this name.
+_MATRICES = "m-*"
 #: Of a servable; a caller may write anything into a path.
 _LONGEST_NAME = 128
 #: Only in metrics and logs: the client left before the answer began.
@@ -80,7 +83,9 @@ class Context:
     def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if route != "unmatched" else "any"
-        labels = (route, method, stages.servable, str(answer.status))
+        # Matrices come and go, and their ids are their owners' business.
+        servable = _MATRICES if is_matrix_id(stages.servable) else stages.servable
+        labels = (route, method, servable, str(answer.status))
         self._metrics.requests.labels(*labels).inc()
         self._metrics.seconds.labels(route, method).observe(stages.elapsed())
         if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
