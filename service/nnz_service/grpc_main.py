@@ -21,6 +21,7 @@ from nnz_service.dataplane import Admission, Page, connect
 from nnz_service.errors import ServiceError
 from nnz_service.gateway import Drain, Parts, Turns, Watch, limits_of, open_controls
 from nnz_service.gateway.controls import LIVE, lends_memory
+from nnz_service.gateway.counts import keep, save
 from nnz_service.grpc import Server
 from nnz_service.jobs import SqlStore
 from nnz_service.keys import Keyring
@@ -54,7 +55,7 @@ def main() -> int:
             connect(options.worker, page),
             repository,
             jobs,
-            Metrics(home / LIVE / "metrics"),
+            Metrics(home / LIVE / "metrics", "grpc"),
             drain,
             Turns(repository.home / "run" / "turns"),
             open_controls(home, shared_memory=lending),
@@ -79,6 +80,7 @@ async def _serve(
     background = [
         asyncio.create_task(_beat(*door)),
         asyncio.create_task(parts.controls.follow()),
+        asyncio.create_task(keep(parts.metrics)),
     ]
     await parts.dataplane.start()
     try:
@@ -93,7 +95,9 @@ async def _serve(
     finally:
         for task in background:
             task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await parts.dataplane.close()
+        await save(parts.metrics)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from nnz_service import usage
 from nnz_service.snapshots import Snapshots
@@ -44,10 +44,17 @@ class Metrics:
         folder: Where the processes of one server exchange theirs; None for a process
             that has its server for itself.
         process: What this one is to its server.
+        restarts: How often the supervisor started processes again, by kind and name.
     """
 
-    def __init__(self, folder: Path | None = None, process: str = "web") -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        process: str = "web",
+        restarts: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
+    ) -> None:
         self._process = process
+        self._restarts = restarts
         self.registry = CollectorRegistry()
         self._snapshots = None if folder is None else Snapshots(folder)
         self._failing: set[str] = set()
@@ -55,7 +62,8 @@ class Metrics:
         self._children: dict[tuple[Any, ...], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "nnz_http_requests",
-            "Answered requests; code 499 means that the client left first.",
+            "Answered requests; code 499 means that the client left first. Matrices "
+            "are one servable, m-*.",
             ("route", "method", "servable", "code"),
             registry=self.registry,
         )
@@ -69,6 +77,20 @@ class Metrics:
         self.inflight = Gauge(
             "nnz_http_requests_inflight",
             "Requests being answered now.",
+            registry=self.registry,
+        )
+        self.calls = Counter(
+            "nnz_grpc_requests",
+            "Answered calls, and requests of streams; a stream that fails is one more.",
+            ("method", "code"),
+            registry=self.registry,
+        )
+        self.call_seconds = Histogram(
+            "nnz_grpc_request_seconds",
+            "Time from the arrival of a call, or of a request in a stream, to the end "
+            "of its answer.",
+            ("method",),
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self.refused = Counter(
@@ -121,7 +143,23 @@ class Metrics:
     def collect(self) -> list[Metric]:
         """Return what all processes of the server counted; blocks briefly."""
         own = self._own()
-        return own if self._snapshots is None else self._snapshots.exchange(own)
+        found = own if self._snapshots is None else self._snapshots.exchange(own)
+        return [*found, *self._restarted()]
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often each process of the server was started again."""
+        return {k: v for found in self._restarts().values() for k, v in found.items()}
+
+    def _restarted(self) -> Iterable[Metric]:
+        for kind, found in self._restarts().items():
+            family = CounterMetricFamily(
+                f"nnz_{kind}_restarts",
+                f"Starts of a {kind} process behind its first one.",
+                labels=("process",),
+            )
+            for name, count in found.items():
+                family.add_metric((name,), count)
+            yield family
 
     def _own(self) -> list[Metric]:
         self._resident.labels(self._process).set(usage.resident_bytes())

@@ -136,7 +136,7 @@ def _serve(
             settings.home,
             shared_memory=lending,
         ),
-        metrics=Metrics(settings.home / LIVE / "metrics"),
+        metrics=Metrics(settings.home / LIVE / "metrics", restarts=page.restarts),
         tracing=telemetry.open_tracing(endpoint) if endpoint else None,
         access_log=settings.access_log,
     )

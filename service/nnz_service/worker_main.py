@@ -23,6 +23,7 @@ import uvloop
 
 from nnz_service import logs
 from nnz_service.dataplane import Handler, Listener, Page
+from nnz_service.gateway.controls import follow_log
 
 _BEAT = 1.0  # seconds between signs of life
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ async def _serve(options: argparse.Namespace) -> int:
         if row == 0:
             sweeper.start()
         beat = functools.partial(page.beat, page.workers[row])
+        following = asyncio.create_task(follow_log(options.home))
         await _work(host, Listener(options.socket, host), options.hang, beat)
+        following.cancel()
         await asyncio.to_thread(sweeper.close)
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import orjson
 import pytest
 import structlog
 import tritonclient.http as triton
@@ -96,6 +97,37 @@ def test_a_web_process_is_lost(tmp_path: Path, memory: Any) -> None:
         assert successes(again) == 0
     finally:
         assert again.close() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_follow_the_log(tmp_path: Path) -> None:
+    """A worker that runs is as talkative as it was asked for, and so is the next."""
+    log = tmp_path / "log"
+
+    def talkative() -> int:
+        """Workers that were told to be."""
+        lines = [one for one in log.read_bytes().splitlines() if one[:1] == b"{"]
+        rows = [row for row in map(orjson.loads, lines) if row["process"] == "worker"]
+        told = [row["written"] for row in rows if row["event"] == "log changed"]
+        assert all("debug" in levels for levels in told)
+        return len(told)
+
+    with log.open("wb") as file:
+        server = Server(tmp_path / "home", stderr=file.fileno())
+        try:
+            server.wait()
+            assert talkative() == 0
+            with client(server) as http:
+                http.update_log_settings({"log_verbose_level": 1})
+            until(lambda: talkative() == 1)
+
+            first = server.child("worker")
+            os.kill(first, signal.SIGKILL)
+            until(lambda: not alive(first))
+            until(lambda: talkative() == 2)
+        finally:
+            assert server.close() == 0
 
 
 @pytest.mark.slow

@@ -181,6 +181,11 @@ class TestLife:
         until(lambda: children(server.process.pid).get("nnz_service.worker_main"))
         server.wait()
         assert server.child("worker") != first
+        text = httpx2.get(f"{server.url}/metrics").text
+        assert 'nnz_worker_restarts_total{process="worker"} 1.0' in text
+        assert 'nnz_door_restarts_total{process="web"} 0.0' in text
+        processes = httpx2.get(f"{server.url}/v1/stats").json()["processes"]
+        assert processes["restarts"] == {"worker": 1, "web": 0}
 
     def test_web_is_replaced(self, server: Server) -> None:
         """
@@ -194,6 +199,8 @@ class TestLife:
         answer = httpx2.get(f"{server.url}/v2/health/live", timeout=SOON)
         assert answer.status_code == 200
         server.wait()
+        text = httpx2.get(f"{server.url}/metrics").text
+        assert 'nnz_door_restarts_total{process="web"} 1.0' in text
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_ends_cleanly(self, server: Server, number: signal.Signals) -> None:

@@ -23,8 +23,11 @@ DOORS, WORKERS = 32, 64  # processes that let requests in; that compute
 MARKS = 128  # requests of one batch that can be named
 FINGERPRINTS = 64
 
+#: Who the process of a row is, and how often it was started: the supervisor's part.
+_STARTED = [("name", "S16"), ("starts", "i8")]
 _DOOR = np.dtype(
     [
+        *_STARTED,
         ("beat", "f8"),
         ("slots", "i8"),
         ("bytes", "i8"),
@@ -32,7 +35,13 @@ _DOOR = np.dtype(
     ]
 )
 _WORKER = np.dtype(
-    [("beat", "f8"), ("backlog", "i8"), ("queued", "i8"), ("running", "u8", (MARKS,))]
+    [
+        *_STARTED,
+        ("beat", "f8"),
+        ("backlog", "i8"),
+        ("queued", "i8"),
+        ("running", "u8", (MARKS,)),
+    ]
 )
 _BUCKET = np.dtype([("tokens", "f8"), ("last", "f8")])
 _FINGERPRINT = np.dtype([("value", "u8"), ("until", "f8")])
@@ -89,6 +98,17 @@ class Page:
     def beat(self, row: Any) -> None:
         """Say that the process of a row still goes round."""
         row["beat"] = time.monotonic()
+
+    def restarts(self) -> dict[str, dict[str, int]]:
+        """How often processes were started again, by their kind and name."""
+        kinds = {"worker": self.workers, "door": self.doors}
+        return {
+            kind: {
+                row["name"].decode(): int(row["starts"]) - 1
+                for row in rows[rows["starts"] > 0]
+            }
+            for kind, rows in kinds.items()
+        }
 
     def backlog(self) -> float:
         """Seconds of work that wait at the worker with the least of it."""
@@ -147,3 +167,15 @@ class PageLock:
 
     def __exit__(self, *_: object) -> None:
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+
+def note_start(row: Any, name: str) -> None:
+    """Write into its row that a process is started; for the supervisor alone.
+
+    Args:
+        row: Of `Page.doors` or `Page.workers`.
+        name: Of at most 16 bytes.
+    """
+    row["beat"] = 0.0
+    row["name"] = name.encode()
+    row["starts"] += 1

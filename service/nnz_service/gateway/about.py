@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-#: Extensions of the protocol that every front door has, and no others.
+#: Extensions of the protocol that the server always has.
 EXTENSIONS = (
     "binary_tensor_data",
     "logging",
@@ -15,17 +15,19 @@ EXTENSIONS = (
     "statistics",
     "trace",
 )
-
+#: One that it has where clients may lend memory.
+_LENDING = "system_shared_memory"
 
 _VERSION = version("nnz-server")
 
 
-def server_metadata(*more: str) -> dict[str, Any]:
+def server_metadata(*, lending: bool) -> dict[str, Any]:
     """Name the server, its version and the protocol extensions that it has.
 
     Args:
-        more: Extensions that settings have switched on.
+        lending: Whether clients may lend memory.
     """
+    more = (_LENDING,) if lending else ()
     return {
         "name": "nnz",
         "version": _VERSION,

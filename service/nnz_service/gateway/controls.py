@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,17 +32,11 @@ class Controls:
 
     async def follow(self) -> None:
         """Take over what other processes change, until cancelled."""
-        while True:
-            await asyncio.sleep(_PAUSE)
-            await asyncio.to_thread(self.look)
+        await _repeat(self.look)
 
     def look(self) -> None:
         """Take over what was changed since the last look; blocks for a moment."""
-        try:
-            self.logging.follow()
-            self.tracing.follow()
-        except (ServiceError, OSError) as error:
-            logs.logger().warning("settings cannot be read", error=str(error))
+        _look(self.logging.follow, self.tracing.follow)
 
 
 def open_controls(home: Path, *, shared_memory: bool = False) -> Controls:
@@ -53,9 +49,22 @@ def open_controls(home: Path, *, shared_memory: bool = False) -> Controls:
     live = home / LIVE
     return Controls(
         Regions(SharedFile(live / "regions.json"), enabled=shared_memory),
-        LogLevels(SharedFile(live / "logging.json")),
+        _log_levels(home),
         Tracing(SharedFile(live / "tracing.json"), home / "traces"),
     )
+
+
+async def follow_log(home: Path) -> None:
+    """Let the log of this process be what callers ask for, until cancelled.
+
+    For processes that callers do not reach.
+
+    Args:
+        home: NNZ_HOME.
+    """
+    look = functools.partial(_look, _log_levels(home).follow)
+    await asyncio.to_thread(look)
+    await _repeat(look)
 
 
 def lends_memory(host: str, asked: bool | None) -> bool:
@@ -71,3 +80,21 @@ def lends_memory(host: str, asked: bool | None) -> bool:
 def forget_controls(home: Path) -> None:
     """Remove what an earlier server of this home was told, and what it counted."""
     shutil.rmtree(home / LIVE, ignore_errors=True)
+
+
+def _log_levels(home: Path) -> LogLevels:
+    return LogLevels(SharedFile(home / LIVE / "logging.json"))
+
+
+async def _repeat(look: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(_PAUSE)
+        await asyncio.to_thread(look)
+
+
+def _look(*parts: Callable[[], None]) -> None:
+    try:
+        for follow in parts:
+            follow()
+    except (ServiceError, OSError) as error:
+        logs.logger().warning("settings cannot be read", error=str(error))

@@ -16,7 +16,7 @@ _LOUDEST = 10
 
 
 class LogLevels:
-    """The log settings of the protocol, the same in all front doors of a server.
+    """The log settings of the protocol, the same in all front doors and workers.
 
     Lines above zero of `log_verbose_level` are those of level debug. The settings of
     the start hold again when the server starts again.
@@ -71,7 +71,9 @@ class LogLevels:
         self._followed = changed
         held = self.settings()
         levels = {level for name, level in _SWITCHES.items() if held[name]}
-        logs.choose(levels | ({"debug"} if held[_VERBOSE] else set()))
+        levels |= {"debug"} if held[_VERBOSE] else set()
+        logs.choose(levels)
+        logs.logger().debug("log changed", written=sorted(levels))
 
 
 def _check(name: str, value: object) -> None:

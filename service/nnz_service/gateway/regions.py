@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,6 +255,18 @@ class Regions:
             yield handle
         finally:
             os.close(handle)
+
+
+def refuse_cuda() -> NoReturn:
+    """Refuse memory on a GPU, which no front door takes.
+
+    Raises:
+        NotOfferedError: Always.
+    """
+    raise NotOfferedError(
+        "this server takes no CUDA shared memory; use system shared memory, or send "
+        "the bytes"
+    )
 
 
 def _size(value: object, what: str, least: int) -> int:

@@ -13,6 +13,7 @@ from nnz_service.errors import DeadlineError
 from nnz_service.gateway import Parts
 from nnz_service.gateway.ownership import check_servable, scopes_of
 from nnz_service.gateway.servables import target
+from nnz_service.grpc.account import Account
 from nnz_service.keys import Caller, authorise
 
 T = TypeVar("T")
@@ -25,14 +26,14 @@ class Call:
     Args:
         parts: What a front door stands on.
         caller: Who sent the call.
-        request_id: Its name in the log.
+        account: Where the time goes, and what is counted in the end.
         until: A `time.monotonic()` after which the answer is of no use; None: never.
         held: What admission holds for it, and what its computing is charged to.
     """
 
     parts: Parts
     caller: Caller
-    request_id: str
+    account: Account
     until: float | None
     held: Reservation | None = None
 
@@ -88,6 +89,7 @@ class Call:
         """
         plane = self.parts.dataplane
         reply = await plane.call(kind, params, tensors, timeout=self.remaining())
+        self.account.add(reply.timings)
         if self.held is not None:
             self.held.charge(reply.timings.get("compute", 0.0))
         return reply

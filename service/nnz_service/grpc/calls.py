@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from nnz_service.grpc import health, models, oip_settings, regions, repository
 from nnz_service.grpc.call import Call
+from nnz_service.grpc.protocol import messages as m
 
 #: Takes the call and its message, whose type is the one that the protocol names.
 Handler = Callable[[Call, Any], Awaitable[Message]]
@@ -26,12 +27,14 @@ CALLS: Mapping[str, Handler] = {
     "RepositoryModelUnload": repository.unload,
     "TraceSetting": oip_settings.trace_setting,
     "LogSettings": oip_settings.log_setting,
-    "SystemSharedMemoryStatus": regions.system_status,
-    "SystemSharedMemoryRegister": regions.system_register,
-    "SystemSharedMemoryUnregister": regions.system_unregister,
-    "CudaSharedMemoryStatus": regions.cuda_status,
+    "SystemSharedMemoryStatus": regions.status,
+    "SystemSharedMemoryRegister": regions.register,
+    "SystemSharedMemoryUnregister": regions.unregister,
+    "CudaSharedMemoryStatus": regions.none_on_a_gpu(m.CudaSharedMemoryStatusResponse),
     "CudaSharedMemoryRegister": regions.cuda_register,
-    "CudaSharedMemoryUnregister": regions.cuda_unregister,
+    "CudaSharedMemoryUnregister": regions.none_on_a_gpu(
+        m.CudaSharedMemoryUnregisterResponse
+    ),
 }
 #: Probes carry no secrets, and what they answer is none.
 OPEN = frozenset({"ServerLive", "ServerReady"})

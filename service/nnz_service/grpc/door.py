@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -12,21 +11,16 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from nnz_service import logs
 from nnz_service.dataplane import Admission
-from nnz_service.errors import (
-    ServiceError,
-    TooLargeError,
-    UnavailableError,
-)
+from nnz_service.errors import ServiceError, TooLargeError, UnavailableError
 from nnz_service.gateway import Parts
-from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
+from nnz_service.grpc.account import Account
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.calls import ADMINISTRATIVE, CALLS, OPEN, UNBOUNDED
 from nnz_service.grpc.protocol import messages as m
 from nnz_service.grpc.status import code_of, details_of, trailers_of
-from nnz_service.grpc.traffic import Traffic, received
+from nnz_service.grpc.traffic import STREAM, Traffic, received
 from nnz_service.grpc.wire import parse
 from nnz_service.keys import ANYBODY, Keyring, Scope, authorise
 
@@ -68,7 +62,7 @@ class Door(grpc.GenericRpcHandler):
         behaviour: Any = partial(self._unary, name)
         if name == "ModelInfer" or name in CALLS:
             return grpc.stream_unary_rpc_method_handler(behaviour)
-        if name == "ModelStreamInfer":
+        if name == STREAM:
             return grpc.stream_stream_rpc_method_handler(cast(Any, self._stream))
         return None
 
@@ -87,7 +81,7 @@ class Door(grpc.GenericRpcHandler):
         return await self._guarded(name, context, answer)
 
     async def _stream(self, _: object, context: Context) -> None:
-        await self._guarded("ModelStreamInfer", context, self._traffic.stream)
+        await self._guarded(STREAM, context, self._traffic.stream)
 
     async def _guarded(
         self,
@@ -96,36 +90,30 @@ class Door(grpc.GenericRpcHandler):
         work: Callable[[Call, Context], Awaitable[T]],
     ) -> T:
         """Do the work within its bounds; an error becomes the status of the call."""
-        began = time.perf_counter()
         sent = dict(context.invocation_metadata() or ())
         identity = request_id(_text(sent.get("x-request-id")))
+        lasting = name == STREAM
+        account = Account(self._parts.metrics, name, identity, lasting=lasting)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._tasks.add(task)
-        code = grpc.StatusCode.CANCELLED
         try:
-            await context.send_initial_metadata((("x-request-id", identity),))
-            call = self._admit(name, sent, identity, context.time_remaining())
-            answer = await call.in_time(work(call, context))
-            code = grpc.StatusCode.OK
+            with account.settled():
+                await context.send_initial_metadata((("x-request-id", identity),))
+                call = self._admit(name, sent, account, context.time_remaining())
+                answer = await call.in_time(work(call, context))
+            context.set_trailing_metadata(account.trailers())
             return answer
         except ServiceError as error:
-            code, fault = code_of(error), error
-        except Exception as error:
-            logs.logger().exception("call failed", request=identity)
-            fault = fault_of(error, identity)
-            code = code_of(fault)
+            told = (*trailers_of(error), *account.trailers())
+            return await context.abort(code_of(error), details_of(error), told)
         finally:
             self._tasks.discard(task)
-            seconds = round(time.perf_counter() - began, 6)
-            told = {"call": name, "code": code.name, "seconds": seconds}
-            logs.logger().debug("request", request=identity, **told)
-        return await context.abort(code, details_of(fault), trailers_of(fault))
 
     def _admit(
         self,
         name: str,
         sent: dict[str, str | bytes],
-        identity: str,
+        account: Account,
         seconds: float | None,
     ) -> Call:
         """Let a call in, or say why not."""
@@ -135,9 +123,9 @@ class Door(grpc.GenericRpcHandler):
             authorise(caller, _ADMIN if name in ADMINISTRATIVE else frozenset(), name)
         if self._parts.drain.begun and name not in OPEN:
             raise UnavailableError("the server is stopping")
-        call = Call(self._parts, caller, identity, None)
+        call = Call(self._parts, caller, account, None)
         call.shorten(seconds)
-        if name not in UNBOUNDED and name != "ModelStreamInfer":
+        if name not in UNBOUNDED and name != STREAM:
             call.shorten(self._parts.limits.request_timeout)
         return call
 

@@ -20,10 +20,11 @@ async def server_ready(call: Call, _: m.ServerReadyRequest) -> m.ServerReadyResp
 
 
 async def server_metadata(
-    _: Call, __: m.ServerMetadataRequest
+    call: Call, _: m.ServerMetadataRequest
 ) -> m.ServerMetadataResponse:
     """Name the server, its version and the protocol extensions that it has."""
-    return m.ServerMetadataResponse(**about.server_metadata())
+    lending = call.parts.controls.regions.enabled
+    return m.ServerMetadataResponse(**about.server_metadata(lending=lending))
 
 
 async def model_ready(call: Call, request: m.ModelReadyRequest) -> m.ModelReadyResponse:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from nnz_service.dataplane import Reply
+from nnz_service.gateway import lent
 from nnz_service.gateway.datatypes import datatype_of
 from nnz_service.gateway.parameters import order_of, refuse_sequences, timeout_of
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
-from nnz_service.grpc.requests import read_request
+from nnz_service.grpc.requests import Asked, read_request
 from nnz_service.grpc.wire import join
 
 #: Reading a description with more than this happens outside the event loop.
@@ -27,7 +29,8 @@ async def infer(
     """Answer one request with a written ModelInferResponse.
 
     Outputs come as `raw_output_contents`, whatever form the inputs had. `timeout`
-    (microseconds), `priority` and `deterministic` are as over HTTP.
+    (microseconds), `priority`, `deterministic` and the places in shared memory are as
+    over HTTP.
 
     Args:
         call: Whose deadline holds for this request.
@@ -38,10 +41,15 @@ async def infer(
         ServiceError: What was wrong with it, or what the worker refused.
     """
     params = await call.servable(request.model_name, request.model_version)
-    if request.ByteSize() > _ON_THE_LOOP:
-        asked = await asyncio.to_thread(read_request, request, raw)
-    else:
-        asked = read_request(request, raw)
+    call.account.servable = request.model_name, request.model_version
+    with call.account.measure("parse"):
+        if request.ByteSize() > _ON_THE_LOOP:
+            asked = await asyncio.to_thread(read_request, request, raw)
+        else:
+            asked = read_request(request, raw)
+    if asked.places:
+        sent = request.ByteSize() + sum(piece.nbytes for piece in raw)
+        asked = await _fetched(call, asked, sent)
     refuse_sequences(asked.parameters)
     params |= order_of(asked.parameters, call.caller)
     microseconds = timeout_of(asked.parameters)
@@ -49,22 +57,43 @@ async def infer(
     if asked.outputs:
         params["outputs"] = list(asked.outputs)
     reply = await call.ask("infer", params, asked.tensors)
-    final = bool(asked.parameters.get(_ASKS_FOR_FINAL))
-    return _written(reply, request.id, final=final)
+    call.account.batch = reply.result.get("batch")
+    with call.account.measure("encode"):
+        return await _written(call, reply, request.id, asked)
 
 
-def _written(reply: Reply, request_id: str, *, final: bool) -> bytes:
-    output = m.ModelInferResponse.InferOutputTensor
+async def _fetched(call: Call, asked: Asked, sent: int) -> Asked:
+    """Read the inputs that lie in shared memory; they count as part of the message."""
+    regions, limit = call.parts.controls.regions, call.parts.limits.max_body
+    size = lent.check_places(regions, asked.places, asked.lent, sent, limit)
+    if call.held is not None:
+        call.held.grow(size)
+    with call.account.measure("receive"):
+        read = await lent.read_inputs(regions, asked.lent)
+    return replace(asked, tensors=asked.tensors | read, lent={})
+
+
+async def _written(call: Call, reply: Reply, request_id: str, asked: Asked) -> bytes:
     response = m.ModelInferResponse(
         model_name=reply.result["name"],
         model_version=reply.result["version"],
         id=request_id,
-        outputs=[
-            output(name=name, datatype=datatype_of(array.dtype), shape=array.shape)
-            for name, array in reply.tensors.items()
-        ],
     )
-    if final:
+    pieces = []
+    for name, array in reply.tensors.items():
+        output = response.outputs.add(
+            name=name, datatype=datatype_of(array.dtype), shape=array.shape
+        )
+        flat = np.ascontiguousarray(array).reshape(-1)
+        if (place := asked.outputs.get(name)) is None:
+            pieces.append(flat.view(np.uint8).data)
+            continue
+        told = await lent.deliver(call.parts.controls.regions, place, flat, name)
+        for key, value in told.items():
+            kind = "string_param" if isinstance(value, str) else "int64_param"
+            setattr(output.parameters[key], kind, value)
+        # Clients count tensors by their outputs.
+        pieces.append(memoryview(b""))
+    if asked.parameters.get(_ASKS_FOR_FINAL):
         response.parameters[_FINAL].bool_param = True
-    flat = (np.ascontiguousarray(a).reshape(-1) for a in reply.tensors.values())
-    return join(response, (array.view(np.uint8).data for array in flat))
+    return join(response, pieces)

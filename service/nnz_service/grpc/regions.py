@@ -1,79 +1,62 @@
-"""Shared memory: no regions are offered over gRPC, and the calls about them say so."""
+"""Shared memory: regions that clients register, the same as over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
 
-from nnz_service.errors import ImpossibleError, NotOfferedError
+from google.protobuf.message import Message
+
+from nnz_service.gateway.regions import refuse_cuda
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.protocol import messages as m
 
 
-async def system_status(
-    _: Call, __: m.SystemSharedMemoryStatusRequest
+async def status(
+    call: Call, request: m.SystemSharedMemoryStatusRequest
 ) -> m.SystemSharedMemoryStatusResponse:
-    """List the regions of the system's shared memory: none."""
-    return m.SystemSharedMemoryStatusResponse()
+    """List the regions that clients have registered, or the one that is named."""
+    found = call.parts.controls.regions.status(request.name or None)
+    row = m.SystemSharedMemoryStatusResponse.RegionStatus
+    return m.SystemSharedMemoryStatusResponse(
+        regions={region.name: row(**region.to_json()) for region in found}
+    )
 
 
-async def cuda_status(
-    _: Call, __: m.CudaSharedMemoryStatusRequest
-) -> m.CudaSharedMemoryStatusResponse:
-    """List the regions of a GPU's memory: none."""
-    return m.CudaSharedMemoryStatusResponse()
+async def register(
+    call: Call, request: m.SystemSharedMemoryRegisterRequest
+) -> m.SystemSharedMemoryRegisterResponse:
+    """Take a part of a shared memory object of this machine as a region."""
+    asked = request.name, request.key, request.offset, request.byte_size
+    await asyncio.to_thread(call.parts.controls.regions.register, *asked)
+    return m.SystemSharedMemoryRegisterResponse()
 
 
-async def system_unregister(
-    _: Call, __: m.SystemSharedMemoryUnregisterRequest
+async def unregister(
+    call: Call, request: m.SystemSharedMemoryUnregisterRequest
 ) -> m.SystemSharedMemoryUnregisterResponse:
-    """Let go of regions, of which there are none; clients do so before they begin."""
+    """Forget the region that is named, or all; the memory stays the client's."""
+    name = request.name or None
+    await asyncio.to_thread(call.parts.controls.regions.unregister, name)
     return m.SystemSharedMemoryUnregisterResponse()
 
 
-async def cuda_unregister(
-    _: Call, __: m.CudaSharedMemoryUnregisterRequest
-) -> m.CudaSharedMemoryUnregisterResponse:
-    """Let go of regions, of which there are none; clients do so before they begin."""
-    return m.CudaSharedMemoryUnregisterResponse()
-
-
-async def system_register(
-    _: Call, __: m.SystemSharedMemoryRegisterRequest
-) -> m.SystemSharedMemoryRegisterResponse:
-    """Refuse a region.
+async def cuda_register(_: Call, __: m.CudaSharedMemoryRegisterRequest) -> Message:
+    """Refuse memory on a GPU.
 
     Raises:
         NotOfferedError: Always.
     """
-    raise NotOfferedError(
-        "no shared memory regions are offered over gRPC; send tensors in "
-        "raw_input_contents"
-    )
+    refuse_cuda()
 
 
-async def cuda_register(
-    _: Call, __: m.CudaSharedMemoryRegisterRequest
-) -> m.CudaSharedMemoryRegisterResponse:
-    """Refuse a region.
+def none_on_a_gpu(kind: type[Message]) -> Callable[[Call, Message], Awaitable[Message]]:
+    """Return a call about regions on a GPU: there are none to list or to forget.
 
-    Raises:
-        NotOfferedError: Always.
+    Clients that use only system shared memory forget these too before they begin.
     """
-    raise NotOfferedError(
-        "no regions of GPU memory are offered over gRPC; send tensors in "
-        "raw_input_contents"
-    )
 
+    async def answer(_: Call, __: Message) -> Message:
+        return kind()
 
-def refuse_regions(parameters: Mapping[str, Any], where: str) -> None:
-    """Refuse a tensor that lies in a region.
-
-    Raises:
-        ImpossibleError: Its parameters name one.
-    """
-    if "shared_memory_region" in parameters:
-        raise ImpossibleError(
-            f"{where} names a shared memory region; none are offered over gRPC, send "
-            "the bytes"
-        )
+    return answer

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import grpc
 
-from nnz_service import logs
 from nnz_service.dataplane import Admission, Reservation
 from nnz_service.errors import (
     DeadlineError,
@@ -17,7 +16,7 @@ from nnz_service.errors import (
     UnavailableError,
 )
 from nnz_service.gateway import Parts
-from nnz_service.gateway.faults import fault_of
+from nnz_service.grpc.account import Account
 from nnz_service.grpc.call import Call
 from nnz_service.grpc.inference import infer
 from nnz_service.grpc.protocol import messages as m
@@ -26,6 +25,8 @@ from nnz_service.grpc.wire import parse, split, streamed
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
+#: The call whose messages are requests.
+STREAM = "ModelStreamInfer"
 #: Requests of one stream that are taken before the first of them is answered.
 _AHEAD = 16
 
@@ -60,9 +61,11 @@ class Traffic:
         """
         with self._reserve(0, call) as held:
             async with self._arriving:
-                message = await received(context)
+                with call.account.measure("receive"):
+                    message = await received(context)
             held.grow(len(message))
-            request, raw = self._read(message)
+            with call.account.measure("parse"):
+                request, raw = self._read(message)
             return await infer(call, request, raw)
 
     async def stream(self, call: Call, context: Context) -> None:
@@ -109,18 +112,17 @@ class Traffic:
 
     async def _part(self, of: Call, message: bytes) -> bytes:
         """Answer one request of a stream with a written ModelStreamInferResponse."""
-        call = replace(of)
+        account = Account(self._parts.metrics, STREAM, of.account.request_id)
+        call = replace(of, account=account)
         call.shorten(self._parts.limits.request_timeout)
         request = m.ModelInferRequest()
         try:
-            request, raw = self._read(message)
-            with self._reserve(len(message), call):
-                return streamed(await call.in_time(infer(call, request, raw)))
+            with account.settled():
+                request, raw = self._read(message)
+                with self._reserve(len(message), call):
+                    return streamed(await call.in_time(infer(call, request, raw)))
         except ServiceError as error:
             fault = error
-        except Exception as error:
-            logs.logger().exception("request failed", request=call.request_id)
-            fault = fault_of(error, call.request_id)
         # With the id its sender knows which request it was that failed.
         return m.ModelStreamInferResponse(
             error_message=details_of(fault),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nnz_service import logs
+from nnz_service.dataplane.page import note_start
 from nnz_service.supervisor.places import hold
 
 #: What the supervisor waits for.
@@ -50,7 +51,7 @@ class Child:
         """Start it in a session of its own: Ctrl-C reaches the supervisor alone."""
         self.started = time.monotonic()
         if self.row is not None:
-            self.row["beat"] = 0.0
+            note_start(self.row, self.name)
         self.process = subprocess.Popen(  # noqa: S603 - our own modules
             self.command,
             pass_fds=self.fds,

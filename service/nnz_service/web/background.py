@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from nnz_service import logs
 from nnz_service.dataplane import Dataplane
-from nnz_service.errors import ServiceError
 from nnz_service.gateway import Controls
+from nnz_service.gateway.counts import keep, save
 from nnz_service.metrics import Metrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-
-_PAUSE = 1.0  # seconds of metrics that are lost with a process that is killed
 
 
 def lifespan(
@@ -46,7 +43,7 @@ def lifespan(
         if not alone:
             tasks = [
                 asyncio.create_task(controls.follow(), name="controls"),
-                asyncio.create_task(_keep(metrics), name="metrics"),
+                asyncio.create_task(keep(metrics), name="metrics"),
             ]
         await dataplane.start()
         try:
@@ -56,21 +53,8 @@ def lifespan(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await dataplane.close()
-            await _save(metrics)
+            await save(metrics)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
 
     return live
-
-
-async def _keep(metrics: Metrics) -> None:
-    while True:
-        await asyncio.sleep(_PAUSE)
-        await _save(metrics)
-
-
-async def _save(metrics: Metrics) -> None:
-    try:
-        await asyncio.to_thread(metrics.save)
-    except (ServiceError, OSError) as error:
-        logs.logger().warning("metrics cannot be saved", error=str(error))

@@ -18,15 +18,10 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
 from nnz_service.gateway.datatypes import dtype_of
+from nnz_service.gateway.lent import LentInput, lent_input, place_of
 from nnz_service.gateway.parameters import is_int, timeout_of
 from nnz_service.gateway.regions import Place
-from nnz_service.gateway.tensors import (
-    MAX_BYTES,
-    check_id,
-    check_name,
-    check_shape,
-    view_bytes,
-)
+from nnz_service.gateway.tensors import check_id, check_name, check_shape, view_bytes
 from nnz_service.web.elements import from_json, kind_of
 
 _Array = NDArray[Any]
@@ -57,15 +52,6 @@ class WantedOutput:
     name: str
     binary: bool | None
     place: Place | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LentInput:
-    """An input that lies in shared memory, of exactly that many bytes."""
-
-    dtype: np.dtype[Any]
-    shape: list[int]
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +234,7 @@ def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array | LentI
     if (place := _place(parameters, where)) is not None:
         if entry.get("data") is not None:
             raise MalformedError(f"{where} has both 'data' and shared memory; send one")
-        if place.nbytes != expected:
-            raise MalformedError(
-                f"{where} says shared_memory_byte_size {place.nbytes}; shape {shape} "
-                f"of {entry['datatype']} needs {expected}"
-            )
-        return LentInput(dtype, shape, place)
+        return lent_input(place, dtype, shape, where)
     size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in entry:
@@ -325,22 +306,9 @@ def _object(entry: dict[str, Any], key: str, where: str) -> dict[str, Any]:
 
 def _place(parameters: dict[str, Any], where: str) -> Place | None:
     """Return the place in shared memory that parameters name, if they do."""
-    region = parameters.get("shared_memory_region")
-    if region is None:
-        return None
-    if not isinstance(region, str):
-        raise MalformedError(f"{where}: shared_memory_region must be a name")
-    numbers: list[int] = []
-    for name, default in (("offset", 0), ("byte_size", None)):
-        number: object = parameters.get(f"shared_memory_{name}", default)
-        if not is_int(number) or not 0 <= number <= MAX_BYTES:
-            raise MalformedError(
-                f"{where} has shared_memory_{name} {str(number)[:40]}; it must be a "
-                "number of bytes, for shared_memory_region is given"
-            )
-        numbers.append(number)
-    if "binary_data_size" in parameters:
+    place = place_of(parameters, where)
+    if place is not None and "binary_data_size" in parameters:
         raise MalformedError(
             f"{where} has both binary_data_size and shared_memory_region; send one"
         )
-    return Place(region, *numbers)
+    return place

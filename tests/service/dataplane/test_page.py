@@ -10,6 +10,7 @@ import time
 import pytest
 
 from nnz_service.dataplane import Admission, Page
+from nnz_service.dataplane.page import note_start
 from nnz_service.errors import OverloadedError
 from nnz_service.keys import Caller, Quota
 
@@ -137,3 +138,17 @@ class TestRefusals:
 
         assert page.refused(100)
         assert not page.refused(1)
+
+
+def test_restarts() -> None:
+    """What the supervisor writes down of a start the doors count, over any number."""
+    page = Page()
+    note_start(page.workers[0], "worker 0")
+    for _ in range(3):
+        note_start(page.workers[63], "worker 63")
+    note_start(page.doors[1], "grpc")
+
+    assert Page(page.fd).restarts() == {
+        "worker": {"worker 0": 0, "worker 63": 2},
+        "door": {"grpc": 0},
+    }

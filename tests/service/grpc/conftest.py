@@ -48,8 +48,11 @@ def serve(
         key: str | None = None,
         worker: Dataplane = _doubler,
         grace: float = 5.0,
+        *,
+        lending: bool = False,
     ) -> AbstractContextManager[Running]:
-        return running(parts_of(worker, repository, limits), key, grace)
+        parts = parts_of(worker, repository, limits, lending=lending)
+        return running(parts, key, grace)
 
     yield run
     repository.close()

@@ -46,7 +46,11 @@ class Running:
 
 
 def parts_of(
-    dataplane: Dataplane, repository: Repository, limits: Limits | None = None
+    dataplane: Dataplane,
+    repository: Repository,
+    limits: Limits | None = None,
+    *,
+    lending: bool = False,
 ) -> Parts:
     drain, jobs = Drain(), MemoryStore()
     return Parts(
@@ -57,7 +61,7 @@ def parts_of(
         Metrics(),
         drain,
         Turns(repository.home / "run" / "turns"),
-        open_controls(repository.home),
+        open_controls(repository.home, shared_memory=lending),
         Watch(jobs, lambda: drain.begun),
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import httpx2
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import tritonclient.utils.shared_memory as shm
 from onnx_graphs import graph, node
 from service.grpc.serving import SOON
 from service.processes import START_SECONDS, Server, alive, children, until
@@ -132,6 +135,45 @@ def test_in_a_server(server: Server) -> None:
     assert server.close() == 0
     assert not alive(last)
     assert server.process.stdout is not None
+
+
+def scraped(server: Server, sample: str) -> float:
+    """The value of a sample in /metrics; 0 where it has none."""
+    text = httpx2.get(f"{server.url}/metrics").text
+    found = re.findall(rf"^{re.escape(sample)} (\S+)$", text, re.MULTILINE)
+    return float(found[0]) if found else 0.0
+
+
+@slow
+@whole
+def test_seen_from_the_other_door(server: Server) -> None:
+    """
+    What gRPC counts is in /metrics over HTTP, also after its process was killed, and
+    a region that was registered at one door is one at both.
+    """
+    calls = 'nnz_grpc_requests_total{code="OK",method="ServerMetadata"}'
+    memory = shm.create_shared_memory_region("r", f"nnz-{uuid.uuid4().hex}", 8)
+    try:
+        with triton.InferenceServerClient(server.state["grpc"]) as client:
+            until(lambda: live(client))
+            extensions = client.get_server_metadata().extensions
+            assert "system_shared_memory" in extensions
+            assert until(lambda: scraped(server, calls)) == 1
+            resident = 'nnz_process_resident_bytes{process="grpc"}'
+            assert scraped(server, resident) > 10 << 20
+            client.register_system_shared_memory("r", memory._shm_key, 8)
+            (row,) = httpx2.get(f"{server.url}/v2/systemsharedmemory/status").json()
+            assert row["name"] == "r"
+
+            first = server.child("grpc")
+            os.kill(first, signal.SIGKILL)
+            until(lambda: not alive(first))
+            until(lambda: live(client))
+            assert "r" in client.get_system_shared_memory_status().regions
+            client.get_server_metadata()
+            until(lambda: scraped(server, calls) == 2)
+    finally:
+        shm.destroy_shared_memory_region(memory)
 
 
 @slow

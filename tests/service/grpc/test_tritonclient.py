@@ -99,33 +99,6 @@ class TestServer:
         with pytest.raises(InferenceServerException, match="absent"):
             client.get_trace_settings("absent")
 
-    @pytest.mark.parametrize("kind", ["system", "cuda"])
-    def test_shared_memory(
-        self, client: triton.InferenceServerClient, kind: str
-    ) -> None:
-        """There are no regions; to let go of them is fine, to make one is refused."""
-        regions = getattr(client, f"get_{kind}_shared_memory_status")()
-        getattr(client, f"unregister_{kind}_shared_memory")()
-        place: list[Any] = ["/key", 8] if kind == "system" else [b"", 0, 8]
-
-        assert not regions.regions
-        with pytest.raises(InferenceServerException, match="raw_input_con") as caught:
-            getattr(client, f"register_{kind}_shared_memory")("r", *place)
-        assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
-
-    def test_tensors_in_shared_memory(
-        self, client: triton.InferenceServerClient
-    ) -> None:
-        """Inputs and outputs that lie in a region are refused."""
-        inside = triton.InferInput("x", [2, 3], "FP32")
-        inside.set_shared_memory("region", 24)
-        output = triton.InferRequestedOutput("y")
-        output.set_shared_memory("region", 24)
-
-        for inputs, outputs in (([inside], None), ([tensor()], [output])):
-            with pytest.raises(InferenceServerException, match="shared memory region"):
-                client.infer("double", inputs, outputs=outputs)
-
 
 class TestModel:
     @pytest.mark.parametrize("version", ["", "1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,29 @@ class TestOneOwner:
         assert mine in listed(ann)
         assert mine in listed(admin)
         assert mine not in listed(bob)
+
+    def test_metrics(
+        self, house: House, ann: httpx2.Client, bob: httpx2.Client, admin: httpx2.Client
+    ) -> None:
+        """Series of a matrix are there for who may see it, what failed on it too."""
+        matrix = house.fresh()
+        mine, size = put(ann, matrix).json()["id"], matrix.shape[0]
+        assert infer(ann, mine, {"x": np.ones((1, size))}).is_success
+        assert infer(ann, mine, {"x": np.ones((1, size + 1))}).is_client_error
+
+        text = {who: who.get("/metrics").text for who in (ann, bob, admin)}
+
+        own = f'servable="{mine}"'
+        for who in (ann, admin):
+            assert f'nnz_servable_rows_total{{{own},version="1"}} 1.0' in text[who]
+            assert f'nv_inference_count{{model="{mine}",version="1"}} 1.0' in text[who]
+            assert f'nnz_servable_failures_total{{reason="OTHER",{own}' in text[who]
+        assert mine not in text[bob]
+        for found in text.values():  # all matrices together are nobody's secret
+            row = r'^nnz_http_requests_total\{code="200",.*/infer",servable="m-\*"\} '
+            assert re.search(row, found, re.MULTILINE)
+            assert not re.search(r'nnz_http.*servable="m-\w', found)
+            assert 'nnz_jobs{status="queued"}' in found
 
     def test_audit_names_what_was_put(self, house: House, ann: httpx2.Client) -> None:
         mine = put(ann, house.fresh()).json()["id"]

@@ -13,6 +13,7 @@ from nnz_service.gateway import Drain
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
+from nnz_service.repository import is_matrix_id
 from nnz_service.web.fields import field
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
@@ -20,6 +21,8 @@ from nnz_service.web.stages import Stages
 _INFER = re.compile(
     r"/v2/models/([A-Za-z0-9._-]{1,128})(?:/versions/([0-9]{1,18}))?/infer"
 )
+#: All matrices together, in metrics; no model can have this name.
+_MATRICES = "m-*"
 #: Of a servable; a caller may write anything into a path.
 _LONGEST_NAME = 128
 #: Only in metrics and logs: the client left before the answer began.
@@ -78,9 +81,9 @@ class Context:
     def _observe(self, scope: Scope, stages: Stages, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if route != "unmatched" else "any"
-        self._metrics.answered(
-            route, method, stages.servable, answer.status, stages.elapsed()
-        )
+        # Matrices come and go, and their ids are their owners' business.
+        servable = _MATRICES if is_matrix_id(stages.servable) else stages.servable
+        self._metrics.answered(route, method, servable, answer.status, stages.elapsed())
         if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
             name, version = infer.groups("")
             self._metrics.failed(name, version, answer.status)

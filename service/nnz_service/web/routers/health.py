@@ -13,9 +13,6 @@ from nnz_service.web.schemas.oip import ServerMetadata
 
 router = APIRouter(tags=["server"])
 
-#: An extension of the protocol that a setting switches.
-SHARED_MEMORY = "system_shared_memory"
-
 
 @router.head("/v2/health/live", include_in_schema=False)
 @router.get(
@@ -44,5 +41,5 @@ async def ready(parts: Served) -> Response:
 @router.get("/v2", responses=answers(ServerMetadata, "Name, version, extensions."))
 async def server_metadata(parts: Served) -> Response:
     """Name the server, its version and the protocol extensions that it has."""
-    lends = (SHARED_MEMORY,) if parts.controls.regions.enabled else ()
-    return Json(about.server_metadata(*lends))
+    lending = parts.controls.regions.enabled
+    return Json(about.server_metadata(lending=lending))

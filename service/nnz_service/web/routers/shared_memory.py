@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from nnz_service.errors import NotOfferedError
+from nnz_service.gateway.regions import refuse_cuda
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
 from nnz_service.web.deps import Served
@@ -19,10 +19,6 @@ router = APIRouter(tags=["shared memory"])
 RegionName = Annotated[str, Path(description="As the client names the region.")]
 _SYSTEM = "/v2/systemsharedmemory"
 _CUDA = "/v2/cudasharedmemory"
-_NO_CUDA = (
-    "this server takes no CUDA shared memory; use system shared memory, or send the "
-    "bytes"
-)
 
 
 @router.get(
@@ -88,7 +84,7 @@ async def cuda_status(name: RegionName | None = None) -> Response:
 )
 async def cuda_register(name: RegionName) -> Response:
     """Refuse memory on a GPU, which this server does not take."""
-    raise NotOfferedError(_NO_CUDA)
+    refuse_cuda()
 
 
 @router.post(

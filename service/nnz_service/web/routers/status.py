@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from nnz_service import usage
 from nnz_service.errors import ServiceError
-from nnz_service.metrics import render
-from nnz_service.snapshots import add
 from nnz_service.web.answers import Json
-from nnz_service.web.deps import Parts, Served, visible_rows
+from nnz_service.web.deps import Served, caller_of, visible_rows
 from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
 from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
+from nnz_service.web.scrape import scrape
 from nnz_service.web.stages import stages_of
-from nnz_service.web.worker_metrics import families, jobs_family
 
 router = APIRouter(tags=["server"])
 
@@ -47,18 +42,23 @@ async def devices(request: Request, parts: Served) -> Response:
 async def stats(request: Request, parts: Served) -> Response:
     """Count what every servable did, and say what waits and runs now.
 
-    `processes` describes the process that answers (`web`) and the `workers`.
+    `processes` describes the process that answers (`web`) and the `workers`, and says
+    how often each of the server was started again (`restarts`).
     """
     result = (await parts.call(request, "stats", {})).result
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
-    workers = result.get("processes", [])
+    processes = {
+        "web": usage.process_facts(),
+        "workers": result.get("processes", []),
+        "restarts": parts.metrics.restarts(),
+    }
     rows = await visible_rows(request, parts, result["model_stats"])
     return Json(
         {
             **result,
             "model_stats": rows,
             "worker": {"ready": ready, "detail": detail},
-            "processes": {"web": usage.process_facts(), "workers": workers},
+            "processes": processes,
         }
     )
 
@@ -77,18 +77,13 @@ async def stats(request: Request, parts: Served) -> Response:
 async def metrics(request: Request, parts: Served) -> Response:
     """Write every metric, of all processes and by our names and Triton's.
 
-    Those of the worker are missing while it is down.
+    Those of the worker are missing while it is down. Series of single matrices are
+    there for who may see the matrix: scrape with an admin key for all of them.
     """
     stages_of(request).shorten(_SCRAPE_MICROSECONDS)
     try:
         stats = (await parts.call(request, "stats", {})).result
     except ServiceError:
         stats = None
-    text = await asyncio.to_thread(_scrape, parts, stats)
+    text = await scrape(parts, caller_of(request), stats)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
-
-
-def _scrape(parts: Parts, stats: dict[str, Any] | None) -> bytes:
-    counted = parts.metrics.collect()
-    jobs = jobs_family(parts.jobs.counts())
-    return render(add([*counted, jobs, *families(stats, counted)]))

@@ -140,5 +140,6 @@ class StatsOut(BaseModel):
     worker: dict[str, Any]
     processes: dict[str, Any] = Field(
         description="pid, resident_bytes, uptime_seconds and version: of `web`, the "
-        "process that answers, and of each of the `workers`."
+        "process that answers, and of each of the `workers`; how often each process of "
+        "the server was started again, by its name (`restarts`)."
     )
