@@ -172,4 +172,8 @@ async def _tell(host: Handler) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Everything is closed. Taken down with the interpreter, numba's pool of TBB may wait
+    # for ever for threads that it does not get.
+    sys.stderr.flush()
+    os._exit(code)
