@@ -138,7 +138,7 @@ class Metrics:
         for kind, found in self._restarts().items():
             family = CounterMetricFamily(
                 f"nnz_{kind}_restarts",
-                f"Starts of a {kind} process behind its first one.",
+                "How often a process was started again after it had ended.",
                 labels=("process",),
             )
             for name, count in found.items():
