@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from nnz_service import logs
 from nnz_service.errors import ServiceError, StorageFullError, TooLargeError
 
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +40,8 @@ def main() -> None:
     except ServiceError as error:
         answer = {"error": error.to_dict()}
     except Exception as error:
+        logs.configure("warning", "intake")
+        logs.logger().exception("reading failed", kind=request["kind"])
         fault = ServiceError(f"{type(error).__name__}: {error}")
         answer = {"error": fault.to_dict()}
     sys.stdout.buffer.write(orjson.dumps(answer))

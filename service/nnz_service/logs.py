@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -15,6 +17,10 @@ LEVELS = ("debug", "info", "warning", "error")
 
 #: Those that are written now; None until this process has set up logging itself.
 _chosen: frozenset[str] | None = None
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+#: Fields of every line of the current task.
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=_NONE)
 
 
 def configure(level: str, process: str) -> None:
@@ -33,7 +39,7 @@ def configure(level: str, process: str) -> None:
     structlog.configure(
         processors=[
             _only_chosen,
-            structlog.contextvars.merge_contextvars,
+            _add_bound,
             _naming(process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -61,11 +67,24 @@ def chosen() -> frozenset[str] | None:
     return _chosen
 
 
-@contextlib.contextmanager
-def bound(**fields: Any) -> Iterator[None]:
-    """Add fields to every line of the block, also of the threads that it waits for."""
-    with structlog.contextvars.bound_contextvars(**fields):
-        yield
+def bound(**fields: Any) -> _Bound:
+    """Add fields to every line of a block, also of the threads that it waits for."""
+    return _Bound(fields)
+
+
+class _Bound:
+    """Structlog's own costs five times as much, and one stands around every request."""
+
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _bound.set({**_bound.get(), **self._fields})
+
+    def __exit__(self, *_: object) -> None:
+        _bound.reset(self._token)
 
 
 class _Logger(structlog.WriteLogger):
@@ -100,6 +119,10 @@ def _only_chosen(_logger: Any, method: str, event: Any) -> Any:
     if _chosen is not None and level not in _chosen:
         raise structlog.DropEvent
     return event
+
+
+def _add_bound(_logger: Any, _method: str, event: Any) -> Any:
+    return {**_bound.get(), **event}
 
 
 def _naming(process: str) -> structlog.typing.Processor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -57,6 +58,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._snapshots = None if folder is None else Snapshots(folder)
         self._failing: set[str] = set()
+        # Finding the series of labels costs more than counting in it.
+        self._children: dict[tuple[Any, ...], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "nnz_http_requests",
             "Answered requests; code 499 means that the client left first. Matrices "
@@ -107,6 +110,19 @@ class Metrics:
             ("process",),
             registry=self.registry,
         )
+
+    def answered(
+        self, route: str, method: str, servable: str, status: int, seconds: float
+    ) -> None:
+        """Count a request that was answered, after so many seconds."""
+        labels = (route, method, servable, status)
+        if (children := self._children.get(labels)) is None:
+            children = self._children[labels] = (
+                self.requests.labels(route, method, servable, str(status)),
+                self.seconds.labels(route, method),
+            )
+        children[0].inc()
+        children[1].observe(seconds)
 
     def failed(self, servable: str, version: str, status: int) -> None:
         """Count an inference that failed, by the HTTP status of its answer."""

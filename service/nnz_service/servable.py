@@ -33,7 +33,8 @@ def datatype(dtype: np.dtype[Any] | type) -> str:
     Raises:
         ValueError: when the protocol has no name for it.
     """
-    name = _NAMES.get(np.dtype(dtype).newbyteorder("<"))
+    kind = np.dtype(dtype)
+    name = _NAMES.get(kind) or _NAMES.get(kind.newbyteorder("<"))
     if name is None:
         raise ValueError(f"numpy type {dtype} has no name here; known: {[*DATATYPES]}")
     return name

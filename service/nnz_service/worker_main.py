@@ -19,6 +19,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from nnz_service import logs
 from nnz_service.dataplane import Handler, Listener, Page
 from nnz_service.gateway.controls import follow_log
@@ -42,7 +44,7 @@ def main() -> int:
     logs.configure(options.log_level, "worker")
     # numba reads it when it is imported, so everything heavy is imported behind it.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(options.home / "cache" / "numba"))
-    return asyncio.run(_serve(options))
+    return uvloop.run(_serve(options))
 
 
 def _options() -> argparse.Namespace:

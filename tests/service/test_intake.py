@@ -137,6 +137,16 @@ class TestLimits:
 
         assert int(found.stdout) == 1000
 
+    def test_knows_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NNZ_API_KEY", "hidden")
+        monkeypatch.setenv("NNZ_DATABASE_URL", "postgresql://nnz:hidden@host/nnz")
+        monkeypatch.setenv("NNZ_HOME", "kept")
+
+        found = intake._environment()
+
+        assert "hidden" not in str(found)
+        assert found["NNZ_HOME"] == "kept"
+
     async def test_cancelled_caller_leaves_no_process(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "m.onnx")
         call = asyncio.create_task(read("model", tmp_path / "m.onnx"))

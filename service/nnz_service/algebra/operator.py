@@ -90,8 +90,8 @@ class MatrixOperator:
     def spmm(self, x: HostArray, *, transpose: bool = False) -> HostArray:
         """Return ``A @ x`` for x (n, k) C order, or ``A.T @ x`` for x (m, k).
 
-        On the CPU each column has the bits that `spmv` would give; on a device a row's
-        entries are added in an order that depends on the number of columns.
+        On the CPU each column of ``A @ x`` has the bits that `spmv` would give; a lone
+        transposed product, and every one on a device, may add in another order.
         """
         x = self._operand(x, 2, transpose)
         return self._multiply("spmm_t" if transpose else "spmm", x)

@@ -11,7 +11,7 @@ from nnz_service.dataplane.connect import connect
 from nnz_service.dataplane.fleet import FleetDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.listener import Listener
-from nnz_service.dataplane.messages import Reply, Tensors
+from nnz_service.dataplane.messages import Pending, Reply, Tensors
 from nnz_service.dataplane.page import Page
 from nnz_service.dataplane.steady import SteadyDataplane
 
@@ -23,6 +23,7 @@ __all__ = [
     "InlineDataplane",
     "Listener",
     "Page",
+    "Pending",
     "Reply",
     "Reservation",
     "SocketDataplane",

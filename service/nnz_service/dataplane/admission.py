@@ -34,20 +34,23 @@ class Admission:
         self._slots = slots
         self._bytes = nbytes
         self._page = page or Page()
-        self._row = self._page.doors[door]
+        # Views of this process's own counters: cheaper than numpy's items.
+        self._own = memoryview(self._page.slots[door : door + 1])
+        self._own_bytes = memoryview(self._page.bytes[door : door + 1])
+        self._callers = memoryview(self._page.callers[door])
         with self._page.lock():  # what a predecessor held is free
-            self._row["slots"] = self._row["bytes"] = 0
-            self._row["callers"] = 0
+            self._own[0] = self._own_bytes[0] = 0
+            self._page.callers[door] = 0
 
     @property
     def used_slots(self) -> int:
         """Requests under way."""
-        return int(self._page.doors["slots"].sum())
+        return sum(self._page.slots.tolist())
 
     @property
     def used_bytes(self) -> int:
         """Bytes of their bodies."""
-        return int(self._page.doors["bytes"].sum())
+        return sum(self._page.bytes.tolist())
 
     def reserve(self, nbytes: int, caller: Caller = ANYBODY) -> Reservation:
         """Take one slot and so many bytes: the declared length, or the most allowed.
@@ -71,7 +74,7 @@ class Admission:
     def _check(self, nbytes: int, caller: Caller) -> None:
         own = caller.quota.inflight
         if own is not None:
-            under_way = int(self._page.doors["callers"][:, caller.row].sum())
+            under_way = int(self._page.callers[:, caller.row].sum())
             if under_way >= own:
                 raise self._full(f"{under_way} requests of this key are under way")
         if self.used_slots >= self._slots:
@@ -138,9 +141,9 @@ class Admission:
         return OverloadedError(text, retry_after=self._page.backlog())
 
     def _add(self, slots: int, nbytes: int, caller: Caller) -> None:
-        self._row["slots"] += slots
-        self._row["bytes"] += nbytes
-        self._row["callers"][caller.row] += slots
+        self._own[0] += slots
+        self._own_bytes[0] += nbytes
+        self._callers[caller.row] += slots
 
 
 class Reservation:

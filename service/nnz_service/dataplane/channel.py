@@ -6,6 +6,7 @@ import array
 import asyncio
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ def make_socket() -> socket.socket:
 
 
 class Channel:
-    """Sends and receives messages on the running event loop.
+    """Receives messages on the running event loop, sends them from any thread.
 
     Args:
         sock: Connected and non-blocking; the channel closes it.
@@ -44,45 +45,60 @@ class Channel:
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._backlog: deque[tuple[bytes, int | None]] = deque()
+        self._sending = threading.Lock()
         self.open = True
         self._loop.add_reader(sock, self._on_readable)
 
     def send(self, datagram: bytes, fd: int | None) -> None:
         """Send now or as soon as the other side reads; closes `fd` when it is gone."""
-        if not self.open:
-            discard(fd)
-            return
-        self._backlog.append((datagram, fd))
-        if len(self._backlog) == 1:
-            self._flush()
+        with self._sending:
+            if not self.open:
+                discard(fd)
+                return
+            if not self._backlog and self._sent(datagram, fd):
+                return
+            self._backlog.append((datagram, fd))
+            if len(self._backlog) == 1:
+                self._loop.call_soon_threadsafe(self._flush)
 
     def close(self) -> None:
-        """End it; what waits to be sent is dropped."""
-        if not self.open:
-            return
-        self.open = False
-        self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
-        self._sock.close()
-        for _, fd in self._backlog:
-            discard(fd)
-        self._backlog.clear()
+        """End it, on the event loop; what waits to be sent is dropped."""
+        with self._sending:
+            if not self.open:
+                return
+            self.open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+            for _, fd in self._backlog:
+                discard(fd)
+            self._backlog.clear()
         self._closed()
 
     def _flush(self) -> None:
-        while self._backlog:
-            datagram, fd = self._backlog[0]
-            try:
-                socket.send_fds(self._sock, [datagram], [] if fd is None else [fd])
-            except BlockingIOError:
+        with self._sending:
+            if not self.open:
+                return
+            while self._backlog and self._sent(*self._backlog[0]):
+                self._backlog.popleft()
+            if self._backlog:
                 self._loop.add_writer(self._sock, self._flush)
-                return
-            except OSError:
-                self.close()
-                return
-            self._backlog.popleft()
-            discard(fd)
-        self._loop.remove_writer(self._sock)
+            else:
+                self._loop.remove_writer(self._sock)
+
+    def _sent(self, datagram: bytes, fd: int | None) -> bool:
+        """Send one message; False when the other side has to read first."""
+        try:
+            if fd is None:
+                self._sock.send(datagram)
+            else:
+                socket.send_fds(self._sock, [datagram], [fd])
+        except BlockingIOError:
+            return False
+        except OSError:  # it is as good as sent: the channel is at its end
+            self._loop.call_soon_threadsafe(self.close)
+        discard(fd)
+        return True
 
     def _on_readable(self) -> None:
         for _ in range(_BURST):

@@ -71,19 +71,24 @@ class SocketDataplane:
         timeout: float | None = None,  # noqa: ASYNC109 - the worker must know it too
     ) -> Reply:
         """See `Dataplane`."""
-        number = next(self._ids)
+        number, loop = next(self._ids), asyncio.get_running_loop()
         fields = {"id": number, "kind": kind, "params": params, "timeout": timeout}
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        timer = None
+        if timeout is not None:  # a tenth of what `asyncio.timeout` costs
+            timer = loop.call_later(timeout, _end, answer, kind, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                datagram, fd = await pack_soon(fields, tensors or {})
-                channel = self._connected(fd)
-                self._pending[number] = answer
-                channel.send(datagram, fd)
+            datagram, fd = await pack_soon(fields, tensors or {})
+            if answer.done():  # the time was over before it was written down
+                wire.discard(fd)
                 return await answer
-        except TimeoutError as error:
-            raise DeadlineError(f"{kind} took longer than {timeout:g} s") from error
+            channel = self._connected(fd)
+            self._pending[number] = answer
+            channel.send(datagram, fd)
+            return await answer
         finally:
+            if timer is not None:
+                timer.cancel()
             if self._pending.pop(number, None) is not None:
                 self._drop(number)  # nobody waits for the answer any more
             elif answer.done() and not answer.cancelled():
@@ -159,3 +164,8 @@ class SocketDataplane:
     def _drop(self, number: int) -> None:
         if self._channel is not None:
             self._channel.send(wire.pack({"drop": number}, {})[0], None)
+
+
+def _end(answer: asyncio.Future[Reply], kind: str, seconds: float) -> None:
+    if not answer.done():
+        answer.set_exception(DeadlineError(f"{kind} took longer than {seconds:g} s"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nnz_service import logs
-from nnz_service.dataplane.messages import Reply, Tensors
+from nnz_service.dataplane.messages import Pending, Reply, Tensors
 from nnz_service.errors import DeadlineError, ServiceError
 
 
@@ -31,6 +31,20 @@ class Handler(Protocol):
 
     def close(self) -> None:
         """End; blocks until its threads are gone."""
+        ...
+
+    def begin(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors,
+        deadline: float | None,
+    ) -> Pending | None:
+        """Begin a call that waits for nothing but the device; None asks `handle`.
+
+        Raises:
+            ServiceError: Why it cannot be done, as `handle` would.
+        """
         ...
 
     async def handle(
@@ -60,9 +74,16 @@ async def answer(
         raise DeadlineError(f"{kind} took longer than {seconds:g} s") from error
     except ServiceError:
         raise
-    except Exception as error:  # a fault of ours must not end the process
-        logs.logger().exception("a call failed", kind=kind)
-        raise ServiceError(f"{kind} failed: {type(error).__name__}") from error
+    except Exception as error:
+        raise fault(kind, error) from error
+
+
+def fault(kind: str, error: Exception) -> ServiceError:
+    """Return what a caller is told; a fault of ours is logged, and ends no process."""
+    if isinstance(error, ServiceError):
+        return error
+    logs.logger().error("a call failed", kind=kind, exc_info=error)
+    return ServiceError(f"{kind} failed: {type(error).__name__}")
 
 
 class InlineDataplane:

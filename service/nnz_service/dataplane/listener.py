@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnz_service import logs
 from nnz_service.dataplane import wire
 from nnz_service.dataplane.channel import Channel, make_socket
-from nnz_service.dataplane.inline import Handler, answer
-from nnz_service.dataplane.messages import Reply, Tensors
-from nnz_service.dataplane.packing import pack_soon
+from nnz_service.dataplane.inline import Handler, answer, fault
+from nnz_service.dataplane.messages import Pending, Reply, Tensors
+from nnz_service.dataplane.packing import is_big, pack_soon
 from nnz_service.errors import MalformedError, ServiceError
 
 _BACKLOG = 64
@@ -67,54 +72,129 @@ class Listener:
 
 
 class _Peer:
-    """One connection: a task for each call under way."""
+    """One connection: a task, or an answer of another thread, for each call."""
 
     def __init__(self, sock: socket.socket, handler: Handler, ended: Any) -> None:
         self._handler = handler
         self._ended = ended
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[int, asyncio.Task[None] | Future[Any]] = {}
         self.channel = Channel(sock, self._on_message, self._on_closed)
 
     def _on_message(self, datagram: bytes, fd: int | None) -> None:
         fields, tensors = wire.unpack(datagram, fd)
         if (number := fields.get("drop")) is not None:
-            if (task := self._tasks.get(number)) is not None:
-                task.cancel()
+            if (dropped := self._calls.get(number)) is not None:
+                dropped.cancel()
             return
         number = fields.get("id")
-        if not isinstance(number, int) or number in self._tasks:
+        if not isinstance(number, int) or number in self._calls:
             raise MalformedError(f"a call needs a fresh number, not {number!r}")
-        task = asyncio.ensure_future(self._answer(number, fields, tensors))
-        self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number, None))
-
-    async def _answer(
-        self, number: int, fields: dict[str, Any], tensors: Tensors
-    ) -> None:
         try:
-            reply = await self._reply(fields, tensors)
-            answered = {"result": reply.result, "timings": reply.timings}
-            message = await pack_soon({"id": number} | answered, reply.tensors)
+            call = _Call.of(fields)
+            pending = self._begun(call, tensors)
         except ServiceError as error:
-            message = wire.pack({"id": number, "error": error.to_dict()}, {})
-        except OSError as error:  # no memory or no descriptors left for the answer
-            lost = ServiceError(f"the answer cannot be sent: {error}")
-            message = wire.pack({"id": number, "error": lost.to_dict()}, {})
-        self.channel.send(*message)
+            self._refuse(number, error)
+            return
+        if pending is None:
+            task = asyncio.ensure_future(self._answer(number, call, tensors))
+            self._calls[number] = task
+            task.add_done_callback(lambda _: self._calls.pop(number, None))
+        else:
+            self._calls[number] = pending.future
+            done = functools.partial(self._on_done, number, call.kind, pending.reply)
+            pending.future.add_done_callback(done)
 
-    async def _reply(self, fields: dict[str, Any], tensors: Tensors) -> Reply:
+    def _begun(self, call: _Call, tensors: Tensors) -> Pending | None:
+        """Begin a call on this very thread, if it needs no other."""
+        seconds = call.seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            return self._handler.begin(call.kind, call.params, tensors, deadline)
+        except ServiceError:
+            raise
+        except Exception as error:
+            raise fault(call.kind, error) from error
+
+    def _on_done(
+        self,
+        number: int,
+        kind: str,
+        reply_of: Callable[[Any], Reply],
+        future: Future[Any],
+    ) -> None:
+        """Answer from the thread that computed: the event loop would take as long."""
+        self._calls.pop(number, None)
+        if future.cancelled():
+            return  # nobody waits for it
+        try:
+            reply = reply_of(future.result())
+            if not is_big(reply.tensors):
+                self.channel.send(*wire.pack(_answered(number, reply), reply.tensors))
+                return
+        except ServiceError as error:
+            self._refuse(number, error)
+        except Exception as error:
+            self._refuse(number, fault(kind, error))
+        else:
+            later = self._send(number, reply)
+            asyncio.run_coroutine_threadsafe(later, self._loop)
+
+    async def _answer(self, number: int, call: _Call, tensors: Tensors) -> None:
+        try:
+            handler, seconds = self._handler, call.seconds
+            reply = await answer(handler, call.kind, call.params, tensors, seconds)
+        except ServiceError as error:
+            self._refuse(number, error)
+        else:
+            await self._send(number, reply)
+
+    async def _send(self, number: int, reply: Reply) -> None:
+        try:
+            message = await pack_soon(_answered(number, reply), reply.tensors)
+        except ServiceError as error:
+            self._refuse(number, error)
+        except OSError as error:  # no memory or no descriptors left for the answer
+            self._refuse(number, ServiceError(f"the answer cannot be sent: {error}"))
+        else:
+            self.channel.send(*message)
+
+    def _refuse(self, number: int, error: ServiceError) -> None:
+        message = {"id": number, "error": error.to_dict()}
+        self.channel.send(*wire.pack(message, {}))
+
+    def _on_closed(self) -> None:
+        for call in list(self._calls.values()):
+            call.cancel()
+        self._ended(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a message asks for; `seconds` are left until nobody wants the answer."""
+
+    kind: str
+    params: dict[str, Any]
+    seconds: float | None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> _Call:
+        """Take it out of a message.
+
+        Raises:
+            MalformedError: It is not there.
+        """
         kind, params = fields.get("kind"), fields.get("params")
         if not isinstance(kind, str) or not isinstance(params, dict):
             raise MalformedError("a call needs a kind and parameters")
         seconds = fields.get("timeout")
         if seconds is not None and not isinstance(seconds, int | float):
             raise MalformedError(f"a timeout is a number of seconds, not {seconds!r}")
-        return await answer(self._handler, kind, params, tensors, seconds)
+        return cls(kind, params, seconds)
 
-    def _on_closed(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        self._ended(self)
+
+def _answered(number: int, reply: Reply) -> dict[str, Any]:
+    return {"id": number, "result": reply.result, "timings": reply.timings}
 
 
 def _user(sock: socket.socket) -> int:

@@ -19,13 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnz_service.dataplane.messages import Tensors
+from nnz_service.dataplane.slab import (
+    ALIGN,
+    SEALS,
+    Sealed,
+    make_file,
+    offset_in,
+    write_at,
+)
 from nnz_service.errors import MalformedError
 from nnz_service.servable import DATATYPES, datatype
 
-ALIGN = 64
 MAX_AXES = 32
-
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 #: Name, data type, shape, offset and bytes of one tensor.
 Row = tuple[str, str, list[int], int, int]
@@ -49,21 +54,26 @@ def lay_out(tensors: Tensors) -> tuple[list[Row], int]:
     return table, end
 
 
+def placed(table: Sequence[Row], tensors: Tensors, memory: Sealed) -> list[Row]:
+    """Return the table of tensors that stay where they lie in sealed memory."""
+    places = (offset_in(memory, tensor) for tensor in tensors.values())
+    return [(*row[:3], at, row[4]) for row, at in zip(table, places, strict=True)]
+
+
 def fill(table: Sequence[Row], tensors: Tensors, size: int, tail: bytes = b"") -> int:
     """Write tensors, and `tail` behind them, into a new sealed memfd.
 
     Returns:
         Its descriptor, which the caller closes.
     """
-    fd = os.memfd_create("nnz", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = make_file()
     try:
         os.ftruncate(fd, max(size + len(tail), 1))
-        with mmap.mmap(fd, 0) as memory:
-            for name, kind, shape, offset, nbytes in table:
-                if nbytes:
-                    _view(memory, kind, shape, offset)[...] = tensors[name]
-            memory[size : size + len(tail)] = tail
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        for name, kind, _, offset, _ in table:
+            tensor = np.ascontiguousarray(tensors[name], DATATYPES[kind])
+            write_at(fd, tensor.reshape(-1).view(np.uint8).data, offset)
+        write_at(fd, tail, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
         raise
@@ -149,7 +159,7 @@ class Received(Source):
             seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         except OSError as error:
             raise MalformedError("what came with the message is no memfd") from error
-        if seals & _SEALS != _SEALS:
+        if seals & SEALS != SEALS:
             raise MalformedError("the memory that came with the message is not sealed")
         size = os.fstat(fd).st_size
         if not size:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,3 +26,16 @@ class Reply:
     result: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An answer that another thread will give.
+
+    Args:
+        future: Ends with an outcome; cancelling it drops the call while it waits.
+        reply: Makes a reply of the outcome; quick, on any thread.
+    """
+
+    future: Future[Any]
+    reply: Callable[[Any], Reply]

@@ -7,8 +7,14 @@ from typing import Any
 
 from nnz_service.dataplane import wire
 from nnz_service.dataplane.messages import Tensors
+from nnz_service.dataplane.slab import sealed_under
 
 BIG = 1 << 20  # bytes of tensors whose copy would hold the event loop too long
+
+
+def is_big(tensors: Tensors) -> bool:
+    """Whether writing them down takes long."""
+    return sum(tensor.nbytes for tensor in tensors.values()) >= BIG
 
 
 async def pack_soon(
@@ -19,7 +25,7 @@ async def pack_soon(
     Raises:
         MalformedError: when something in it cannot cross.
     """
-    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
+    if not is_big(tensors) or sealed_under(tensors) is not None:
         return wire.pack(fields, tensors)
     work = asyncio.ensure_future(asyncio.to_thread(wire.pack, fields, tensors))
     try:

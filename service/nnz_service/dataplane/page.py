@@ -12,8 +12,7 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,6 +52,7 @@ _PAGE = np.dtype(
         ("requests", _BUCKET, (ROWS,)),
         ("work", _BUCKET, (ROWS,)),
         ("refused", _FINGERPRINT, (FINGERPRINTS,)),
+        ("refusing", "f8"),  # until when any of them holds
     ]
 )
 _STALE = 10.0  # seconds without a beat after which a worker's backlog says nothing
@@ -72,23 +72,28 @@ class Page:
         self.fd = fd
         whole: Any = np.ndarray((), _PAGE, mmap.mmap(fd, _PAGE.itemsize))
         self.doors = whole["doors"]
+        self.slots, self.bytes = self.doors["slots"], self.doors["bytes"]
+        self.callers = self.doors["callers"]
         self.workers = whole["workers"]
         self.requests = whole["requests"]
         self.work = whole["work"]
         self._refused = whole["refused"]
+        self._refusing: Any = memoryview(whole["refusing"].reshape(1))
+        # Views of what every request writes: they cost a tenth of numpy's items.
+        self._running = [memoryview(row["running"]) for row in self.workers]
+        self._waiting = [
+            memoryview(self.workers[name]) for name in ("queued", "backlog")
+        ]
+        self._named = [MARKS] * WORKERS
+        self._lock = PageLock(fd)
 
     def close(self) -> None:
         """Let go of the descriptor; what is mapped stays until nobody uses it."""
         os.close(self.fd)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> PageLock:
         """Keep other processes out; only for one thread of each."""
-        fcntl.lockf(self.fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        return self._lock
 
     def beat(self, row: Any) -> None:
         """Say that the process of a row still goes round."""
@@ -111,12 +116,18 @@ class Page:
         waiting = self.workers["backlog"][live]
         return float(waiting.min()) / 1e9 if waiting.size else 0.0
 
+    def wait(self, worker: int, queued: int, backlog: int) -> None:
+        """Write down how many requests wait for a worker, and for how many ns."""
+        self._waiting[0][worker], self._waiting[1][worker] = queued, backlog
+
     def mark(self, worker: int, tokens: Iterable[int]) -> None:
         """Write down what a worker computes from now on; nothing when it is done."""
-        row = self.workers[worker]["running"]
-        named = [token for token in tokens if token][:MARKS]
-        row[len(named) :] = 0
-        row[: len(named)] = named
+        row, named = self._running[worker], [one for one in tokens if one][:MARKS]
+        for place, token in enumerate(named):
+            row[place] = token
+        for place in range(len(named), self._named[worker]):
+            row[place] = 0
+        self._named[worker] = len(named)
 
     def marked(self, token: int) -> bool:
         """Whether some worker computes this request, or did when it ended."""
@@ -126,17 +137,36 @@ class Page:
         """Remember for a while that a request must not run again."""
         with self.lock():
             oldest = int(self._refused["until"].argmin())
-            self._refused[oldest] = (fingerprint, time.monotonic() + seconds)
+            until = time.monotonic() + seconds
+            self._refused[oldest] = (fingerprint, until)
+            self._refusing[0] = max(self._refusing[0], until)
 
     @property
     def refuses(self) -> bool:
         """Whether any request is refused now."""
-        return bool((self._refused["until"] > time.monotonic()).any())
+        return bool(self._refusing[0] > time.monotonic())
 
     def refused(self, fingerprint: int) -> bool:
         """Whether this request is one of them."""
         same = self._refused["value"] == fingerprint
         return bool((same & (self._refused["until"] > time.monotonic())).any())
+
+
+class PageLock:
+    """A lock over all processes that ends with the one that holds it.
+
+    Args:
+        fd: Descriptor of the page.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
 
 def note_start(row: Any, name: str) -> None:

@@ -9,6 +9,7 @@ says where: `{"at": [offset, bytes]}`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from nnz_service.dataplane import memory
 from nnz_service.dataplane.messages import Tensors
+from nnz_service.dataplane.slab import ALIGN, sealed_under
 from nnz_service.errors import MalformedError
 
 #: Longest datagram; the kernel's default send buffer takes several of them.
@@ -32,16 +34,24 @@ def pack(fields: dict[str, Any], tensors: Tensors) -> tuple[bytes, int | None]:
         MalformedError: when something in it cannot cross.
     """
     table, size = memory.lay_out(tensors)
-    try:
-        text = orjson.dumps(fields | {"tensors": table})
-    except TypeError as error:
-        raise MalformedError(f"the message is not plain JSON: {error}") from error
-    if table and len(text) + memory.ALIGN + size <= MAX_DATAGRAM:
+    text = _text(fields, table)
+    if size > MAX_DATAGRAM and (sealed := sealed_under(tensors)) is not None:
+        lent = _text(fields, memory.placed(table, tensors, sealed))
+        if len(lent) <= MAX_DATAGRAM:
+            return lent, os.dup(sealed.fd)
+    if table and len(text) + ALIGN + size <= MAX_DATAGRAM:
         return memory.inline(text, table, tensors, size), None
     if len(text) <= MAX_DATAGRAM:
         return text, memory.fill(table, tensors, size) if table else None
     fd = memory.fill(table, tensors, size, text)
     return orjson.dumps({"at": [size, len(text)]}), fd
+
+
+def _text(fields: dict[str, Any], table: Sequence[memory.Row]) -> bytes:
+    try:
+        return orjson.dumps(fields | {"tensors": table})
+    except TypeError as error:
+        raise MalformedError(f"the message is not plain JSON: {error}") from error
 
 
 def unpack(

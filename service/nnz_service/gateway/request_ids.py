@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 _USABLE = re.compile(r"[!-~]{1,128}")
 
 
 def request_id(given: str) -> str:
     """Return the caller's own name for a request when it can stand in a log, or one."""
-    return given if _USABLE.fullmatch(given) else uuid.uuid4().hex
+    return given if _USABLE.fullmatch(given) else os.urandom(16).hex()

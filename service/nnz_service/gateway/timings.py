@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 
 class Timings:
@@ -14,15 +13,9 @@ class Timings:
         self.began = time.perf_counter()
         self._seconds: dict[str, float] = {}
 
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> _Lap:
         """Add the time inside the block to stage `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+        return _Lap(self._seconds, name)
 
     def add(self, timings: Mapping[str, float]) -> None:
         """Take over the seconds that a worker reported."""
@@ -39,4 +32,21 @@ class Timings:
     def header(self) -> str:
         """Format the value of `Server-Timing`, in milliseconds."""
         rows = {**self._seconds, "total": self.elapsed()}
-        return ", ".join(f"{name};dur={s * 1e3:.3f}" for name, s in rows.items())
+        return ", ".join([f"{name};dur={s * 1e3:.3f}" for name, s in rows.items()])
+
+
+class _Lap:
+    """One block that is measured."""
+
+    __slots__ = ("_name", "_seconds", "_start")
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds = seconds
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        spent = time.perf_counter() - self._start
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + spent

@@ -24,6 +24,8 @@ from nnz_service.errors import (
 SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
 AT_ONCE = 2  # processes; each may take much memory
 _MEMORY_SHARE = 0.75  # of the machine's memory, for all of them together
+#: What a process that reads strangers' files need not know.
+_SECRETS = frozenset({"NNZ_API_KEY", "NNZ_DATABASE_URL"})
 _FAULTS: dict[str, type[ImpossibleError]] = {
     "model": InvalidModelError,
     "matrix": InvalidMatrixError,
@@ -124,5 +126,5 @@ def _default_memory() -> int:
 
 def _environment() -> dict[str, str]:
     """Ours without secrets; one thread, since each would reserve address space."""
-    kept = {k: v for k, v in os.environ.items() if k != "NNZ_API_KEY"}
+    kept = {k: v for k, v in os.environ.items() if k not in _SECRETS}
     return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

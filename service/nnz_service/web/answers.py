@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import Response
 from numpy.typing import NDArray
+from starlette.types import Receive, Scope, Send
 
 from nnz_service.errors import ImpossibleError
 from nnz_service.gateway.datatypes import datatype_of
@@ -19,9 +20,13 @@ from nnz_service.gateway.regions import Regions
 from nnz_service.web.codecs import TensorRequest
 from nnz_service.web.lent import deliver
 
-_HEADER = "Inference-Header-Content-Length"
+_HEADER = b"inference-header-content-length"
+_BINARY, _TEXT = b"application/octet-stream", b"application/json"
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 #: Below this compression saves no packet.
 _WORTH_COMPRESSING = 256
+#: Larger tensors are not copied behind the JSON part once more.
+_WORTH_A_PIECE = 1 << 16
 #: Level 1: higher ones cost several times more for a few percent of float data.
 _LEVEL = 1
 #: Alignment of the bytes behind the JSON part: a cache line and the widest vector.
@@ -37,7 +42,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Serialize; numpy scalars and arrays are allowed."""
-        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(content, option=_NUMPY)
 
 
 async def tensor_answer(
@@ -83,23 +88,54 @@ async def tensor_answer(
         else:
             entry["data"] = _json_numbers(flat, name)
         outputs.append(entry)
-    text = bytes(Json({**head, "outputs": outputs}).body)
+    text = orjson.dumps({**head, "outputs": outputs}, option=_NUMPY)
     if tail:
         # Spaces behind JSON mean nothing; with them the first tensor is aligned for
         # whoever received the whole body into aligned memory.
         text += b" " * (-len(text) % _ALIGN)
-    content = b"".join((text, *tail))
-    headers = {_HEADER: str(len(text))} if tail else {}
+    pieces: list[bytes | memoryview] = [text, *tail]
+    size = sum(map(len, pieces))
+    headers = [(b"vary", b"Accept-Encoding")]
+    if tail:
+        headers.append((_HEADER, b"%d" % len(text)))
     if batch is not None:
-        headers["X-Batch-Size"] = str(batch)
-    encoding = _encoding(accept_encoding, len(content), bool(tail))
+        headers.append((b"x-batch-size", b"%d" % batch))
+    encoding = _encoding(accept_encoding, size, bool(tail))
     if encoding != "identity":
-        headers["Content-Encoding"] = encoding
+        headers.append((b"content-encoding", encoding.encode()))
         # zlib lets go of the interpreter, so a large answer stops nobody else.
-        content = await asyncio.to_thread(_compress, content, encoding)
-    headers["Vary"] = "Accept-Encoding"
-    kind = "application/octet-stream" if tail else "application/json"
-    return Response(content, media_type=kind, headers=headers)
+        whole = await asyncio.to_thread(_compress, b"".join(pieces), encoding)
+        pieces = [whole]
+    elif size < _WORTH_A_PIECE:
+        pieces = [b"".join(pieces)]
+    return _Tensors(pieces, _BINARY if tail else _TEXT, headers)
+
+
+class _Tensors(Response):
+    """An answer whose head is ready to be sent; Starlette's own are made slowly.
+
+    Large tensors go out from where they lie.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes | memoryview],
+        kind: bytes,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self._pieces = pieces
+        length = (b"content-length", b"%d" % sum(map(len, pieces)))
+        self.raw_headers = [(b"content-type", kind), length, *headers]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        *others, last = self._pieces
+        for piece in others:
+            body = {"body": piece, "more_body": True}
+            await send({"type": "http.response.body", **body})
+        await send({"type": "http.response.body", "body": last})
 
 
 def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:

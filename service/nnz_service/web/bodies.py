@@ -6,22 +6,29 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from nnz_service.dataplane.slab import Sealed, Slab
 from nnz_service.errors import (
     ImpossibleError,
     MalformedError,
+    OverloadedError,
     TooLargeError,
     UnsupportedMediaError,
 )
 from nnz_service.web.codecs import Body, TensorRequest, read_object, read_tensors
+from nnz_service.web.exchange import Exchange, exchange_of
+from nnz_service.web.fields import field
 from nnz_service.web.stages import stages_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 #: Base alignment of binary tensors: a cache line and the widest vector.
 _ALIGN = 64
+#: From here on a body is worth memory of its own.
+_LARGE = 1 << 18
 #: Decompressing or parsing more than this happens outside the event loop.
 _ON_THE_LOOP = 1 << 16
 #: Chunks go to disk joined to about this size, to save thread hops.
@@ -41,14 +48,15 @@ async def read_body(request: Request, limit: int) -> Body:
         MalformedError: The header length or the compressed stream is broken.
         UnsupportedMediaError: The content encoding is unknown.
     """
-    header = header_length(request)
-    stages = stages_of(request)
+    header, window = header_length(request), content_window(request)
+    pad = -(header or 0) % _ALIGN
+    stages, exchange = stages_of(request), exchange_of(request.scope)
+    data: bytearray | Sealed
     with stages.measure("receive"):
-        data = bytearray(-(header or 0) % _ALIGN)
-        pad = len(data)
-        async for chunk in request.stream():
-            data += chunk
-    window = content_window(request)
+        if window is None and exchange is not None and _is_large(request):
+            data = await _collect(request, exchange, pad)
+        else:
+            data = await _gather(request, pad)
     if window is not None:
         with stages.measure("decompress"):
             if len(data) > _ON_THE_LOOP:
@@ -58,6 +66,58 @@ async def read_body(request: Request, limit: int) -> Body:
     if stages.reservation is not None:
         stages.reservation.true_up(len(data))
     return Body(memoryview(data)[pad:], header)
+
+
+async def _gather(request: Request, pad: int) -> bytearray:
+    """Receive a body into ordinary memory, behind so many bytes."""
+    stages, data = stages_of(request), bytearray(pad)
+    while not stages.received:
+        data += await _piece(request)
+    return data
+
+
+def _is_large(request: Request) -> bool:
+    length = field(request.scope, b"content-length")
+    return length is not None and int(length) >= _LARGE
+
+
+async def _collect(request: Request, exchange: Exchange, pad: int) -> Sealed:
+    """Receive a large body into the memory in which it goes to the worker.
+
+    Raises:
+        ClientDisconnect: The client left before the end.
+        OverloadedError: There is no memory for it now.
+    """
+    stages = stages_of(request)
+    try:
+        slab = Slab(pad)
+        try:
+            # What came before the collecting began is what the first message brings.
+            slab.write(await _piece(request))
+            exchange.collect(slab.write)
+            while not stages.received:
+                slab.write(await _piece(request))
+                exchange.check()
+            exchange.check()
+            return slab.seal()
+        finally:
+            slab.close()
+    except OSError as error:
+        raise OverloadedError(
+            f"no memory for the body now: {error.strerror}", retry_after=1.0
+        ) from error
+
+
+async def _piece(request: Request) -> bytes:
+    """Receive what of the body has come.
+
+    Raises:
+        ClientDisconnect: The client left before the end.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return cast(bytes, message.get("body", b""))
 
 
 async def parse_body(
@@ -93,8 +153,8 @@ def content_window(request: Request) -> int | None:
     Raises:
         UnsupportedMediaError: The encoding is unknown.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("identity", ""):
+    sent = field(request.scope, b"content-encoding")
+    if sent is None or (encoding := sent.strip().lower()) in ("identity", ""):
         return None
     try:
         return _WINDOWS[encoding]
@@ -137,7 +197,7 @@ def header_length(request: Request) -> int | None:
     Raises:
         MalformedError: It is not a number.
     """
-    text = request.headers.get(HEADER_LENGTH)
+    text = field(request.scope, _HEADER_LENGTH)
     if text is None:
         return None
     if not _DIGITS.fullmatch(text.strip()):
@@ -147,7 +207,7 @@ def header_length(request: Request) -> int | None:
     return int(text)
 
 
-def _inflate(data: bytearray, pad: int, window: int, limit: int) -> bytearray:
+def _inflate(data: bytearray | Sealed, pad: int, window: int, limit: int) -> bytearray:
     """Decompress what follows `pad`, keeping the pad; stops at the limit."""
     out = bytearray(pad)
     inflater = Inflater(window)

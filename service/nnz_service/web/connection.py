@@ -9,10 +9,8 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from nnz_service.web.departure import Departure
+from nnz_service.web.exchange import EXCHANGE, Exchange
 
-#: Where a request finds it in its state.
-DEPARTURE = "departure"
 #: Bytes that may arrive without completing a head or bringing a piece of a body. The
 #: parser joins the parts of a header anew for each of them: without this bound a
 #: single endless header would keep the process busy and grow it for ever.
@@ -28,6 +26,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._stalled = 0
         self._moved = False
+        self._exchange = Exchange()
         self._patience: asyncio.TimerHandle | None = None
 
     # uvicorn narrows the transport of asyncio's protocol
@@ -40,7 +39,7 @@ class Connection(HttpToolsProtocol):
         """Stop waiting, and what is under way for who has left."""
         self._stop_waiting()
         if self._answering() and (state := self.cycle.scope.get("state")):
-            state[DEPARTURE].leave()
+            state[EXCHANGE].leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -60,17 +59,23 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
-        self.scope["state"][DEPARTURE] = Departure()
+        self._exchange = Exchange()
+        self.scope["state"][EXCHANGE] = self._exchange
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
-        super().on_body(body)
+        heard = None if self.cycle.response_complete else self._exchange.take(body)
+        if heard is None:
+            super().on_body(body)
+        elif heard:
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
+        self._exchange.received = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -14,6 +14,7 @@ from nnz_service import gateway
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.gateway.ownership import seen
 from nnz_service.keys import ANYBODY, Caller
+from nnz_service.web.exchange import exchange_of
 from nnz_service.web.stages import stages_of
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
@@ -80,9 +81,8 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: The client left.
     """
-    departure = request.scope["state"].get("departure")
-    if departure is not None:
-        with departure.cancels():
+    if (exchange := exchange_of(request.scope)) is not None:
+        with exchange:
             return await work
     if request.method not in _WITHOUT_BODY and not stages_of(request).received:
         return await work

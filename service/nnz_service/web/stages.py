@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -14,9 +13,9 @@ from nnz_service.gateway.timings import Timings
 class Stages(Timings):
     """Where the time of one request went, and until when it may go on."""
 
-    def __init__(self, request_id: str = "") -> None:
+    def __init__(self, request_id: str) -> None:
         super().__init__()
-        self.request_id = request_id or uuid.uuid4().hex
+        self.request_id = request_id
         self.deadline: float | None = None
         self.servable = ""
         #: Whether the whole body has arrived; what comes then is only the departure.
@@ -41,4 +40,4 @@ class Stages(Timings):
 
 def stages_of(connection: HTTPConnection) -> Stages:
     """Return the stages that the outermost middleware began."""
-    return cast(Stages, connection.state.stages)
+    return cast(Stages, connection.scope["state"]["stages"])

@@ -17,13 +17,18 @@ Params = Mapping[str, Any]
 BIG = 1 << 20
 
 
+def bytes_of(tensors: Tensors) -> int:
+    """Return the bytes of all."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 async def check_tensors(servable: Servable, tensors: Tensors) -> None:
     """Refuse inputs that a servable cannot take; much is looked at in a thread.
 
     Raises:
         InvalidInputError: naming the tensor and what would be right.
     """
-    if sum(tensor.nbytes for tensor in tensors.values()) < BIG:
+    if bytes_of(tensors) < BIG:
         servable.check(tensors)
     else:
         await asyncio.to_thread(servable.check, tensors)

@@ -6,14 +6,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs, usage
-from nnz_service.dataplane import Page, Reply, Tensors
+from nnz_service.dataplane import Page, Pending, Reply, Tensors
 from nnz_service.errors import (
     DatabaseAwayError,
     ImpossibleError,
@@ -27,20 +26,13 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.batches import lost
-from nnz_service.worker.calls import (
-    Params,
-    check_tensors,
-    outputs_of,
-    reply_of,
-    text_of,
-)
+from nnz_service.worker.calls import BIG, Params, bytes_of, check_tensors, text_of
+from nnz_service.worker.computing import KINDS, Computing, target
 from nnz_service.worker.health import Watch
-from nnz_service.worker.ops import Ops
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
-from nnz_service.worker.tickets import Order, ticket
 from nnz_service.worker.toolbox import Toolbox
 
 _LEFT_OUT = (
@@ -83,7 +75,7 @@ class Host:
         self._quarantine = Quarantine(repository.home / "run" / f"loads-{name}.json")
         self._scheduler = Scheduler(limits)
         self._registry = Registry(self._guarded)
-        self._ops = Ops(toolbox)
+        self._computing = Computing(toolbox)
         self._runner = JobRunner(
             jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
         )
@@ -102,10 +94,10 @@ class Host:
             "load": self._load,
             "unload": self._unload,
             "index": self._index,
-            "infer": self._infer,
+            "infer": partial(self._compute, "infer"),
             "metadata": self._metadata,
             "explain": self._explain,
-            "op": self._op,
+            "op": partial(self._compute, "op"),
             "stats": self._stats,
             "wake": self._wake,
         }
@@ -187,8 +179,7 @@ class Host:
 
     def _publish(self, tokens: Sequence[int]) -> None:
         self._page.mark(self._row, tokens)
-        row = self._page.workers[self._row]
-        row["queued"], row["backlog"] = self._scheduler.depth, self._scheduler.backlog
+        self._page.wait(self._row, self._scheduler.depth, self._scheduler.backlog)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do what needs the database, as soon as it can be reached."""
@@ -315,31 +306,30 @@ class Host:
         self._runner.wake()
         return Reply()
 
-    async def _infer(
-        self, params: Params, tensors: Tensors, deadline: float | None
-    ) -> Reply:
-        entry = await self._entry(params)
-        servable = entry.ready
-        outputs = outputs_of(servable, params.get("outputs"))
-        await check_tensors(servable, tensors)
-        order = Order.of(params)
-        work = ticket(servable, tensors, outputs, entry.counters, deadline, order)
-        outcome = await asyncio.wrap_future(self._scheduler.submit(work))
-        return reply_of(outcome, {"name": entry.name, "version": entry.version})
+    def begin(
+        self, kind: str, params: Params, tensors: Tensors, deadline: float | None
+    ) -> Pending | None:
+        """See `Handler`: what is small and for something resident need not wait."""
+        if kind not in KINDS or bytes_of(tensors) >= BIG:
+            return None
+        entry = None
+        if (named := target(kind, params)) is not None:
+            entry = self._registry.resident(named["name"], named.get("version"))
+            if entry is None:
+                return None
+        work = self._computing.work(kind, params, tensors, entry, deadline)
+        work.ticket.servable.check(work.ticket.tensors)
+        return Pending(self._scheduler.submit(work.ticket), work.reply)
 
-    async def _op(
-        self, params: Params, tensors: Tensors, deadline: float | None
+    async def _compute(
+        self, kind: str, params: Params, tensors: Tensors, deadline: float | None
     ) -> Reply:
-        op, order = text_of(params, "op"), Order.of(params)
-        if op in {"spmv", "spmm"}:
-            entry = await self._entry({"name": text_of(params, "matrix")})
-            work = self._ops.product(op, params, tensors, entry, deadline, order)
-        else:
-            work = self._ops.vector(op, params, tensors, deadline, order)
-        await check_tensors(work.servable, work.tensors)
-        outcome = await asyncio.wrap_future(self._scheduler.submit(work))
-        shaped = self._ops.shape(op, outcome.tensors)
-        return reply_of(replace(outcome, tensors=shaped), {})
+        named = target(kind, params)
+        entry = None if named is None else await self._entry(named)
+        work = self._computing.work(kind, params, tensors, entry, deadline)
+        await check_tensors(work.ticket.servable, work.ticket.tensors)
+        future = self._scheduler.submit(work.ticket)
+        return work.reply(await asyncio.wrap_future(future))
 
     # Finding
 

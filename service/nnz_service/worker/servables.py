@@ -112,6 +112,14 @@ class Registry:
         self._pool.submit(self._load, entry, path)
         return entry.loaded
 
+    def resident(self, name: str, version: str | None = None) -> Entry | None:
+        """Return what `find` would, if it is there and ready."""
+        try:
+            entry = self.find(name, version)
+        except NotFoundError:
+            return None
+        return entry if entry.state is State.READY else None
+
     def refuse(self, kind: str, name: str, version: str, reason: str) -> None:
         """List something that will not be loaded, with the reason."""
         entry = Entry(name, version, kind, None, State.UNAVAILABLE, reason)

@@ -17,6 +17,7 @@ from service.waiting import SOON, until
 from nnz_service.dataplane import (
     InlineDataplane,
     Listener,
+    Pending,
     Reply,
     SocketDataplane,
     Tensors,
@@ -46,6 +47,15 @@ class Echo:
 
     def close(self) -> None:
         pass
+
+    def begin(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        tensors: Tensors,
+        deadline: float | None,
+    ) -> Pending | None:
+        return None
 
     async def handle(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,6 +13,8 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service.keys import ANYBODY, AuditLog
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -50,17 +52,17 @@ class Audit:
             nonlocal answered
             if message["type"] == "http.response.start" and not answered:
                 answered = True
-                request_id = Headers(raw=message.get("headers", ())).get("x-request-id")
-                await self._note(scope, message["status"], request_id)
+                headers = message.get("headers", ())
+                await self._note(scope, message["status"], headers)
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
             if not answered:
-                await self._note(scope, _CLIENT_LEFT, None)
+                await self._note(scope, _CLIENT_LEFT, ())
 
-    async def _note(self, scope: Scope, status: int, request_id: str | None) -> None:
+    async def _note(self, scope: Scope, status: int, headers: RawHeaders) -> None:
         refused = status in _REFUSALS
         if not refused and scope["method"] in _LOOKING:
             return
@@ -73,7 +75,7 @@ class Audit:
             "action": f"{scope['method']} {route}" if route else "unmatched",
             "resource": state.get("resource") or _resource(scope, params),
             "status": status,
-            "request": request_id,
+            "request": Headers(raw=[*headers]).get("x-request-id"),
             "client": (scope.get("client") or (None,))[0],
         }
         await asyncio.to_thread(self._log.write, refused=refused, **fields)

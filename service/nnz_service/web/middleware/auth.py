@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,6 +12,7 @@ from nnz_service.errors import ForbiddenError
 from nnz_service.gateway.ownership import check_servable
 from nnz_service.keys import Caller, Keyring
 from nnz_service.repository import Repository
+from nnz_service.web.fields import field
 from nnz_service.web.rights import OPEN, scopes_for, servable_in
 
 #: Characters of a path in a message.
@@ -54,11 +54,10 @@ class Auth:
             NotFoundError: The matrix is not there, or not theirs.
         """
         if scope["type"] == "http" and scope["path"] not in OPEN:
-            headers = Headers(scope=scope)
-            caller = self._keyring.caller(_bearer(headers))
+            caller = self._keyring.caller(_bearer(scope))
             scope["state"]["caller"] = caller
             if not caller.id:
-                self._check_page(headers)
+                self._check_page(scope)
             await self._check_rights(scope, caller)
         await self._app(scope, receive, send)
 
@@ -77,24 +76,25 @@ class Auth:
     def _is_there(self, scope: Scope) -> bool:
         return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
 
-    def _check_page(self, headers: Headers) -> None:
+    def _check_page(self, scope: Scope) -> None:
         """Keep web pages out that a browser on this machine shows.
 
         A browser lets any page send requests to any address, and says whose they are;
         without keys nothing else tells them from those of the machine's owner.
         """
-        origin = headers.get("origin")
+        origin = field(scope, b"origin")
         if origin is None or self._origins & {origin, "*"}:
             return
-        if origin.partition("://")[2] != headers.get("host", "").lower():
+        if origin.partition("://")[2] != (field(scope, b"host") or "").lower():
             raise ForbiddenError(
                 f"a web page of {origin[:_SHOWN]!r} may not use a server without keys; "
                 "name it in NNZ_CORS_ORIGINS, or create keys"
             )
 
 
-def _bearer(headers: Headers) -> str | None:
-    sent = headers.getlist("authorization")
-    # Of two that disagree a proxy may have looked at the other one.
-    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+def _bearer(scope: Scope) -> str | None:
+    sent = [value for key, value in scope["headers"] if key == b"authorization"]
+    if len(sent) != 1:  # of two that disagree a proxy may have looked at the other one
+        return None
+    scheme, _, token = str(sent[0], "latin-1").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None

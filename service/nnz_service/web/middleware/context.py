@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +14,7 @@ from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
 from nnz_service.repository import is_matrix_id
+from nnz_service.web.fields import field
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
 
@@ -52,17 +52,15 @@ class Context:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        stages = Stages(request_id(given))
+        stages = Stages(request_id(field(scope, b"x-request-id") or ""))
         answer = _Answer(send, stages, self._drain)
         scope.setdefault("state", {})["stages"] = stages
-        with (
-            self._metrics.inflight.track_inprogress(),
-            logs.bound(request=stages.request_id),
-        ):
+        self._metrics.inflight.inc()
+        with logs.bound(request=stages.request_id):
             try:
                 await self._guarded(scope, receive, answer)
             finally:
+                self._metrics.inflight.dec()
                 self._observe(scope, stages, answer)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -85,9 +83,7 @@ class Context:
         method = scope["method"] if route != "unmatched" else "any"
         # Matrices come and go, and their ids are their owners' business.
         servable = _MATRICES if is_matrix_id(stages.servable) else stages.servable
-        labels = (route, method, servable, str(answer.status))
-        self._metrics.requests.labels(*labels).inc()
-        self._metrics.seconds.labels(route, method).observe(stages.elapsed())
+        self._metrics.answered(route, method, servable, answer.status, stages.elapsed())
         if answer.status >= 400 and (infer := _INFER.fullmatch(scope["path"])):
             name, version = infer.groups("")
             self._metrics.failed(name, version, answer.status)
@@ -122,11 +118,14 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.stages.request_id
-            headers["Server-Timing"] = self.stages.header()
+            headers = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.stages.request_id.encode()),
+                (b"server-timing", self.stages.header().encode()),
+            ]
             if self._drain.begun:  # a connection that stays would be cut while idle
-                headers["Connection"] = "close"
+                headers.append((b"connection", b"close"))
+            message["headers"] = headers
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)

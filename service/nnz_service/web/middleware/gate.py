@@ -7,7 +7,6 @@ import re
 import time
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service.dataplane.admission import Admission, Reservation
@@ -21,6 +20,8 @@ from nnz_service.errors import (
 from nnz_service.gateway.limits import Limits
 from nnz_service.keys import ANYBODY, Caller
 from nnz_service.metrics import Metrics
+from nnz_service.web.exchange import Exchange, exchange_of
+from nnz_service.web.fields import field
 from nnz_service.web.stages import Stages
 
 #: An upload must keep up this many bytes a second on average, after a grace.
@@ -103,7 +104,8 @@ class Gate:
             raise _too_large(f"{length} bytes", rule.limit)
         stages: Stages = scope["state"]["stages"]
         stages.deadline = rule.seconds
-        body = _Arrival(receive, rule, self._limits.body_timeout, stages)
+        silence, exchange = self._limits.body_timeout, exchange_of(scope)
+        body = _Arrival(receive, rule, silence, stages, exchange)
         stages.reservation = self._admit(scope, rule, length)
         try:
             async with asyncio.timeout(rule.seconds) as clock:
@@ -125,7 +127,7 @@ class Gate:
         if rule.reserve is None:
             return None
         # A compressed body may unfold to the limit, whatever its length.
-        encoded = "content-encoding" in Headers(scope=scope)
+        encoded = field(scope, b"content-encoding") is not None
         known = rule.reserve if length is None or encoded else length
         caller: Caller = scope["state"].get("caller", ANYBODY)
         try:
@@ -139,18 +141,28 @@ class _Arrival:
     """`receive`, bounded in bytes and in time until the body is complete."""
 
     def __init__(
-        self, receive: Receive, rule: Rule, silence: float, stages: Stages
+        self,
+        receive: Receive,
+        rule: Rule,
+        silence: float,
+        stages: Stages,
+        exchange: Exchange | None,
     ) -> None:
+        self._exchange = exchange
         self._receive = receive
         self._rule = rule
         self._silence = silence
         self._began = time.monotonic()
-        self._size = 0
+        self._told = self._size = 0
         self._stages = stages
 
     async def __call__(self) -> Message:
         if self._stages.received:
             return await self._receive()
+        if self._exchange is not None and self._exchange.received:
+            message = await self._receive()  # does not wait
+            self._count(message)
+            return message
         try:
             async with asyncio.timeout(self._silence):
                 message = await self._receive()
@@ -159,13 +171,15 @@ class _Arrival:
                 f"no more of the body came for {self._silence:g} s, "
                 f"after {self._size} bytes"
             ) from None
-        if message["type"] == "http.request":
-            self._count(message)
+        self._count(message)
         return message
 
     def _count(self, message: Message) -> None:
-        self._size += len(message.get("body", b""))
-        self._stages.bytes_in = self._size
+        if message["type"] != "http.request":
+            return
+        self._told += len(message.get("body", b""))
+        collected = 0 if self._exchange is None else self._exchange.collected
+        self._stages.bytes_in = self._size = self._told + collected
         complete = not message.get("more_body", False)
         if self._size > self._rule.limit:
             raise _too_large(f"more than {self._rule.limit} bytes", self._rule.limit)
@@ -178,7 +192,7 @@ class _Arrival:
 
 
 def _content_length(scope: Scope) -> int | None:
-    text = Headers(scope=scope).get("content-length")
+    text = field(scope, b"content-length")
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
