@@ -175,7 +175,7 @@ async def _tell(host: Handler) -> None:
 
 if __name__ == "__main__":
     code = main()
-    # Everything is closed. Taken down with the interpreter, numba's pool of TBB may wait
-    # for ever for threads that it does not get.
+    # Everything is closed. Taken down with the interpreter, numba's pool of TBB would
+    # wait for ever on a machine of one CPU.
     sys.stderr.flush()
     os._exit(code)
