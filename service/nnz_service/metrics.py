@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,55 +61,48 @@ class Metrics:
         self._failing: set[str] = set()
         # Finding the series of labels costs more than counting in it.
         self._children: dict[tuple[Any, ...], tuple[Counter, Histogram]] = {}
-        self.requests = Counter(
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, buckets=_BUCKETS, registry=self.registry)
+        self.requests = counter(
             "nnz_http_requests",
             "Answered requests; code 499 means that the client left first. Matrices "
             "are one servable, m-*.",
             ("route", "method", "servable", "code"),
-            registry=self.registry,
         )
-        self.seconds = Histogram(
+        self.seconds = histogram(
             "nnz_http_request_seconds",
             "Time from the arrival of a request to the end of its answer.",
             ("route", "method"),
-            buckets=_BUCKETS,
-            registry=self.registry,
         )
-        self.inflight = Gauge(
+        self.inflight = gauge(
             "nnz_http_requests_inflight",
             "Requests being answered now.",
-            registry=self.registry,
         )
-        self.calls = Counter(
+        self.calls = counter(
             "nnz_grpc_requests",
             "Answered calls, and requests of streams; a stream that fails is one more.",
             ("method", "code"),
-            registry=self.registry,
         )
-        self.call_seconds = Histogram(
+        self.call_seconds = histogram(
             "nnz_grpc_request_seconds",
             "Time from the arrival of a call, or of a request in a stream, to the end "
             "of its answer.",
             ("method",),
-            buckets=_BUCKETS,
-            registry=self.registry,
         )
-        self.refused = Counter(
+        self.refused = counter(
             "nnz_admission_refusals",
             "Requests refused with 429 because the server was full.",
-            registry=self.registry,
         )
-        self.failures = Counter(
+        self.failures = counter(
             "nnz_servable_failures",
             "Inferences that failed, by the version asked for and the reason.",
             ("servable", "version", "reason"),
-            registry=self.registry,
         )
-        self._resident = Gauge(
+        self._resident = gauge(
             "nnz_process_resident_bytes",
             "Memory of the server's processes.",
             ("process",),
-            registry=self.registry,
         )
 
     def answered(
@@ -154,7 +148,7 @@ class Metrics:
         for kind, found in self._restarts().items():
             family = CounterMetricFamily(
                 f"nnz_{kind}_restarts",
-                f"Starts of a {kind} process behind its first one.",
+                "How often a process was started again after it had ended.",
                 labels=("process",),
             )
             for name, count in found.items():

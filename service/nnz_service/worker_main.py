@@ -174,4 +174,8 @@ async def _tell(host: Handler) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Everything is closed. Taken down with the interpreter, numba's pool of TBB would
+    # wait for ever on a machine of one CPU.
+    sys.stderr.flush()
+    os._exit(code)

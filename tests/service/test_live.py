@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import pytest
 import structlog
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.utils.shared_memory as shm
 from service.processes import Server, alive, until
@@ -138,15 +139,20 @@ def test_workers_follow_the_log(tmp_path: Path) -> None:
 )
 def test_nothing_is_lent(tmp_path: Path, settings: dict[str, str]) -> None:
     """Off when told so, and where others than this machine can connect."""
-    server = Server(tmp_path, **settings)
+    server = Server(tmp_path, grpc_port=0, **settings)
     try:
-        port = int(server.url.rpartition(":")[2])
+        ports = [server.url, server.state["grpc"]]
+        http, grpc = (f"127.0.0.1:{one.rpartition(':')[2]}" for one in ports)
         until(lambda: server.ready())
-        with triton.InferenceServerClient(f"127.0.0.1:{port}") as http:
-            extensions = http.get_server_metadata()["extensions"]
-            assert "system_shared_memory" not in extensions
-            with pytest.raises(InferenceServerException, match="NNZ_SHARED_MEMORY"):
-                http.register_system_shared_memory("r", "key", 8)
+        with (
+            triton.InferenceServerClient(http) as over_http,
+            triton_grpc.InferenceServerClient(grpc) as over_grpc,
+        ):
+            until(over_grpc.is_server_ready)
+            for door in (over_http, over_grpc):
+                assert "system_shared_memory" not in str(door.get_server_metadata())
+                with pytest.raises(InferenceServerException, match="NNZ_SHARED_MEMORY"):
+                    door.register_system_shared_memory("r", "key", 8)
     finally:
         assert server.close() == 0
 

@@ -214,6 +214,14 @@ class TestLife:
         assert not any(map(alive, pids))
         assert server.state == {}
 
+    def test_a_worker_ends_when_it_is_told(self, server: Server) -> None:
+        """Its pool of threads keeps no process that has closed everything."""
+        worker = server.child("worker")
+
+        os.kill(worker, signal.SIGTERM)
+
+        until(lambda: not alive(worker), 4.0)
+
     def test_children_do_not_outlive_a_killed_supervisor(self, server: Server) -> None:
         pids = [server.child("worker"), server.child("web")]
 

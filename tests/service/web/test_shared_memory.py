@@ -231,6 +231,23 @@ class TestRefused:
                 small.infer("double", [x_in("r")], outputs=[y_in("r")])
         assert caught.value.status() == "413"
 
+    def test_larger_than_what_is_free(
+        self, make_app: Callable[..., FastAPI], tmp_path: Path
+    ) -> None:
+        """Nor does the server hold more of them than of bodies."""
+        controls = open_controls(tmp_path, shared_memory=True)
+        app = make_app(Limits(max_inflight_bytes=3000), controls=controls)
+        large = shm.create_shared_memory_region("l", f"nnz-{uuid.uuid4().hex}", 3600)
+        try:
+            with running(app) as address, triton.InferenceServerClient(address) as full:
+                full.register_system_shared_memory("l", key(large), 3600)
+                x = triton.InferInput("x", [300, 3], "FP32")
+                with pytest.raises(InferenceServerException, match="3000") as caught:
+                    full.infer("double", [x.set_shared_memory("l", 3600)])
+        finally:
+            shm.destroy_shared_memory_region(large)
+        assert caught.value.status() == "429"
+
 
 class TestCuda:
     def test_not_offered(self, client: triton.InferenceServerClient) -> None:
