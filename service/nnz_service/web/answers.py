@@ -54,7 +54,7 @@ async def tensor_answer(
     binary_default: bool = False,
     batch: int | None = None,
     regions: Regions | None = None,
-) -> Response:
+) -> TensorAnswer:
     """Answer with tensors, each as JSON numbers or as bytes behind the JSON.
 
     Args:
@@ -93,28 +93,38 @@ async def tensor_answer(
         # Spaces behind JSON mean nothing; with them the first tensor is aligned for
         # whoever received the whole body into aligned memory.
         text += b" " * (-len(text) % _ALIGN)
-    pieces: list[bytes | memoryview] = [text, *tail]
-    size = sum(map(len, pieces))
+    pieces, encoding = await _encoded([text, *tail], accept_encoding, bool(tail))
     headers = [(b"vary", b"Accept-Encoding")]
     if tail:
         headers.append((_HEADER, b"%d" % len(text)))
     if batch is not None:
         headers.append((b"x-batch-size", b"%d" % batch))
-    encoding = _encoding(accept_encoding, size, bool(tail))
     if encoding != "identity":
         headers.append((b"content-encoding", encoding.encode()))
-        # zlib lets go of the interpreter, so a large answer stops nobody else.
-        whole = await asyncio.to_thread(_compress, b"".join(pieces), encoding)
-        pieces = [whole]
-    elif size < _WORTH_A_PIECE:
-        pieces = [b"".join(pieces)]
-    return _Tensors(pieces, _BINARY if tail else _TEXT, headers)
+    return TensorAnswer(pieces, _BINARY if tail else _TEXT, headers)
 
 
-class _Tensors(Response):
+async def _encoded(
+    pieces: list[bytes | memoryview], accept: str, binary: bool
+) -> tuple[list[bytes | memoryview], str]:
+    """Return what goes out, compressed where that is wanted, and how."""
+    size = sum(map(len, pieces))
+    encoding = _encoding(accept, size, binary)
+    if encoding == "identity":
+        return ([b"".join(pieces)] if size < _WORTH_A_PIECE else pieces), encoding
+    # zlib lets go of the interpreter, so a large answer stops nobody else.
+    return [await asyncio.to_thread(_compress, b"".join(pieces), encoding)], encoding
+
+
+class TensorAnswer(Response):
     """An answer whose head is ready to be sent; Starlette's own are made slowly.
 
     Large tensors go out from where they lie.
+
+    Args:
+        pieces: Of the body, in order.
+        kind: Its media type.
+        headers: Further ones.
     """
 
     def __init__(
@@ -124,14 +134,15 @@ class _Tensors(Response):
         headers: list[tuple[bytes, bytes]],
     ) -> None:
         self.status_code, self.background = 200, None
-        self._pieces = pieces
+        self.pieces = pieces
         length = (b"content-length", b"%d" % sum(map(len, pieces)))
         self.raw_headers = [(b"content-type", kind), length, *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
-        *others, last = self._pieces
+        *others, last = self.pieces
         for piece in others:
             body = {"body": piece, "more_body": True}
             await send({"type": "http.response.body", **body})

@@ -164,15 +164,15 @@ class TestTensorAnswer:
 
         split = int(answer.headers["Inference-Header-Content-Length"])
         assert split % 64 == 0  # so that the first tensor can be read where it lies
-        head = json.loads(bytes(answer.body)[:split])
+        head = json.loads(b"".join(answer.pieces)[:split])
         sizes = [row["parameters"]["binary_data_size"] for row in head["outputs"]]
         assert sizes == [48, 4, 0]
-        tail = bytes(answer.body)[split:]
+        tail = b"".join(answer.pieces)[split:]
         np.testing.assert_array_equal(
             np.frombuffer(tail[:48]).reshape(2, 3), arrays["b"]
         )
         assert tail[48:] == np.array(7, np.int32).tobytes()
-        assert int(answer.headers["content-length"]) == len(answer.body)
+        assert int(answer.headers["content-length"]) == sum(map(len, answer.pieces))
 
     async def test_json_has_no_parameters(self) -> None:
         """An empty `parameters` breaks the C++ client, so there is none."""
@@ -180,7 +180,7 @@ class TestTensorAnswer:
 
         answer = await tensor_answer({}, {"a": np.array([0.1], np.float32)}, asked)
 
-        assert json.loads(bytes(answer.body)) == {
+        assert json.loads(b"".join(answer.pieces)) == {
             "outputs": [{"name": "a", "datatype": "FP32", "shape": [1], "data": [0.1]}]
         }
         assert answer.headers["content-type"] == "application/json"
