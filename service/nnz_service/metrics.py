@@ -35,7 +35,7 @@ _REASONS = {429: "REJECTED", 499: "CANCELED", 500: "BACKEND", 504: "REJECTED"}
 #: Statuses that say nothing about a servable: it is not there, the caller may not know
 #: whether it is, or has not asked for an inference.
 _NOT_OF_IT = frozenset({401, 403, 404, 405})
-_MAX_SERVABLES = 4096  # names that failures are counted by; callers choose names
+_MAX_FAILING = 4096  # versions that failures are counted by; callers choose them
 
 
 class Metrics:
@@ -58,7 +58,7 @@ class Metrics:
         self._restarts = restarts
         self.registry = CollectorRegistry()
         self._snapshots = None if folder is None else Snapshots(folder)
-        self._failing: set[str] = set()
+        self._failing: set[tuple[str, str]] = set()
         # Finding the series of labels costs more than counting in it.
         self._children: dict[tuple[Any, ...], tuple[Counter, Histogram]] = {}
         counter = partial(Counter, registry=self.registry)
@@ -122,10 +122,10 @@ class Metrics:
         """Count an inference that failed, by the HTTP status of its answer."""
         if status in _NOT_OF_IT:
             return
-        if servable not in self._failing:
-            if len(self._failing) >= _MAX_SERVABLES:
+        if (servable, version) not in self._failing:
+            if len(self._failing) >= _MAX_FAILING:
                 return
-            self._failing.add(servable)
+            self._failing.add((servable, version))
         reason = _REASONS.get(status, "OTHER")
         self.failures.labels(servable, version, reason).inc()
 

@@ -104,7 +104,7 @@ class Servable(Protocol):
         ...
 
     def work(self, rows: int) -> int:
-        """Estimated cost of a run over `rows`, in multiply-adds."""
+        """Estimated cost of a run over `rows`, in nanoseconds, before one was timed."""
         ...
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:

@@ -23,6 +23,7 @@ import uvloop
 
 from nnz_service import logs
 from nnz_service.dataplane import Handler, Listener, Page
+from nnz_service.exit_codes import DEVICE_LOST, HUNG, NO_DEVICE
 from nnz_service.gateway.controls import follow_log
 
 _BEAT = 1.0  # seconds between signs of life
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     from nnz_service.jobs import Retention
     from nnz_service.worker import Host
 
-#: Exit codes: of a worker whose device failed or does not come back from a kernel, so
-#: that the supervisor starts another; of one that cannot have the device it was told to
-#: use, so that it does not.
-DEVICE_LOST, HUNG, NO_DEVICE = 70, 71, 78
-#: Seconds in which answers still leave after that.
+#: Seconds in which answers still leave after the device has failed.
 LAST_WORDS = 0.3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -30,7 +31,7 @@ from nnz_service import supervisor
 from nnz_service.jobs import SqlStore
 from nnz_service.keys import KeyFile, Scope
 from nnz_service.settings import Settings
-from nnz_service.supervisor.places import hold, sweep
+from nnz_service.supervisor.places import allow_descriptors, hold, sweep
 
 pytestmark = pytest.mark.timeout(900)  # the first start may compile every kernel
 slow = pytest.mark.slow
@@ -73,6 +74,18 @@ class TestSweep:
 
 
 @pytest.mark.usefixtures("logs_as_before")
+def test_as_many_files_open_as_there_may_be() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 700), hard))
+
+        allow_descriptors()
+
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 1 << 16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 class TestRefusals:
     def test_open_door(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

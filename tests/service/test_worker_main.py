@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from nnz_service import worker_main
+from nnz_service import exit_codes
 
 _PROGRAM = """
 import asyncio, time
@@ -47,7 +47,7 @@ def test_a_hung_loop_ends_the_process() -> None:
 def test_a_hung_device_ends_the_process() -> None:
     ended = run(patience=0.5, hang=30, busy=0.6)
 
-    assert ended.returncode == worker_main.HUNG
+    assert ended.returncode == exit_codes.HUNG
     assert "in hang" in ended.stderr or "in _beat" in ended.stderr
 
 

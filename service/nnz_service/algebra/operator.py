@@ -135,9 +135,18 @@ class MatrixOperator:
                 f"x has type {x.dtype}, but must be float32, float64 or integer"
             )
         rows, dtype = self.shape[1 if transpose else 0], self.matrix.data.dtype
-        size = rows * math.prod(x.shape[1:]) * dtype.itemsize
-        if size > MAX_RESULT:
-            raise InvalidInputError(
-                f"the result would take {size} bytes; the limit is {MAX_RESULT}"
-            )
+        check_result(rows * math.prod(x.shape[1:]), dtype)
         return np.ascontiguousarray(x, dtype)
+
+
+def check_result(size: int, dtype: np.dtype[Any]) -> None:
+    """Refuse to compute so many elements, which a few bytes may ask for.
+
+    Raises:
+        InvalidInputError: They take more than `MAX_RESULT` bytes.
+    """
+    nbytes = size * dtype.itemsize
+    if nbytes > MAX_RESULT:
+        raise InvalidInputError(
+            f"the result would take {nbytes} bytes; the limit is {MAX_RESULT}"
+        )

@@ -49,7 +49,7 @@ def create(
     ] = None,
     inflight: Annotated[int | None, typer.Option(help="Requests at once.")] = None,
     work: Annotated[
-        float | None, typer.Option(help="Seconds of computing a minute.")
+        float | None, typer.Option(help="Seconds of computing a minute, of requests.")
     ] = None,
     home: HomeOption = _HOME,
     as_json: JsonFlag = False,

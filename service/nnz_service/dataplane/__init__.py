@@ -12,6 +12,7 @@ from nnz_service.dataplane.fleet import FleetDataplane
 from nnz_service.dataplane.inline import Handler, InlineDataplane
 from nnz_service.dataplane.listener import Listener
 from nnz_service.dataplane.messages import Pending, Reply, Tensors
+from nnz_service.dataplane.packing import is_big
 from nnz_service.dataplane.page import Page
 from nnz_service.dataplane.steady import SteadyDataplane
 
@@ -30,6 +31,7 @@ __all__ = [
     "SteadyDataplane",
     "Tensors",
     "connect",
+    "is_big",
 ]
 
 
@@ -41,11 +43,11 @@ class Dataplane(Protocol):
     `load {kind, name, version, path}` -> metadata; `unload {name, version?}` -> {};
     `index {}` -> {models: [{name, version, kind, state, reason}]};
     `infer {name, version?, outputs?, priority?, owner?, deterministic?}` + tensors ->
-    {name, version, batch} + tensors;
+    {name, version, batch, work} + tensors, work being seconds of the device;
     `metadata {name, version?}` -> {name, version, versions, kind, inputs, outputs,
     max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
     `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?, and as infer}` +
-    tensors -> {batch} + tensors;
+    tensors -> {batch, work} + tensors;
     `stats {name?, version?}` -> {model_stats, scheduler, processes};
     `wake {}` -> {}.
     """
@@ -81,7 +83,7 @@ class Dataplane(Protocol):
         Args:
             kind: One of the kinds above.
             params: Plain JSON.
-            tensors: Arrays by name, any layout; they are copied before this returns.
+            tensors: Arrays by name, any layout; not to be changed before the answer.
             timeout: Seconds until the answer is of no use; None waits for ever.
 
         Raises:

@@ -151,7 +151,10 @@ class SocketDataplane:
         if answer is None or answer.done():
             return  # nobody waits for it any more
         if (error := fields.get("error")) is not None:
-            answer.set_exception(ServiceError.from_dict(error))
+            failure = ServiceError.from_dict(error)
+            if isinstance(failure, WorkerLostError):  # its device failed: it will end
+                self._ready, self._detail = False, str(failure)
+            answer.set_exception(failure)
             return
         answer.set_result(Reply(fields["result"], tensors, fields["timings"]))
 

@@ -13,7 +13,7 @@ BIG = 1 << 20  # bytes of tensors whose copy would hold the event loop too long
 
 
 def is_big(tensors: Tensors) -> bool:
-    """Whether writing them down takes long."""
+    """Whether going through all of their bytes takes long."""
     return sum(tensor.nbytes for tensor in tensors.values()) >= BIG
 
 

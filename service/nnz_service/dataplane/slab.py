@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nnz_service.dataplane.messages import Tensors
 
+#: Where tensors begin: at a cache line, which is the widest vector.
 ALIGN = 64
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 
 from nnz_service import logs
@@ -83,7 +84,7 @@ class SteadyDataplane:
         until = None if timeout is None else time.monotonic() + timeout
         if kind in _COMPUTING:
             if self._page.refuses:
-                self._refuse_deadly(kind, params, tensors)
+                await self._refuse_deadly(kind, params, tensors)
             params = {**params, "token": next(self._tokens)}
         self._began = self._began or self.ready
         try:
@@ -134,10 +135,11 @@ class SteadyDataplane:
                 )
             await asyncio.sleep(_LOOK)
 
-    def _refuse_deadly(
+    async def _refuse_deadly(
         self, kind: str, params: Mapping[str, Any], tensors: Tensors | None
     ) -> None:
-        if self._page.refused(_fingerprint(kind, params, tensors)):
+        found = await asyncio.to_thread(_fingerprint, kind, params, tensors)
+        if self._page.refused(found):
             raise _deadly()
 
 
@@ -155,7 +157,7 @@ def _fingerprint(kind: str, params: Mapping[str, Any], tensors: Tensors | None) 
     digest.update(orjson.dumps([kind, asked], option=orjson.OPT_SORT_KEYS))
     for name, tensor in sorted((tensors or {}).items()):
         digest.update(orjson.dumps([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(tensor.tobytes())
+        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest(), "little")
 
 

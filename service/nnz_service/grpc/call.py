@@ -91,5 +91,5 @@ class Call:
         reply = await plane.call(kind, params, tensors, timeout=self.remaining())
         self.account.add(reply.timings)
         if self.held is not None:
-            self.held.charge(reply.timings.get("compute", 0.0))
+            self.held.charge(reply.result.get("work", 0.0))
         return reply

@@ -17,6 +17,7 @@ from typing import Any
 
 from nnz_service import logs
 from nnz_service.dataplane.page import note_start
+from nnz_service.exit_codes import NO_DEVICE
 from nnz_service.supervisor.places import hold
 
 #: What the supervisor waits for.
@@ -24,7 +25,6 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _GRACE = {"web": 10.0, "grpc": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
 _HEALTHY = 30.0  # seconds of life after which a process counts as started
-_NO_DEVICE = 78  # exit code of a worker that cannot have the device it was told to use
 _START = 60.0  # seconds until the first sign of life
 _GIVE_UP = 8  # ends in a row without that, and the server ends
 _LOOK = 1.0  # seconds between looks at the signs of life
@@ -121,7 +121,7 @@ class Supervisor:
             for child in self.children:
                 if (code := child.ended()) is not None:
                     self.log.error("process ended", child=child.name, code=code)
-                if code == _NO_DEVICE:  # it has said why; another would say the same
+                if code == NO_DEVICE:  # it has said why; another would say the same
                     return 1
                 if child.failures >= _GIVE_UP:
                     self.log.error("giving up", child=child.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -19,6 +20,7 @@ from nnz_service.settings import Settings
 _BACKLOG = 1024
 _RUNTIME = "nnz-run-"  # how the names of runtime folders begin
 _YOUNG = 60.0  # seconds
+_DESCRIPTORS = 1 << 16
 
 
 @contextlib.contextmanager
@@ -97,6 +99,17 @@ def hold(folder: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def allow_descriptors() -> None:
+    """Let this process and its children have as many files open as they ever may.
+
+    A request can hold four, and the usual bound of 1024 is there for old programs.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def sweep(parent: Path) -> None:

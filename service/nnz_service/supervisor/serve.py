@@ -24,7 +24,13 @@ from nnz_service.repository.directory import scan
 from nnz_service.settings import Settings
 from nnz_service.supervisor.children import SIGNALS, Supervisor
 from nnz_service.supervisor.commands import doors_of, workers_of
-from nnz_service.supervisor.places import hold_grpc, listen, lock, runtime
+from nnz_service.supervisor.places import (
+    allow_descriptors,
+    hold_grpc,
+    listen,
+    lock,
+    runtime,
+)
 from nnz_service.tls import check_tls
 
 
@@ -35,6 +41,7 @@ def serve(settings: Settings) -> int:
         The exit code: 0 when told to stop, 1 when it cannot start or go on.
     """
     logs.configure(settings.log_level, "supervisor")
+    allow_descriptors()
     try:
         telemetry.check_endpoint(settings.otel_endpoint)
         home = settings.home.resolve()

@@ -14,6 +14,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
+from nnz_service.dataplane.slab import ALIGN
 from nnz_service.errors import ImpossibleError
 from nnz_service.gateway.datatypes import datatype_of
 from nnz_service.gateway.regions import Regions
@@ -29,8 +30,6 @@ _WORTH_COMPRESSING = 256
 _WORTH_A_PIECE = 1 << 16
 #: Level 1: higher ones cost several times more for a few percent of float data.
 _LEVEL = 1
-#: Alignment of the bytes behind the JSON part: a cache line and the widest vector.
-_ALIGN = 64
 #: Names that libraries list by default; who sends them did not ask for compression.
 _DEFAULT_LISTS = frozenset({"br", "zstd", "*"})
 
@@ -92,7 +91,7 @@ async def tensor_answer(
     if tail:
         # Spaces behind JSON mean nothing; with them the first tensor is aligned for
         # whoever received the whole body into aligned memory.
-        text += b" " * (-len(text) % _ALIGN)
+        text += b" " * (-len(text) % ALIGN)
     pieces, encoding = await _encoded([text, *tail], accept_encoding, bool(tail))
     headers = [(b"vary", b"Accept-Encoding")]
     if tail:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 
-from nnz_service.dataplane.slab import Sealed, Slab
+from nnz_service.dataplane.slab import ALIGN, Sealed, Slab
 from nnz_service.errors import (
     ImpossibleError,
     MalformedError,
@@ -25,8 +25,6 @@ from nnz_service.web.stages import stages_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
-#: Base alignment of binary tensors: a cache line and the widest vector.
-_ALIGN = 64
 #: From here on a body is worth memory of its own.
 _LARGE = 1 << 18
 #: Decompressing or parsing more than this happens outside the event loop.
@@ -49,7 +47,7 @@ async def read_body(request: Request, limit: int) -> Body:
         UnsupportedMediaError: The content encoding is unknown.
     """
     header, window = header_length(request), content_window(request)
-    pad = -(header or 0) % _ALIGN
+    pad = -(header or 0) % ALIGN
     stages, exchange = stages_of(request), exchange_of(request.scope)
     data: bytearray | Sealed
     with stages.measure("receive"):

@@ -43,7 +43,7 @@ class Parts(gateway.Parts):
         reply = await unless_gone(request, work)
         stages.add(reply.timings)
         if stages.reservation is not None:
-            stages.reservation.charge(reply.timings.get("compute", 0.0))
+            stages.reservation.charge(reply.result.get("work", 0.0))
         return reply
 
 
@@ -82,8 +82,11 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: The client left.
     """
     if (exchange := exchange_of(request.scope)) is not None:
-        with exchange:
-            return await work
+        try:
+            with exchange:
+                return await work
+        finally:
+            work.close()  # had the client left before it began, it would never be
     if request.method not in _WITHOUT_BODY and not stages_of(request).received:
         return await work
     task = asyncio.ensure_future(work)

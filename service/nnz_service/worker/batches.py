@@ -38,11 +38,12 @@ def run_batch(batch: Sequence[Ticket]) -> None:
             _refuse(live[0], error)
             return
         logs.logger().warning("a batch failed, running it one by one", error=str(error))
-        for ticket in live:
+        for at, ticket in enumerate(live):
             try:
                 _run([ticket])
             except DeviceLostError as fatal:
-                _refuse(ticket, lost(fatal))
+                for left in live[at:]:
+                    _refuse(left, lost(fatal))
                 raise
             except Exception as its_own:
                 _refuse(ticket, its_own)
@@ -72,7 +73,8 @@ def _run(batch: Sequence[Ticket]) -> None:
             "join": run.join / 1e9,
             "compute": run.compute / 1e9,
         }
-        ticket.future.set_result(Outcome(mine, timings, run.rows))
+        work = run.compute / 1e9 * ticket.rows / max(run.rows, 1)
+        ticket.future.set_result(Outcome(mine, timings, run.rows, work))
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:

@@ -6,20 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from nnz_service.dataplane import Reply, Tensors
+from nnz_service.dataplane import Reply, Tensors, is_big
 from nnz_service.errors import InvalidInputError, MalformedError
 from nnz_service.servable import Servable
 from nnz_service.worker.tickets import Outcome
 
 Params = Mapping[str, Any]
-
-#: Bytes of inputs from which checking them moves off the event loop.
-BIG = 1 << 20
-
-
-def bytes_of(tensors: Tensors) -> int:
-    """Return the bytes of all."""
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 async def check_tensors(servable: Servable, tensors: Tensors) -> None:
@@ -28,7 +20,7 @@ async def check_tensors(servable: Servable, tensors: Tensors) -> None:
     Raises:
         InvalidInputError: naming the tensor and what would be right.
     """
-    if bytes_of(tensors) < BIG:
+    if not is_big(tensors):
         servable.check(tensors)
     else:
         await asyncio.to_thread(servable.check, tensors)
@@ -49,8 +41,8 @@ def outputs_of(servable: Servable, wanted: Any) -> tuple[str, ...] | None:
 
 
 def reply_of(outcome: Outcome, result: dict[str, Any]) -> Reply:
-    """Write down how a run ended; `batch` says of how many rows it was."""
-    result["batch"] = outcome.rows
+    """Write down how a run ended: of how many rows it was, and its seconds of them."""
+    result["batch"], result["work"] = outcome.rows, outcome.work
     return Reply(result, dict(outcome.tensors), dict(outcome.timings))
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs, usage
-from nnz_service.dataplane import Page, Pending, Reply, Tensors
+from nnz_service.dataplane import Page, Pending, Reply, Tensors, is_big
 from nnz_service.errors import (
     DatabaseAwayError,
     ImpossibleError,
@@ -26,7 +26,7 @@ from nnz_service.repository import Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.batches import lost
-from nnz_service.worker.calls import BIG, Params, bytes_of, check_tensors, text_of
+from nnz_service.worker.calls import Params, check_tensors, text_of
 from nnz_service.worker.computing import KINDS, Computing, target
 from nnz_service.worker.health import Watch
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
@@ -83,6 +83,7 @@ class Host:
         self._lost = threading.Event()
         self._tell_lost: Callable[[], None] = lambda: None
         self._scheduler.on_lost = self._lose
+        self._scheduler.on_queue = self._publish_waiting
         self._scheduler.on_change = self._publish
         self._state = "starting"
         self._closing = threading.Event()
@@ -179,6 +180,9 @@ class Host:
 
     def _publish(self, tokens: Sequence[int]) -> None:
         self._page.mark(self._row, tokens)
+        self._publish_waiting()
+
+    def _publish_waiting(self) -> None:
         self._page.wait(self._row, self._scheduler.depth, self._scheduler.backlog)
 
     def _patiently(self, work: Callable[[], T]) -> T:
@@ -310,7 +314,7 @@ class Host:
         self, kind: str, params: Params, tensors: Tensors, deadline: float | None
     ) -> Pending | None:
         """See `Handler`: what is small and for something resident need not wait."""
-        if kind not in KINDS or bytes_of(tensors) >= BIG:
+        if kind not in KINDS or is_big(tensors):
             return None
         entry = None
         if (named := target(kind, params)) is not None:

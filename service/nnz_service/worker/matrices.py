@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnz_kernels.backends import Backend
-from nnz_service.algebra.operator import MatrixOperator
+from nnz_service.algebra.operator import MatrixOperator, check_result
 from nnz_service.errors import InvalidInputError
 from nnz_service.servable import Tensors, TensorSpec, datatype
 
@@ -63,6 +63,7 @@ class MatrixServable:
                 f"x has shape {[*x.shape]}, but must be [k, {spec.shape[1]}]: "
                 "each row one vector"
             )
+        check_result(x.shape[0] * (self.outputs[0].shape[1] or 0), spec.dtype)
 
     def work(self, rows: int) -> int:
         """See `Servable`."""

@@ -39,8 +39,9 @@ class Scheduler:
 
     Attributes:
         on_lost: Called on the device thread when the device cannot be used any more.
-        on_change: Called when what waits or runs has changed, with the tokens of the
-            requests that run now.
+        on_queue: Called when a request has begun to wait, on the thread that sent it.
+        on_change: Called when what runs has changed, with the tokens of the requests
+            that run now.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Scheduler:
         self._running = Running()
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_queue: Callable[[], None] = lambda: None
         self.on_change: Callable[[Sequence[int]], None] = lambda _: None
 
     def start(self) -> None:
@@ -106,6 +108,7 @@ class Scheduler:
             self._refuse_if_closed()
             self._queue.add(ticket, self._running.left())
             self._changed.notify()
+        self.on_queue()
         return ticket.future
 
     def slice(self, step: Callable[[], T]) -> Future[T]:

@@ -88,7 +88,7 @@ class Registry:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[str, dict[str, Entry]] = {}  # by name and version
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")
 
@@ -104,11 +104,11 @@ class Registry:
         Another file under the same name and version takes the place of the first.
         """
         with self._lock:
-            entry = self._entries.get((name, version))
+            entry = self._entries.get(name, {}).get(version)
             if entry is not None and entry.path == path and not entry.failed:
                 return entry.loaded
             entry = Entry(name, version, kind, path)
-            self._entries[name, version] = entry
+            self._entries.setdefault(name, {})[version] = entry
         self._pool.submit(self._load, entry, path)
         return entry.loaded
 
@@ -124,19 +124,16 @@ class Registry:
         """List something that will not be loaded, with the reason."""
         entry = Entry(name, version, kind, None, State.UNAVAILABLE, reason)
         with self._lock:
-            self._entries[name, version] = entry
+            self._entries.setdefault(name, {})[version] = entry
 
     def unload(self, name: str, version: str | None = None) -> int:
         """Drop one version or all; requests under way end undisturbed."""
         with self._lock:
-            gone = [
-                key
-                for key in self._entries
-                if key[0] == name and version in (None, key[1])
-            ]
-            for key in gone:
-                del self._entries[key]
-        return len(gone)
+            held = self._entries.pop(name, {})
+            kept = {k: e for k, e in held.items() if version not in (None, k)}
+            if kept:
+                self._entries[name] = kept
+        return len(held) - len(kept)
 
     def find(self, name: str, version: str | None = None) -> Entry:
         """The version asked for, or the newest that is ready, else the newest.
@@ -144,11 +141,9 @@ class Registry:
         Raises:
             NotFoundError: when nothing of that name and version is here.
         """
-        found = [
-            entry
-            for entry in self.index()
-            if entry.name == name and version in (None, entry.version)
-        ]
+        with self._lock:
+            held = self._entries.get(name, {})
+            found = [e for e in held.values() if version in (None, e.version)]
         if not found:
             suffix = "" if version is None else f" version {version}"
             raise NotFoundError(f"there is no model or matrix {name!r}{suffix}")
@@ -157,7 +152,7 @@ class Registry:
     def index(self) -> list[Entry]:
         """Everything known, by name and version."""
         with self._lock:
-            entries = list(self._entries.values())
+            entries = [e for held in self._entries.values() for e in held.values()]
         return sorted(entries, key=lambda entry: (entry.name, int(entry.version)))
 
     def _load(self, entry: Entry, path: Path) -> None:

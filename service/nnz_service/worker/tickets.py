@@ -21,11 +21,13 @@ class Outcome:
         tensors: The answer.
         timings: Seconds by stage.
         rows: Of the run that it was part of, its own among them.
+        work: Seconds of computing that were its own share of the run.
     """
 
     tensors: Tensors
     timings: Mapping[str, float]
     rows: int = 1
+    work: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

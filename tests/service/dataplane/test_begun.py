@@ -134,8 +134,10 @@ async def test_typed_errors_cross(plane: SocketDataplane, device: Device) -> Non
 
     device.fail(WorkerLostError("the device is gone"))
 
+    assert plane.ready
     with pytest.raises(WorkerLostError, match="the device is gone"):
         await call
+    assert not plane.ready  # who asks again waits for the next one
 
 
 async def test_outcome_that_cannot_cross(

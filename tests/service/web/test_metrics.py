@@ -17,7 +17,7 @@ from service.web.doubler import Doubler, running
 from service.web.wire import linear
 
 from nnz_kernels.backends import Backend
-from nnz_service.metrics import render
+from nnz_service.metrics import Metrics, render
 from nnz_service.web.triton_metrics import triton_families
 from nnz_service.worker import Toolbox
 
@@ -96,6 +96,16 @@ class TestTriton:
         after = failures()
         grown = {reason: after[reason] - before[reason] for reason in after}
         assert grown == {"REJECTED": 2, "CANCELED": 0, "BACKEND": 0, "OTHER": 2}
+
+    def test_failures_are_not_counted_without_bound(self) -> None:
+        """Callers choose names and versions; a series for each would never end."""
+        metrics = Metrics()
+
+        for number in range(5000):
+            metrics.failed("x", str(number), 400)
+
+        [family] = [f for f in metrics.collect() if f.name == "nnz_servable_failures"]
+        assert len(family.samples) == 4096
 
     def test_machine(self, http: httpx2.Client) -> None:
         samples = scrape(http)

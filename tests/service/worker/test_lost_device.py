@@ -14,6 +14,7 @@ from service.worker.servables import SOON, Doubler, rows
 
 from nnz_kernels.errors import DeviceLostError
 from nnz_service.errors import UnavailableError, WorkerLostError
+from nnz_service.exit_codes import DEVICE_LOST
 from nnz_service.jobs import SqlStore, Status
 from nnz_service.repository import Repository
 from nnz_service.servable import Servable, Tensors
@@ -22,7 +23,6 @@ from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.solvers import Solver
 from nnz_service.worker.statistics import Counters
 from nnz_service.worker.tickets import Ticket, ticket
-from nnz_service.worker_main import DEVICE_LOST
 
 _PROGRAM = """
 import sys

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from nnz_kernels.backends import Backend
 from nnz_kernels.formats import Csr
 from nnz_service.algebra.operator import MatrixOperator
+from nnz_service.errors import InvalidInputError
 from nnz_service.worker import matrices
 from nnz_service.worker.matrices import MAX_BATCH, MatrixServable
 
@@ -69,6 +70,17 @@ def test_infinity_of_the_matrix_stays_in_its_row() -> None:
 
     assert np.isinf(y[:, 0]).all()
     assert np.isfinite(y[:, 1:]).all()
+
+
+def test_results_that_no_memory_holds() -> None:
+    """A few bytes may not ask for terabytes; what is refused is never allocated."""
+    wide = Csr(np.array([0, 1]), np.array([1 << 20]), np.ones(1), (1, 1 << 21))
+    made = MatrixServable(MatrixOperator(wide, Backend.CPU)).transpose
+    assert made is not None
+    made.check({"x": np.ones((256, 1))})
+
+    with pytest.raises(InvalidInputError, match="result would take 4311744512 bytes"):
+        made.check({"x": np.ones((257, 1))})
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])

@@ -136,6 +136,21 @@ class TestLeaving:
         assert list(made) == [stays]
         assert made.cost == MS
 
+    def test_what_was_not_computed_does_not_count_against_its_caller(self) -> None:
+        made = Queue(Bounds())
+        gone = [of("a", cost=10**12) for _ in range(5)]
+        for one in (of("b"), *gone):
+            made.add(one)
+        for one in gone:
+            one.future.cancel()
+        made.drop(now=0.0)
+
+        again, other = of("a", arrived=2000 * MS), of("b", arrived=2000 * MS + 1)
+        made.add(other)
+        made.add(again)
+
+        assert list(made)[-2:] == [again, other]
+
     def test_all(self) -> None:
         made = Queue(Bounds())
         tickets = [of(), of()]
