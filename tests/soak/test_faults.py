@@ -17,7 +17,7 @@ import httpx2
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from service.processes import Server, living, until
+from service.processes import Server, living, resident, until
 from soak.conftest import Serve, idle, put
 from soak.duration import SECONDS
 from soak.load import DEADLINE, callers, meanwhile, tensor_body
@@ -281,11 +281,6 @@ def poisson(size: int) -> sp.csr_array:
 
 def solved(a: sp.csr_array, x: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.linalg.norm(b - a @ x) <= 1e-9 * np.linalg.norm(b))
-
-
-def resident(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_health_needs_nothing(serve: Serve) -> None:
