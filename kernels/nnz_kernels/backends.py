@@ -89,6 +89,8 @@ def load(backend: Backend, precision: str = "fp32") -> Kernels[Any]:
         module: Any = importlib.import_module(f"nnz_kernels.{backend}")
     except ImportError as exc:
         raise BackendUnavailableError(f"{backend}: {exc}") from exc
+    if backend is Backend.CPU:
+        _start_threads()
     # An imported module has no type here; the lines at the head compare it.
     return module  # type: ignore[no-any-return]
 
@@ -129,6 +131,12 @@ def choices_folder() -> Path | None:
     """Return where measured choices of kernels belong: beside the compiled ones."""
     folder = os.environ.get("NUMBA_CACHE_DIR")
     return Path(folder) / "choices" if folder else None
+
+
+def _start_threads() -> None:
+    from nnz_kernels.cpu import _runtime
+
+    _runtime.start_threads()
 
 
 def _describe_cpu() -> dict[str, Any]:

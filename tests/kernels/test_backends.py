@@ -112,3 +112,24 @@ def test_cache_folder(tmp_path: Path) -> None:
     run(code)
 
     assert list(tmp_path.rglob("*.nbi"))
+
+
+@pytest.mark.parametrize(
+    "work", ["probe(Backend.CPU)", "load(Backend.CPU)", "catalog.warm(stop)"]
+)
+def test_a_single_core(work: str) -> None:
+    """The process ends, whichever of its threads was the first to compute."""
+    code = (
+        "import os, threading\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from nnz_kernels.backends import Backend, load, probe\n"
+        "import numba\n"
+        "from nnz_kernels.cpu import catalog\n"
+        "def stop(*_): raise SystemExit\n"
+        f"thread = threading.Thread(target=lambda: {work})\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print(numba.threading_layer())\n"
+    )
+
+    assert run(code).strip() in ("tbb", "omp")

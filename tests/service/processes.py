@@ -76,6 +76,12 @@ def alive(pid: int) -> bool:
     return fields[0] not in "ZX"
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 class Server:
     """`nnz serve` on a free port."""
 

@@ -8,3 +8,5 @@ import os
 SECONDS = float(os.environ.get("NNZ_SOAK_SECONDS", "7"))
 #: Cases of the fuzzers.
 CASES = int(os.environ.get("NNZ_SOAK_CASES", "2000"))
+#: From which the raw fuzzer makes its cases; another one makes others.
+SEED = int(os.environ.get("NNZ_SOAK_SEED", "1"))

@@ -26,6 +26,17 @@ def matrix(size: int = 400, seed: int = 0) -> sp.csr_array:
     return sp.csr_array(random @ random.T + sp.eye_array(size) * 4)
 
 
+def poisson(size: int) -> sp.csr_array:
+    """A matrix whose systems take a solver some seconds when they are large."""
+    diagonals = [-np.ones(size - 1), 2.02 * np.ones(size), -np.ones(size - 1)]
+    return sp.csr_array(sp.diags_array(diagonals, offsets=[-1, 0, 1]))
+
+
+def solved(a: sp.csr_array, x: np.ndarray, b: np.ndarray) -> bool:
+    """Whether x solves a x = b, as far as jobs are asked to."""
+    return bool(np.linalg.norm(b - a @ x) <= 1e-9 * np.linalg.norm(b))
+
+
 def tensor_body(
     tensors: dict[str, NDArray[np.float64]], parameters: dict[str, object], **more: str
 ) -> tuple[bytes, dict[str, str]]:

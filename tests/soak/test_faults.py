@@ -17,10 +17,10 @@ import httpx2
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from service.processes import Server, living, until
+from service.processes import Server, living, resident, until
 from soak.conftest import Serve, idle, put
 from soak.duration import SECONDS
-from soak.load import DEADLINE, callers, meanwhile, tensor_body
+from soak.load import DEADLINE, callers, meanwhile, poisson, solved, tensor_body
 
 from nnz import Client
 
@@ -272,20 +272,6 @@ def test_four_times_too_much(serve: Serve, a: sp.csr_array) -> None:
     assert flood.slowest < DEADLINE
     assert goodput > 0.5
     assert growth < 1.2
-
-
-def poisson(size: int) -> sp.csr_array:
-    diagonals = [-np.ones(size - 1), 2.02 * np.ones(size), -np.ones(size - 1)]
-    return sp.csr_array(sp.diags_array(diagonals, offsets=[-1, 0, 1]))
-
-
-def solved(a: sp.csr_array, x: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.linalg.norm(b - a @ x) <= 1e-9 * np.linalg.norm(b))
-
-
-def resident(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_health_needs_nothing(serve: Serve) -> None:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import importlib.metadata
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +148,35 @@ def threading_layer() -> str:
     Raises:
         BackendUnavailableError: Neither tbb nor OpenMP can be loaded.
     """
-    try:
-        _parallel._launch_threads()  # type: ignore[no-untyped-call]
-        return str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
-    except ValueError as exc:
-        raise BackendUnavailableError(
-            "numba found neither tbb nor OpenMP; install the package tbb"
-        ) from exc
+    start_threads()
+    return str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
+
+
+_STARTING = threading.Lock()
+
+
+def start_threads() -> None:
+    """Start numba's threads, unless they are there.
+
+    Numba starts them with a task of the thread that asks. On a single core nobody else
+    runs it, and the end of the process waits for it for ever, in another thread: so it
+    is waited for here, which runs it.
+
+    Raises:
+        BackendUnavailableError: Neither tbb nor OpenMP can be loaded.
+    """
+    with _STARTING:
+        if _parallel._is_initialized:
+            return
+        try:
+            _parallel._launch_threads()  # type: ignore[no-untyped-call]
+        except ValueError as exc:
+            raise BackendUnavailableError(
+                "numba found neither tbb nor OpenMP; install the package tbb"
+            ) from exc
+        layer = _parallel.threading_layer()  # type: ignore[no-untyped-call]
+        pool: Any = importlib.import_module(f"numba.np.ufunc.{layer}pool")
+        ctypes.CFUNCTYPE(None)(pool.synchronize)()
 
 
 def readable(x: HostArray) -> HostArray:

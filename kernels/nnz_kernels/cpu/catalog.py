@@ -25,6 +25,7 @@ from nnz_kernels.cpu import (
     strips,
 )
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._runtime import start_threads
 
 #: (done, total, name of what comes next) -> None
 Progress = Callable[[int, int, str], None]
@@ -66,6 +67,7 @@ def warm(progress: Callable[[int, int, str], None] | None = None) -> int:
         progress: Called before each variant with (done, total, name), and once at the
             end with done == total.
     """
+    start_threads()
     work = [(entry, types) for entry in entries() for types in entry.signatures]
     for done, (entry, types) in enumerate(work):
         if progress is not None:

@@ -90,7 +90,8 @@ def _answers(operation: Spec) -> str:
 
 def _kinds(answer: Spec) -> Iterator[str]:
     for kind, of in answer.get("content", {}).items():
-        yield f"<code>{kind}</code> {_type(of.get('schema', {}))}"
+        schema = of.get("schema") or of.get("itemSchema", {})
+        yield f"<code>{kind}</code> {_type(schema)}"
 
 
 def _schemas(spec: Spec) -> str:

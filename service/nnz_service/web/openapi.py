@@ -103,11 +103,21 @@ def tensor_answers(model: type[BaseModel], *codes: int) -> Responses:
 
 def event_answers(model: type[BaseModel], *codes: int) -> Responses:
     """Describe a stream of server-sent events with JSON of this model."""
-    schema = {"type": "string", "contentMediaType": "application/json"}
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": _reference(model),
+    }
+    text = {"type": "string"}
+    event = {
+        "type": "object",
+        "properties": {"event": text, "id": text, "data": data},
+        "required": ["event", "id", "data"],
+    }
     return {
         200: {
             "description": f"Events; the data of each is a {model.__name__}.",
-            "content": {"text/event-stream": {"schema": schema}},
+            "content": {"text/event-stream": {"itemSchema": event}},
         },
         204: {"description": "It has ended, and that was told before."},
         **errors(*codes),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import threading
 import time
+from collections.abc import Callable
 
 from nnz_service import logs
 from nnz_service.errors import DatabaseAwayError
@@ -16,6 +19,9 @@ from nnz_service.repository import Repository
 EVERY, BLOBS_EVERY = 60.0, 60
 #: Seconds for which a blob may lie without a record: it is written before it is named.
 GRACE = 3600.0
+#: Seconds between the clock of the wall and one that never jumps, beyond which the
+#: former was set.
+JUMP = 60.0
 
 
 class Sweeper:
@@ -25,12 +31,26 @@ class Sweeper:
         repository: Whose blobs jobs share.
         jobs: The store.
         keep: What is kept.
+        clock: Gives seconds since 1970.
+        ticks: Gives monotonic seconds.
     """
 
-    def __init__(self, repository: Repository, jobs: JobStore, keep: Retention) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        jobs: JobStore,
+        keep: Retention,
+        *,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._repository = repository
         self._jobs = jobs
         self._keep = keep
+        self._clock = clock
+        self._ticks = ticks
+        self._apart = clock() - ticks()
+        self._steady_from = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
@@ -50,7 +70,10 @@ class Sweeper:
         Raises:
             DatabaseAwayError: The database cannot be reached.
         """
-        deleted = sweep(self._jobs, self._drop, self._keep, time.time())
+        keep = self._keep
+        if not self._steady():
+            keep = dataclasses.replace(keep, seconds=math.inf)
+        deleted = sweep(self._jobs, self._drop, keep, self._clock())
         if deleted:
             logs.logger().info("jobs swept", jobs=deleted)
 
@@ -60,6 +83,8 @@ class Sweeper:
         Raises:
             DatabaseAwayError: The database cannot be reached.
         """
+        if not self._steady():
+            return
         blobs = self._repository.blobs
         blobs.sweep_staging(GRACE)
         idle = set(blobs.idle(GRACE))
@@ -67,6 +92,18 @@ class Sweeper:
         if idle:
             self._jobs.release(sorted(idle), self._drop_idle)
             logs.logger().info("blobs swept", blobs=len(idle))
+
+    def _steady(self) -> bool:
+        """Whether ages can be told: for a while after the clock was set they cannot.
+
+        What is old by it may have been written a moment before it was set.
+        """
+        apart, now = self._clock() - self._ticks(), self._ticks()
+        if abs(apart - self._apart) > JUMP:
+            logs.logger().warning("the clock was set", seconds=apart - self._apart)
+            self._steady_from = now + GRACE
+        self._apart = apart
+        return now >= self._steady_from
 
     def _loop(self) -> None:
         pause = min(EVERY, max(self._keep.seconds, 1.0))

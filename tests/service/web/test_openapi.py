@@ -103,6 +103,19 @@ class TestSpec:
                 names = {row["name"] for row in operation["parameters"]}
                 assert "Inference-Header-Content-Length" in names
 
+    def test_no_query(self, spec: Spec) -> None:
+        """The protocol's paths say everything; a version in a query means nothing."""
+        for _, path, operation in operations(spec):
+            places = {row["in"] for row in operation.get("parameters", ())}
+            assert "query" not in places or path.startswith("/v1/"), path
+
+    def test_events(self, spec: Spec) -> None:
+        """What an event holds is described, not only that there are some."""
+        answer = spec["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]
+        event = answer["content"]["text/event-stream"]["itemSchema"]
+        data = event["properties"]["data"]
+        assert data["contentSchema"] == {"$ref": "#/components/schemas/JobOut"}
+
     def test_empty_answers(self, http: httpx2.Client, spec: Spec) -> None:
         """Where the body is empty, none is described."""
         for path in ("/v2/health/live", "/v2/models/{name}/ready"):

@@ -117,3 +117,46 @@ def test_it_sweeps_by_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_one_that_never_began_ends(home: Home) -> None:
     Sweeper(home.repository, home.jobs, Retention()).close()
+
+
+class Clocks:
+    """One that is set by hand now and then, and one that never is."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+        self.passed = 0.0
+
+    def wall(self) -> float:
+        return time.time() + self.set_by + self.passed
+
+    def ticks(self) -> float:
+        return time.monotonic() + self.passed
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0, 3.2e8])
+def test_a_jump_of_the_clock_ages_nothing(home: Home, jump: float) -> None:
+    """What is old only by a clock that was set stays until it is old by any."""
+    clocks = Clocks()
+    keep = Retention(seconds=1000.0)
+    made = Sweeper(
+        home.repository, home.jobs, keep, clock=clocks.wall, ticks=clocks.ticks
+    )
+    job_id, _, result = home.ended()
+    orphan, unfinished = home.blob(), home.blobs.staged(".npz")
+    past = time.time() - jump  # as it looks once the clock was set
+    for path in (orphan.path, unfinished):
+        os.utime(path, (past, past))
+
+    clocks.set_by = jump
+    made.sweep_blobs()
+    made.sweep()
+    assert orphan.path.exists()
+    assert unfinished.exists()
+    assert home.jobs.get(job_id).result_sha == result.sha256
+
+    clocks.passed = 2 * sweeper.GRACE + max(-jump, 0.0)
+    made.sweep_blobs()
+    made.sweep()
+    assert not result.path.exists()
+    assert home.jobs.list() == []
+    assert orphan.path.exists() == unfinished.exists() == (jump < 0)

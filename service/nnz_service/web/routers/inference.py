@@ -18,7 +18,7 @@ from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
 from nnz_service.web.deps import Parts, Served, caller_of, visible_rows
 from nnz_service.web.lent import fetch
-from nnz_service.web.names import Name, Version
+from nnz_service.web.names import VERSION, Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
 from nnz_service.web.schemas.oip import (
     InferenceOut,
@@ -33,6 +33,7 @@ router = APIRouter(tags=["inference"])
 
 _MODEL = "/v2/models/{name}"
 _VERSIONED = "/v2/models/{name}/versions/{version}"
+_OF_VERSION = {"parameters": [VERSION]}
 _EXAMPLE = {
     "id": "1",
     "inputs": [
@@ -51,11 +52,13 @@ async def all_statistics(request: Request, parts: Served) -> Response:
 
 
 @router.get(
-    f"{_VERSIONED}/stats", responses=answers(StatisticsOut, "Counters.", 404, 503)
+    f"{_VERSIONED}/stats",
+    responses=answers(StatisticsOut, "Counters.", 404, 503),
+    openapi_extra=_OF_VERSION,
 )
 @router.get(f"{_MODEL}/stats", responses=answers(StatisticsOut, "Counters.", 404, 503))
 async def statistics(
-    request: Request, parts: Served, name: Name, version: Version | None = None
+    request: Request, parts: Served, name: Name, version: Version = None
 ) -> Response:
     """Count the requests, rows and runs of one servable, and their times."""
     return Json(await _statistics(request, parts, target(name, version)))
@@ -67,6 +70,7 @@ async def statistics(
     f"{_VERSIONED}/ready",
     response_class=Response,
     responses=empty("It can be inferred on.", 404, 503),
+    openapi_extra=_OF_VERSION,
 )
 @router.get(
     f"{_MODEL}/ready",
@@ -74,7 +78,7 @@ async def statistics(
     responses=empty("It can be inferred on.", 404, 503),
 )
 async def model_ready(
-    request: Request, parts: Served, name: Name, version: Version | None = None
+    request: Request, parts: Served, name: Name, version: Version = None
 ) -> Response:
     """Say whether a servable is resident."""
     await parts.call(request, "metadata", target(name, version))
@@ -82,23 +86,29 @@ async def model_ready(
 
 
 @router.get(
-    f"{_VERSIONED}/config", responses=answers(ModelConfig, "Configuration.", 404, 503)
+    f"{_VERSIONED}/config",
+    responses=answers(ModelConfig, "Configuration.", 404, 503),
+    openapi_extra=_OF_VERSION,
 )
 @router.get(
     f"{_MODEL}/config", responses=answers(ModelConfig, "Configuration.", 404, 503)
 )
 async def config(
-    request: Request, parts: Served, name: Name, version: Version | None = None
+    request: Request, parts: Served, name: Name, version: Version = None
 ) -> Response:
     """Describe a servable as a Triton model configuration."""
     reply = await parts.call(request, "metadata", target(name, version))
     return Json(oip_config(reply.result))
 
 
-@router.get(_VERSIONED, responses=answers(ModelMetadata, "Signature.", 404, 503))
+@router.get(
+    _VERSIONED,
+    responses=answers(ModelMetadata, "Signature.", 404, 503),
+    openapi_extra=_OF_VERSION,
+)
 @router.get(_MODEL, responses=answers(ModelMetadata, "Signature.", 404, 503))
 async def metadata(
-    request: Request, parts: Served, name: Name, version: Version | None = None
+    request: Request, parts: Served, name: Name, version: Version = None
 ) -> Response:
     """Describe the inputs and outputs of a servable."""
     reply = await parts.call(request, "metadata", target(name, version))
@@ -108,7 +118,7 @@ async def metadata(
 @router.post(
     f"{_VERSIONED}/infer",
     responses=tensor_answers(InferenceOut, 404),
-    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+    openapi_extra=tensor_body(TensorsIn, _EXAMPLE, VERSION),
 )
 @router.post(
     f"{_MODEL}/infer",
@@ -116,7 +126,7 @@ async def metadata(
     openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
 )
 async def infer(
-    request: Request, parts: Served, name: Name, version: Version | None = None
+    request: Request, parts: Served, name: Name, version: Version = None
 ) -> Response:
     """Apply a model to tensors, or a matrix to rows.
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from nnz_service.gateway.regions import refuse_cuda
 from nnz_service.web.answers import Json
 from nnz_service.web.bodies import read_json
 from nnz_service.web.deps import Served
+from nnz_service.web.names import REGION, Region, RegionName
 from nnz_service.web.openapi import answers, empty, json_body
 from nnz_service.web.schemas.oip import RegionIn, RegionOut
 
 router = APIRouter(tags=["shared memory"])
 
-RegionName = Annotated[str, Path(description="As the client names the region.")]
+_OF_REGION = {"parameters": [REGION]}
 _SYSTEM = "/v2/systemsharedmemory"
 _CUDA = "/v2/cudasharedmemory"
 
@@ -24,9 +24,10 @@ _CUDA = "/v2/cudasharedmemory"
 @router.get(
     f"{_SYSTEM}/region/{{name}}/status",
     responses=answers(list[RegionOut], "The region.", 404),
+    openapi_extra=_OF_REGION,
 )
 @router.get(f"{_SYSTEM}/status", responses=answers(list[RegionOut], "All regions."))
-async def status(parts: Served, name: RegionName | None = None) -> Response:
+async def status(parts: Served, name: Region = None) -> Response:
     """List the regions that clients have registered, or one."""
     found = parts.controls.regions.status(name)
     return Json([region.to_json() for region in found])
@@ -55,6 +56,7 @@ async def register(request: Request, parts: Served, name: RegionName) -> Respons
 @router.post(
     f"{_SYSTEM}/region/{{name}}/unregister",
     responses=empty("Forgotten.", 501, 503),
+    openapi_extra=_OF_REGION,
     response_class=Response,
 )
 @router.post(
@@ -62,17 +64,19 @@ async def register(request: Request, parts: Served, name: RegionName) -> Respons
     responses=empty("Forgotten.", 501, 503),
     response_class=Response,
 )
-async def unregister(parts: Served, name: RegionName | None = None) -> Response:
+async def unregister(parts: Served, name: Region = None) -> Response:
     """Forget one region, or all; the memory stays the client's."""
     await asyncio.to_thread(parts.controls.regions.unregister, name)
     return Response()
 
 
 @router.get(
-    f"{_CUDA}/region/{{name}}/status", responses=answers(list[RegionOut], "None.")
+    f"{_CUDA}/region/{{name}}/status",
+    responses=answers(list[RegionOut], "None."),
+    openapi_extra=_OF_REGION,
 )
 @router.get(f"{_CUDA}/status", responses=answers(list[RegionOut], "None."))
-async def cuda_status(name: RegionName | None = None) -> Response:
+async def cuda_status() -> Response:
     """List the regions on a GPU that clients have registered: none."""
     return Json([])
 
@@ -80,9 +84,10 @@ async def cuda_status(name: RegionName | None = None) -> Response:
 @router.post(
     f"{_CUDA}/region/{{name}}/register",
     responses=empty("Never.", 501),
+    openapi_extra=_OF_REGION,
     response_class=Response,
 )
-async def cuda_register(name: RegionName) -> Response:
+async def cuda_register() -> Response:
     """Refuse memory on a GPU, which this server does not take."""
     refuse_cuda()
 
@@ -90,6 +95,7 @@ async def cuda_register(name: RegionName) -> Response:
 @router.post(
     f"{_CUDA}/region/{{name}}/unregister",
     responses=empty("Nothing to forget."),
+    openapi_extra=_OF_REGION,
     response_class=Response,
 )
 @router.post(
@@ -97,6 +103,6 @@ async def cuda_register(name: RegionName) -> Response:
     responses=empty("Nothing to forget."),
     response_class=Response,
 )
-async def cuda_unregister(name: RegionName | None = None) -> Response:
+async def cuda_unregister() -> Response:
     """Forget nothing: clients that use only system shared memory ask for it too."""
     return Response()
