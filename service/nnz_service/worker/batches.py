@@ -73,7 +73,7 @@ def _run(batch: Sequence[Ticket]) -> None:
             "join": run.join / 1e9,
             "compute": run.compute / 1e9,
         }
-        work = run.compute / 1e9 * ticket.rows / max(run.rows, 1)
+        work = run.compute * ticket.rows / max(run.rows, 1) / 1e9
         ticket.future.set_result(Outcome(mine, timings, run.rows, work))
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nnz_kernels.backends import Backend
 from nnz_kernels.errors import DeviceLostError
 from nnz_service import logs, usage
 from nnz_service.dataplane import Page, Pending, Reply, Tensors, is_big
@@ -40,6 +41,8 @@ _LEFT_OUT = (
     "until the server starts again"
 )
 
+#: Nanoseconds of work for which no thread is woken.
+_QUICK = 100_000
 T = TypeVar("T")
 Answer = Callable[[Params, Tensors, float | None], Awaitable[Reply]]
 
@@ -73,7 +76,9 @@ class Host:
         self._repository = repository
         self._toolbox = toolbox
         self._quarantine = Quarantine(repository.home / "run" / f"loads-{name}.json")
-        self._scheduler = Scheduler(limits)
+        # A device of its own has a thread of its own.
+        quick = _QUICK if toolbox.backend is Backend.CPU else 0
+        self._scheduler = Scheduler(limits, quick=quick)
         self._registry = Registry(self._guarded)
         self._computing = Computing(toolbox)
         self._runner = JobRunner(

@@ -36,6 +36,8 @@ class Scheduler:
     Args:
         limits: Bounds on a batch.
         bounds: On what waits.
+        quick: Predicted nanoseconds below which a request that nobody is before runs on
+            the thread that submits it: to wake another one would take longer.
 
     Attributes:
         on_lost: Called on the device thread when the device cannot be used any more.
@@ -45,9 +47,15 @@ class Scheduler:
     """
 
     def __init__(
-        self, limits: Limits | None = None, bounds: Bounds | None = None
+        self,
+        limits: Limits | None = None,
+        bounds: Bounds | None = None,
+        quick: int = 0,
     ) -> None:
         self._limits = limits or Limits()
+        self._quick = quick
+        self._waits = False  # the device thread, for work
+        self._lent = False  # the device, to the thread that submitted something quick
         self._queue = Queue(bounds or Bounds())
         self._slices: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._changed = threading.Condition()
@@ -97,7 +105,9 @@ class Scheduler:
             return sum(ticket.counters is counters for ticket in self._queue)
 
     def submit(self, ticket: Ticket) -> Future[Outcome]:
-        """Queue a request; cancelling its future drops it while it still waits.
+        """Queue a request, or run it at once when it is quick and nobody is before it.
+
+        Cancelling its future drops it while it still waits.
 
         Raises:
             OverloadedError: when the queue is full, or the answer could not be in time.
@@ -106,10 +116,34 @@ class Scheduler:
         """
         with self._changed:
             self._refuse_if_closed()
-            self._queue.add(ticket, self._running.left())
-            self._changed.notify()
-        self.on_queue()
+            here = self._waits and not self._due() and self._is_quick(ticket)
+            if here:
+                self._lent = True
+                self._begin([ticket])
+            else:
+                self._queue.add(ticket, self._running.left())
+                self._changed.notify()
+        if here:
+            self._run_here(ticket)
+        else:
+            self.on_queue()
         return ticket.future
+
+    def _is_quick(self, ticket: Ticket) -> bool:
+        """Whether it is known, from earlier runs, to take less than a hand-over."""
+        return 0 < ticket.counters.cost(ticket.rows) < self._quick
+
+    def _run_here(self, ticket: Ticket) -> None:
+        self._do(lambda: run_batch([ticket]))
+        with self._changed:
+            self._lent = False
+            self._rest()
+            if self._due():
+                self._changed.notify()
+
+    def _due(self) -> bool:
+        """Whether the device thread has anything to do, now or next."""
+        return bool(self._lent or self._slices or len(self._queue) or self._closed)
 
     def slice(self, step: Callable[[], T]) -> Future[T]:
         """Queue a short piece of a job; it runs when no request waits, or in turn."""
@@ -133,13 +167,16 @@ class Scheduler:
 
     def _loop(self) -> None:
         while (work := self._next()) is not None:
-            try:
-                work()
-            except DeviceLostError:
-                logs.logger().exception("the device is lost")
-                self.lose()
-            except Exception:  # the device thread must outlive every request
-                logs.logger().exception("device work failed")
+            self._do(work)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except DeviceLostError:
+            logs.logger().exception("the device is lost")
+            self.lose()
+        except Exception:  # the thread must outlive every request
+            logs.logger().exception("device work failed")
 
     def lose(self) -> None:
         """Fail what waits, take nothing more, and say so: the device has failed."""
@@ -166,18 +203,28 @@ class Scheduler:
             while True:
                 if self._closed:
                     return None
-                self._drop_unwanted()
-                if self._slices and (not len(self._queue) or self._slice_is_due()):
-                    self._last_slice = time.monotonic()
-                    self._begin([])
-                    return self._slices.popleft()[1]
-                if batch := cut(self._queue, self._limits):
-                    self._queue.take(batch)
-                    self._begin(batch)
-                    return lambda: run_batch(batch)
-                self._running = Running()
-                self.on_change(())
+                if not self._lent and (work := self._take()) is not None:
+                    return work
+                self._waits = True
                 self._changed.wait()
+                self._waits = False
+
+    def _take(self) -> Callable[[], None] | None:
+        self._drop_unwanted()
+        if self._slices and (not len(self._queue) or self._slice_is_due()):
+            self._last_slice = time.monotonic()
+            self._begin([])
+            return self._slices.popleft()[1]
+        if batch := cut(self._queue, self._limits):
+            self._queue.take(batch)
+            self._begin(batch)
+            return lambda: run_batch(batch)
+        self._rest()
+        return None
+
+    def _rest(self) -> None:
+        self._running = Running()
+        self.on_change(())
 
     def _begin(self, batch: Sequence[Ticket]) -> None:
         self._running = Running(time.monotonic_ns(), sum(one.cost for one in batch))
