@@ -18,9 +18,9 @@ class Arrivals:
 
     gRPC hands a message over whole and tells its length no sooner, so how much memory
     may fill is bounded by the number of places alone. Who waits for one has sent no
-    more than the window of the connection lets through. No key takes more than three
-    quarters of the places, so that one whose messages do not come leaves the rest to
-    others.
+    more than the window of the connection lets through. Of four places or
+    more no key takes more than three quarters, so that one whose messages do not come
+    leaves the rest to others.
 
     Args:
         places: Messages on their way at once.

@@ -45,8 +45,8 @@ class Traffic:
     A message that is on its way in has no length yet that could be reserved. So only
     as many may be on their way at once as fit into the bytes that all may hold, which
     is beside what is reserved: half of them in streams, which have one each, an eighth
-    in calls that are not inference, the rest in lone requests. What comes then waits in
-    the network, with a slot for each lone request.
+    in calls that are not inference, the rest in lone requests, and at least one of each.
+    What comes then waits in the network, with a slot for each lone request.
 
     Args:
         parts: What the handlers stand on.
@@ -116,7 +116,7 @@ class Traffic:
         Raises:
             OverloadedError: As many streams are open as there may be.
             UnavailableError: The server stops; what was taken is answered.
-            DeadlineError: No request came for long; as before.
+            DeadlineError: No request came for long; likewise.
         """
         with self._open(call):
             answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_AHEAD)
