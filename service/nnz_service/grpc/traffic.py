@@ -45,7 +45,7 @@ class Traffic:
     A message that is on its way in has no length yet that could be reserved. So only
     as many may be on their way at once as fit into the bytes that all may hold, which
     is beside what is reserved: half of them in streams, which have one each, an eighth
-    in calls that are not inference, the rest in lone requests, and at least one of each.
+    in calls that are not inference, the rest in lone requests; at least one of each.
     What comes then waits in the network, with a slot for each lone request.
 
     Args:
