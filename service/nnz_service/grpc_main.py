@@ -24,7 +24,7 @@ from nnz_service.gateway.controls import LIVE, lends_memory
 from nnz_service.gateway.counts import keep, save
 from nnz_service.grpc import Server
 from nnz_service.jobs import SqlStore
-from nnz_service.keys import Keyring
+from nnz_service.keys import AuditLog, Keyring
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.settings import Settings
@@ -75,8 +75,15 @@ async def _serve(
         loop.add_signal_handler(number, stopped.set)
     limits = parts.limits
     admission = Admission(limits.max_inflight, limits.max_inflight_bytes, *door)
-    keyring = Keyring(settings.key, settings.home.resolve())
-    server = Server(parts, admission, keyring, _credentials(settings))
+    home = settings.home.resolve()
+    server = Server(
+        parts,
+        admission,
+        Keyring(settings.key, home),
+        _credentials(settings),
+        audit=AuditLog(home, settings.audit_bytes),
+        access_log=settings.access_log,
+    )
     background = [
         asyncio.create_task(_beat(*door)),
         asyncio.create_task(parts.controls.follow()),

@@ -74,6 +74,7 @@ class Call:
             ForbiddenError: Their key has not the scope.
             NotFoundError: There is none, or it is not theirs.
         """
+        self.account.resource = "/".join(filter(None, (name, version)))
         params = target(name, version or None)
         authorise(self.caller, scopes_of(name), f"that with {name!r}")
         await check_servable(self.parts.repository, self.caller, name)

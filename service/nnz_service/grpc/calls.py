@@ -45,5 +45,25 @@ ADMINISTRATIVE = frozenset(
     if name.startswith(("Repository", "SystemShared", "CudaShared"))
     or name in {"TraceSetting", "LogSettings"}
 )
+#: What they do is written down.
+_CHANGES = frozenset(
+    {
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
+        "SystemSharedMemoryRegister",
+        "SystemSharedMemoryUnregister",
+    }
+)
 #: Work that has bounds of its own: the file is as large as it is.
 UNBOUNDED = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+
+
+def changes(name: str, message: Any) -> bool:
+    """Say whether a call asks for a change; without settings it asks what they are."""
+    return name in _CHANGES or bool(getattr(message, "settings", ()))
+
+
+def resource_of(message: Any) -> str:
+    """Return the name of the servable or the region that a message is about."""
+    found = getattr(message, "model_name", "") or getattr(message, "name", "")
+    return str(found)

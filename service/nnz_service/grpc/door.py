@@ -12,19 +12,27 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from nnz_service.dataplane import Admission
-from nnz_service.errors import ServiceError, TooLargeError, UnavailableError
+from nnz_service.errors import ServiceError, UnavailableError
 from nnz_service.gateway import Parts
 from nnz_service.gateway.request_ids import request_id
-from nnz_service.grpc.account import Account
+from nnz_service.grpc.account import Account, Books
 from nnz_service.grpc.call import Call
-from nnz_service.grpc.calls import ADMINISTRATIVE, CALLS, OPEN, UNBOUNDED
+from nnz_service.grpc.calls import (
+    ADMINISTRATIVE,
+    CALLS,
+    OPEN,
+    UNBOUNDED,
+    changes,
+    resource_of,
+)
 from nnz_service.grpc.protocol import messages as m
 from nnz_service.grpc.status import code_of, details_of, trailers_of
-from nnz_service.grpc.traffic import STREAM, Traffic, received
+from nnz_service.grpc.traffic import STREAM, Traffic
 from nnz_service.grpc.wire import parse
 from nnz_service.keys import ANYBODY, Keyring, Scope, authorise
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Metadata = tuple[tuple[str, str | bytes], ...]
 T = TypeVar("T")
 
 _SERVICE = m.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -35,17 +43,22 @@ _PREFIX = f"/{_SERVICE.full_name}/"
 class Door(grpc.GenericRpcHandler):
     """Answers the calls of the protocol.
 
-    Every call is taken as a stream of bytes, so that nothing of it is received, let
-    alone parsed, before its sender is known and there is a slot for it.
+    Every call is taken as a stream of bytes, so that no message is received, let alone
+    parsed, before its sender is known and there is a place for it; see `Traffic`. Of
+    calls that need no key none is received at all.
 
     Args:
         parts: What the handlers stand on.
         admission: Where slots and bytes are reserved.
         keyring: Knows the keys.
+        books: Where calls are counted and written down.
     """
 
-    def __init__(self, parts: Parts, admission: Admission, keyring: Keyring) -> None:
+    def __init__(
+        self, parts: Parts, admission: Admission, keyring: Keyring, books: Books
+    ) -> None:
         self._parts = parts
+        self._books = books
         self._keyring = keyring
         self._tasks: set[asyncio.Task[Any]] = set()
         self._traffic = Traffic(parts, admission)
@@ -90,14 +103,14 @@ class Door(grpc.GenericRpcHandler):
         work: Callable[[Call, Context], Awaitable[T]],
     ) -> T:
         """Do the work within its bounds; an error becomes the status of the call."""
-        sent = dict(context.invocation_metadata() or ())
-        identity = request_id(_text(sent.get("x-request-id")))
-        lasting = name == STREAM
-        account = Account(self._parts.metrics, name, identity, lasting=lasting)
+        sent = tuple(context.invocation_metadata() or ())
+        identity = request_id(_text(dict(sent).get("x-request-id")))
+        lasting, peer = name == STREAM, context.peer()
+        account = Account(self._books, name, identity, peer, lasting=lasting)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._tasks.add(task)
         try:
-            with account.settled():
+            async with account.settled():
                 await context.send_initial_metadata((("x-request-id", identity),))
                 call = self._admit(name, sent, account, context.time_remaining())
                 answer = await call.in_time(work(call, context))
@@ -112,14 +125,14 @@ class Door(grpc.GenericRpcHandler):
     def _admit(
         self,
         name: str,
-        sent: dict[str, str | bytes],
+        sent: Metadata,
         account: Account,
         seconds: float | None,
     ) -> Call:
         """Let a call in, or say why not."""
         caller = ANYBODY
         if name not in OPEN:
-            caller = self._keyring.caller(_token(sent))
+            caller = account.caller = self._keyring.caller(_token(sent))
             authorise(caller, _ADMIN if name in ADMINISTRATIVE else frozenset(), name)
         if self._parts.drain.begun and name not in OPEN:
             raise UnavailableError("the server is stopping")
@@ -131,21 +144,25 @@ class Door(grpc.GenericRpcHandler):
 
     async def _plain(self, name: str, call: Call, context: Context) -> bytes:
         """Answer a call about the server or a servable."""
-        message = await received(context, self._parts.limits.body_timeout)
-        most = self._parts.limits.max_json
-        if len(message) > most:
-            raise TooLargeError(
-                f"the message has {len(message)} bytes, the limit of {name} is {most} "
-                "(NNZ_MAX_JSON)"
-            )
+        if name in OPEN:  # their messages have no fields, and anybody sends them
+            return await self._asked(name, call, b"")
+        return await self._traffic.plain(name, call, context, self._asked)
+
+    async def _asked(self, name: str, call: Call, message: bytes) -> bytes:
         kind: type[Message] = GetMessageClass(_SERVICE.methods_by_name[name].input_type)
-        answer = await CALLS[name](call, parse(kind, message))
+        asked = parse(kind, message)
+        call.account.resource = resource_of(asked)
+        call.account.changes = changes(name, asked)
+        answer = await CALLS[name](call, asked)
         return answer.SerializeToString()
 
 
-def _token(sent: dict[str, str | bytes]) -> str | None:
+def _token(sent: Metadata) -> str | None:
     """Return the key in the metadata of a call."""
-    scheme, _, token = _text(sent.get("authorization")).partition(" ")
+    found = [value for name, value in sent if name == "authorization"]
+    if len(found) != 1:  # of two that disagree a proxy may have looked at the other one
+        return None
+    scheme, _, token = _text(found[0]).partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 

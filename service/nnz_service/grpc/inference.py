@@ -67,7 +67,8 @@ async def _fetched(call: Call, asked: Asked, sent: int) -> Asked:
     regions, limit = call.parts.controls.regions, call.parts.limits.max_body
     size = lent.check_places(regions, asked.places, asked.lent, sent, limit)
     if call.held is not None:
-        call.held.grow(size)
+        with call.account.admission():
+            call.held.grow(size)
     with call.account.measure("receive"):
         read = await lent.read_inputs(regions, asked.lent)
     return replace(asked, tensors=asked.tensors | read, lent={})

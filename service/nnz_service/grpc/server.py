@@ -10,8 +10,9 @@ import grpc
 from nnz_service.dataplane import Admission
 from nnz_service.errors import ServiceError
 from nnz_service.gateway import Parts
+from nnz_service.grpc.account import Books
 from nnz_service.grpc.door import Door
-from nnz_service.keys import Keyring
+from nnz_service.keys import AuditLog, Keyring
 
 #: Calls under way, health and metadata included, for each one that may compute.
 _CALLS_PER_SLOT = 8
@@ -27,6 +28,8 @@ class Server:
         admission: Where slots and bytes are reserved.
         keyring: Knows the keys; None lets everybody in.
         credentials: Certificate and key of TLS; None speaks in the clear.
+        audit: Where changes and refusals are written; None writes nothing.
+        access_log: Log a line of level info for every call.
     """
 
     def __init__(
@@ -35,10 +38,14 @@ class Server:
         admission: Admission,
         keyring: Keyring | None = None,
         credentials: grpc.ServerCredentials | None = None,
+        *,
+        audit: AuditLog | None = None,
+        access_log: bool = False,
     ) -> None:
         self._parts = parts
         self._credentials = credentials
-        self._door = Door(parts, admission, keyring or Keyring())
+        books = Books(parts.metrics, audit, access_log)
+        self._door = Door(parts, admission, keyring or Keyring(), books)
         self._server = grpc.aio.server(
             handlers=[self._door],
             options=[

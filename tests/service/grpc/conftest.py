@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from service.grpc.serving import Running, parts_of, running
@@ -12,6 +13,7 @@ from service.web.doubler import Doubler
 from nnz_service import logs
 from nnz_service.dataplane import Dataplane
 from nnz_service.gateway import Limits
+from nnz_service.keys import Keyring
 from nnz_service.repository import Repository
 
 Serve = Callable[..., AbstractContextManager[Running]]
@@ -45,14 +47,15 @@ def serve(
 
     def run(
         limits: Limits | None = None,
-        key: str | None = None,
+        key: str | Keyring | None = None,
         worker: Dataplane = _doubler,
         grace: float = 5.0,
         *,
         lending: bool = False,
+        **told: Any,
     ) -> AbstractContextManager[Running]:
         parts = parts_of(worker, repository, limits, lending=lending)
-        return running(parts, key, grace)
+        return running(parts, key, grace, **told)
 
     yield run
     repository.close()

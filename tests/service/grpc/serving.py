@@ -68,7 +68,7 @@ def parts_of(
 
 @contextlib.contextmanager
 def running(
-    parts: Parts, key: str | None = None, grace: float = 5
+    parts: Parts, key: str | Keyring | None = None, grace: float = 5, **told: Any
 ) -> Iterator[Running]:
     """Serve until the block ends."""
     started: Future[Running] = Future()
@@ -77,7 +77,8 @@ def running(
         limits = parts.limits
         admission = Admission(limits.max_inflight, limits.max_inflight_bytes)
         await parts.dataplane.start()
-        server = Server(parts, admission, Keyring(key))
+        keyring = key if isinstance(key, Keyring) else Keyring(key)
+        server = Server(parts, admission, keyring, **told)
         port = await server.start("127.0.0.1:0")
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         address = f"127.0.0.1:{port}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from grpc import StatusCode
 from service.grpc.conftest import Serve
 from service.grpc.serving import SOON, Line, Running, line, refusal, request_of
 from service.web.doubler import Doubler
 
+from nnz_service import logs
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.grpc.protocol import messages as m
 
@@ -103,6 +105,39 @@ class TestCounters:
             assert house.calls("ModelStreamInfer", "UNAUTHENTICATED") == 1
             name = "nnz_grpc_request_seconds_count"
             assert house.value(name, method="ModelStreamInfer") == 0
+
+
+class TestAccessLog:
+    @pytest.fixture
+    def told(self) -> Iterator[list[MutableMapping[str, Any]]]:
+        """What is logged meanwhile, from level info on."""
+        logs.configure("info", "grpc")
+        with structlog.testing.capture_logs() as lines:
+            yield lines
+        logs.configure("error", "grpc")
+
+    def test_on(self, serve: Serve, told: list[MutableMapping[str, Any]]) -> None:
+        """A line of level info for each call, also for one that is refused."""
+        with serve(access_log=True) as found, line(found.address) as call:
+            call("ModelInfer", REQUEST, metadata=[("x-request-id", "r-1")])
+            refusal(lambda: call("ModelInfer", WRONG))
+
+        first, second = (one for one in told if one["event"] == "request")
+        assert first.pop("seconds") > 0
+        assert first == {
+            "event": "request",
+            "log_level": "info",
+            "request": "r-1",
+            "call": "ModelInfer",
+            "code": "OK",
+        }
+        assert second["code"] == "INVALID_ARGUMENT"
+
+    def test_off(self, serve: Serve, told: list[MutableMapping[str, Any]]) -> None:
+        with serve() as found, line(found.address) as call:
+            call("ModelInfer", REQUEST)
+
+        assert [one for one in told if one["event"] == "request"] == []
 
 
 class TestFailures:

@@ -75,6 +75,15 @@ class TestKey:
     def test_let_in(self, guarded: Line, sent: str) -> None:
         guarded("ModelInfer", REQUEST, metadata=[("authorization", sent)])
 
+    @pytest.mark.parametrize("sent", [("sesame", "sesame"), ("wrong", "sesame")])
+    def test_two(self, guarded: Line, sent: tuple[str, str]) -> None:
+        """Of two keys a proxy may have looked at the other one."""
+        metadata = [("authorization", f"Bearer {key}") for key in sent]
+
+        error = refusal(lambda: guarded("ModelInfer", REQUEST, metadata=metadata))
+
+        assert error.code() is StatusCode.UNAUTHENTICATED
+
     def test_stream(self, serve: Serve) -> None:
         with serve(key="sesame") as found, line(found.address) as call:
             error = refusal(lambda: next(call.stream([])))
@@ -278,7 +287,7 @@ class TestTime:
             over.set()
 
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
-        assert error.details() == "no message came within 0.1 s"
+        assert error.details() == "no whole message came within 0.1 s"
 
     def test_no_message(self, server: Running) -> None:
         """A call that ends before its message came is refused."""

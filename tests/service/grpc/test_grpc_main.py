@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import orjson
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.utils.shared_memory as shm
@@ -33,9 +34,10 @@ def free_port() -> int:
 
 def start(home: Path, address: str) -> subprocess.Popen[bytes]:
     command = ["--address", address, "--worker", str(home / "worker")]
+    chosen = {"NNZ_HOME": str(home), "NNZ_API_KEY": "sesame", "NNZ_ACCESS_LOG": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "nnz_service.grpc_main", *command],
-        env=os.environ | {"NNZ_HOME": str(home), "NNZ_API_KEY": "sesame"},
+        env=os.environ | chosen,
         stderr=subprocess.PIPE,
     )
 
@@ -57,8 +59,13 @@ def live(client: triton.InferenceServerClient) -> bool:
         return False
 
 
-def test_without_worker(alone: tuple[subprocess.Popen[bytes], str]) -> None:
-    """It lives, is not ready, says so, knows what is stored, and ends when told to."""
+def test_without_worker(
+    alone: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    """
+    It lives, is not ready, says so, knows what is stored, writes down who was refused
+    and what was called, and ends when told to.
+    """
     process, address = alone
     key = {"authorization": "Bearer sesame"}
     with triton.InferenceServerClient(address) as client:
@@ -74,7 +81,13 @@ def test_without_worker(alone: tuple[subprocess.Popen[bytes], str]) -> None:
     assert refused.value.status() == "StatusCode.UNAVAILABLE"
     assert keyless.value.status() == "StatusCode.UNAUTHENTICATED"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    _, told = process.communicate(timeout=SOON)
+    assert process.returncode == 0
+    audit = (tmp_path / "audit.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["status"] for line in audit] == [401]
+    calls = [line for line in told.splitlines() if b'"event": "request"' in line]
+    assert b'"ServerLive"' in calls[0]
+    assert b'"UNAUTHENTICATED"' in calls[-1]
 
 
 def test_address_is_taken(tmp_path: Path) -> None:
