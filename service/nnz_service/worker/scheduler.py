@@ -137,6 +137,7 @@ class Scheduler:
                 self.lose()
             except Exception:  # the device thread must outlive every request
                 logs.logger().exception("device work failed")
+            del work  # while nothing is to do nothing is held
 
     def lose(self) -> None:
         """Fail what waits, take nothing more, and say so: the device has failed."""
