@@ -40,6 +40,9 @@ from nnz_service.web.guard import guard_of
 _GRACE = 8
 #: Longer than the idle time of usual connection pools, so that the client closes first.
 _KEEP_ALIVE = 75
+#: The loop takes one connection a round from each socket that listens. A busy round has
+#: tens of requests, so that with one socket a crowd would wait a second for its turn.
+_EARS = 15
 
 
 class _Server(uvicorn.Server):
@@ -157,7 +160,8 @@ def _serve(
         timeout_graceful_shutdown=_GRACE,
     )
     beat = functools.partial(page.beat, page.doors[row])
-    _Server(config, drain, settings.drain_delay, beat).run(sockets=[listener])
+    ears = [listener.dup() for _ in range(_EARS)]
+    _Server(config, drain, settings.drain_delay, beat).run(sockets=[listener, *ears])
 
 
 def _leave(*_: object) -> NoReturn:

@@ -70,7 +70,7 @@ class Line:
         until = time.monotonic() + seconds
         while not self.ended and len(self.answers) < answers:
             left = until - time.monotonic()
-            if left <= 0 or not self._receive(left):
+            if left <= 0 or not self.receive(left):
                 return False
         return True
 
@@ -82,7 +82,12 @@ class Line:
             self.ended = True
         return self.read(1 << 30)
 
-    def _receive(self, seconds: float) -> bool:
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def receive(self, seconds: float) -> bool:
+        """Take in what is there, or comes in time; returns whether something did."""
         self._socket.settimeout(seconds)
         try:
             data = self._socket.recv(_PIECE)

@@ -13,6 +13,11 @@ def trim() -> bool:
     was freed, up to several times the model, for allocations that never come.
     """
     gc.collect()
+    return give_back()
+
+
+def give_back() -> bool:
+    """The same of what is free already, without holding anybody up."""
     found = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if found is None:
         return False

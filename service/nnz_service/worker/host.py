@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nnz_kernels.backends import Backend
 from nnz_kernels.errors import DeviceLostError
@@ -215,8 +215,8 @@ class Host:
             logs.logger().error("left out", name=name, version=version)
         elif record.wanted:
             self._state = f"loading {name} version {version}"
-            loading = self._registry.load("model", name, version, record.path)
-            if (error := loading.exception()) is not None:
+            entry = self._registry.load("model", name, version, record.path)
+            if (error := entry.loaded.exception()) is not None:
                 logs.logger().warning("not loaded", name=name, reason=str(error))
 
     def _guarded(self, kind: str, path: Path) -> Servable:
@@ -268,8 +268,8 @@ class Host:
         version, path = text_of(params, "version"), Path(text_of(params, "path"))
         if kind not in {"model", "matrix"} or not version.isdecimal():
             raise MalformedError(f"cannot load a {kind!r} of version {version!r}")
-        loading = self._registry.load(kind, name, version, path)
-        entry = await asyncio.shield(asyncio.wrap_future(loading))
+        entry = self._registry.load(kind, name, version, path)
+        await asyncio.shield(asyncio.wrap_future(entry.loaded))
         return Reply(metadata(entry, self._versions(name)))
 
     async def _unload(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
@@ -347,16 +347,16 @@ class Host:
         try:
             entry = self._registry.find(name, version)
         except NotFoundError:
-            loading = await asyncio.to_thread(self._find_stored, name, version)
+            entry = await asyncio.to_thread(self._find_stored, name, version)
         else:
             # A start takes long, a change of models does not: then who asks may wait.
             waits = entry.kind == "matrix" or self.ready
             if entry.state is not State.LOADING or not waits:
                 return entry
-            loading = entry.loaded
-        return await asyncio.shield(asyncio.wrap_future(loading))
+        await asyncio.shield(asyncio.wrap_future(entry.loaded))
+        return entry
 
-    def _find_stored(self, name: str, version: str | None) -> Any:
+    def _find_stored(self, name: str, version: str | None) -> Entry:
         """Start to load a stored matrix; say why a stored model is not resident."""
         if is_matrix_id(name) and version in (None, "1"):
             path = self._repository.matrix(name).path
@@ -370,10 +370,10 @@ class Host:
 
     def _matrix(self, name: str) -> Servable:
         """A resident matrix, loaded when it is not; blocks."""
-        loading = self._registry.load(
-            "matrix", name, "1", self._repository.matrix(name).path
-        )
-        return loading.result().ready
+        path = self._repository.matrix(name).path
+        entry = self._registry.load("matrix", name, "1", path)
+        entry.loaded.result()
+        return entry.ready
 
     def _versions(self, name: str) -> list[str]:
         return [e.version for e in self._registry.index() if e.name == name]

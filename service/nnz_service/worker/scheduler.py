@@ -168,6 +168,7 @@ class Scheduler:
     def _loop(self) -> None:
         while (work := self._next()) is not None:
             self._do(work)
+            del work  # while nothing is to do nothing is held
 
     def _do(self, work: Callable[[], None]) -> None:
         try:

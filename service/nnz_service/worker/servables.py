@@ -12,6 +12,7 @@ from typing import Any
 
 from nnz_kernels.errors import DeviceMemoryError
 from nnz_service import logs
+from nnz_service.engine.heap import give_back
 from nnz_service.errors import (
     DeviceFullError,
     NotFoundError,
@@ -35,7 +36,11 @@ class State(enum.StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One servable, whatever its state."""
+    """One servable, whatever its state.
+
+    `loaded` is done once that is decided. Its result is not the entry: each would hold
+    the other, and an unloaded matrix would stay until the garbage collector comes by.
+    """
 
     name: str
     version: str
@@ -45,7 +50,7 @@ class Entry:
     reason: str = ""
     servable: Servable | None = None
     counters: Counters = field(default_factory=Counters)
-    loaded: Future[Entry] = field(default_factory=Future)
+    loaded: Future[None] = field(default_factory=Future)
 
     @property
     def ready(self) -> Servable:
@@ -98,7 +103,7 @@ class Registry:
         with self._lock:
             self._entries.clear()
 
-    def load(self, kind: str, name: str, version: str, path: Path) -> Future[Entry]:
+    def load(self, kind: str, name: str, version: str, path: Path) -> Entry:
         """Start to load a file; one that is resident or under way is joined.
 
         Another file under the same name and version takes the place of the first.
@@ -106,11 +111,11 @@ class Registry:
         with self._lock:
             entry = self._entries.get(name, {}).get(version)
             if entry is not None and entry.path == path and not entry.failed:
-                return entry.loaded
+                return entry
             entry = Entry(name, version, kind, path)
             self._entries.setdefault(name, {})[version] = entry
         self._pool.submit(self._load, entry, path)
-        return entry.loaded
+        return entry
 
     def resident(self, name: str, version: str | None = None) -> Entry | None:
         """Return what `find` would, if it is there and ready."""
@@ -133,7 +138,9 @@ class Registry:
             kept = {k: e for k, e in held.items() if version not in (None, k)}
             if kept:
                 self._entries[name] = kept
-        return len(held) - len(kept)
+        if gone := len(held) - len(kept):
+            self._pool.submit(give_back)
+        return gone
 
     def find(self, name: str, version: str | None = None) -> Entry:
         """The version asked for, or the newest that is ready, else the newest.
@@ -164,7 +171,7 @@ class Registry:
             entry.loaded.set_exception(_as_service_error(entry, error))
             return
         entry.state = State.READY
-        entry.loaded.set_result(entry)
+        entry.loaded.set_result(None)
 
 
 def _as_service_error(entry: Entry, error: Exception) -> ServiceError:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -50,6 +51,19 @@ def of(servable: Doubler, count: int, value: float = 1.0, **more: Any) -> Ticket
 
 def answer(future: Future[Outcome]) -> np.ndarray[Any, Any]:
     return future.result(SOON).tensors["y"]
+
+
+def test_nothing_is_held_while_nothing_is_to_do(scheduler: Scheduler) -> None:
+    """The last batch's servable and tensors are free as soon as it is answered."""
+    doubler = Doubler()
+    gone = weakref.ref(doubler)
+    answer(scheduler.submit(of(doubler, 1)))
+    del doubler
+
+    limit = time.monotonic() + SOON
+    while gone() is not None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 class TestBatching:

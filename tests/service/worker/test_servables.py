@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from service.worker.servables import SOON, load_doubler
 
 from nnz_service.errors import NotFoundError, ServiceError, UnavailableError
 from nnz_service.servable import Servable
-from nnz_service.worker.servables import Registry, State, metadata
+from nnz_service.worker.servables import Entry, Registry, State, metadata
 
 
 @pytest.fixture
@@ -33,9 +35,15 @@ def bad(tmp_path: Path) -> Path:
     return path
 
 
+def loaded(registry: Registry, path: Path, version: str = "1") -> Entry:
+    entry = registry.load("model", "net", version, path)
+    entry.loaded.result(SOON)
+    return entry
+
+
 class TestLoad:
     def test_ready(self, registry: Registry, good: Path) -> None:
-        entry = registry.load("model", "net", "1", good).result(SOON)
+        entry = loaded(registry, good)
 
         assert entry.to_json() == {
             "name": "net", "version": "1", "kind": "model", "state": "READY",
@@ -51,7 +59,7 @@ class TestLoad:
         self, registry: Registry, bad: Path
     ) -> None:
         with pytest.raises(ServiceError, match=r"loading 'net' failed.*broken inside"):
-            registry.load("model", "net", "1", bad).result(SOON)
+            loaded(registry, bad)
 
         (entry,) = registry.index()
         assert (entry.state, entry.reason) == (State.UNAVAILABLE, "broken inside")
@@ -61,18 +69,18 @@ class TestLoad:
     def test_failed_one_can_be_tried_again(
         self, registry: Registry, bad: Path, good: Path
     ) -> None:
-        registry.load("model", "net", "1", bad).exception(SOON)
+        registry.load("model", "net", "1", bad).loaded.exception(SOON)
 
-        assert registry.load("model", "net", "1", good).result(SOON).ready
+        assert loaded(registry, good).ready
 
     def test_another_file_takes_the_place(
         self, registry: Registry, good: Path, tmp_path: Path
     ) -> None:
         other = tmp_path / "other"
         other.write_text("16")
-        first = registry.load("model", "net", "1", good).result(SOON)
+        first = loaded(registry, good)
 
-        second = registry.load("model", "net", "1", other).result(SOON)
+        second = loaded(registry, other)
 
         assert registry.find("net", "1") is second is not first
         assert second.ready.max_batch == 16
@@ -94,7 +102,8 @@ class TestLoad:
             _ = registry.find("net").ready
         gate.set()
 
-        assert one.result(SOON) is two.result(SOON)
+        assert one is two
+        one.loaded.result(SOON)
         assert len(calls) == 1
         registry.close()
 
@@ -103,9 +112,9 @@ class TestFind:
     def test_newest_that_is_ready(
         self, registry: Registry, good: Path, bad: Path
     ) -> None:
-        registry.load("model", "net", "2", good).result(SOON)
-        registry.load("model", "net", "10", good).result(SOON)
-        registry.load("model", "net", "11", bad).exception(SOON)
+        loaded(registry, good, "2")
+        loaded(registry, good, "10")
+        registry.load("model", "net", "11", bad).loaded.exception(SOON)
 
         assert registry.find("net").version == "10"
         assert registry.find("net", "2").version == "2"
@@ -121,12 +130,30 @@ class TestFind:
 class TestUnload:
     def test_one_and_all(self, registry: Registry, good: Path) -> None:
         for version in "123":
-            registry.load("model", "net", version, good).result(SOON)
+            loaded(registry, good, version)
 
         assert registry.unload("net", "2") == 1
         assert [entry.version for entry in registry.index()] == ["1", "3"]
         assert registry.unload("net") == 2
         assert registry.unload("net") == 0
+
+    @pytest.mark.parametrize("how", ["unloaded", "replaced"])
+    def test_memory_is_free_at_once(
+        self, registry: Registry, good: Path, tmp_path: Path, how: str
+    ) -> None:
+        """Nobody waits for the garbage collector, which may not come for hours."""
+        other = tmp_path / "other"
+        other.write_text("16")
+        gone = weakref.ref(loaded(registry, good).ready)
+        gc.disable()
+        try:
+            if how == "unloaded":
+                registry.unload("net")
+            else:
+                loaded(registry, other)
+            assert gone() is None
+        finally:
+            gc.enable()
 
     def test_refused_ones_are_listed(self, registry: Registry) -> None:
         registry.refuse("model", "net", "1", "no such op")
