@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from grpc import StatusCode
 
 from nnz_service import logs
-from nnz_service.errors import ServiceError
+from nnz_service.errors import CLIENT_LEFT, ServiceError
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.timings import Timings
 from nnz_service.grpc.status import code_of
 from nnz_service.metrics import Metrics
 
-#: As over HTTP: the client left before the answer began.
-_CLIENT_LEFT = 499
 #: How a stream may end of which only the requests count.
 _QUIET = frozenset({StatusCode.OK, StatusCode.CANCELLED})
 
@@ -51,7 +49,7 @@ class Account(Timings):
         Raises:
             ServiceError: What the block raised, or what may be said of it.
         """
-        code, status = StatusCode.CANCELLED, _CLIENT_LEFT
+        code, status = StatusCode.CANCELLED, CLIENT_LEFT
         try:
             yield
             code, status = StatusCode.OK, 200

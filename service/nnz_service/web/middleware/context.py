@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service import logs
-from nnz_service.errors import ServiceError
+from nnz_service.errors import CLIENT_LEFT, ServiceError
 from nnz_service.gateway import Drain
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
@@ -25,8 +25,6 @@ _INFER = re.compile(
 _MATRICES = "m-*"
 #: Of a servable; a caller may write anything into a path.
 _LONGEST_NAME = 128
-#: Only in metrics and logs: the client left before the answer began.
-_CLIENT_LEFT = 499
 
 
 class Context:
@@ -111,7 +109,7 @@ class _Answer:
         self._drain = drain
         self.stages = stages
         self.size = 0
-        self.status = _CLIENT_LEFT
+        self.status = CLIENT_LEFT
         self.started = False
 
     async def __call__(self, message: Message) -> None:
