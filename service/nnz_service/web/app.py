@@ -40,8 +40,8 @@ nnz computes with pruned networks and sparse matrices and pays only for the nonz
 * `/v1` is nnz's own: put models and matrices, apply operations, run long work as jobs.
 
 Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
-`{"error": "..."}`. Answers carry `X-Request-Id` and `Server-Timing`; refusals of what is
-no whole request lack the second, and answers to a browser's preflight both.
+`{"error": "..."}`. Answers carry `X-Request-Id` and `Server-Timing`; refusals of what
+is no whole request lack the second, and answers to a browser's preflight both.
 """
 
 #: Headers that a web page may send and read, beside those that every page may.

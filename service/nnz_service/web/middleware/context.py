@@ -14,6 +14,7 @@ from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
 from nnz_service.repository import is_matrix_id
+from nnz_service.web.exchange import exchange_of
 from nnz_service.web.fields import field
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
@@ -67,11 +68,14 @@ class Context:
         except ClientDisconnect:
             return
         except ServiceError as exc:
-            if not answer.started:
+            if answer.started:
+                _cut(scope)
+            else:
                 await error_answer(exc)(scope, receive, answer)
         except Exception as exc:
             logs.logger().exception("request failed")
             if answer.started:
+                _cut(scope)
                 raise
             fault = fault_of(exc, answer.stages.request_id)
             await error_answer(fault)(scope, receive, answer)
@@ -99,6 +103,15 @@ class Context:
             bytes_out=answer.size,
             servable=stages.servable or named[:_LONGEST_NAME],
         )
+
+
+def _cut(scope: Scope) -> None:
+    """End the connection of an answer that cannot be ended well.
+
+    Its client may never read: what it has not taken would be held for it for ever.
+    """
+    if (exchange := exchange_of(scope)) is not None:
+        exchange.abort()
 
 
 class _Answer:
