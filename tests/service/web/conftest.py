@@ -58,13 +58,16 @@ def make_app(
     ) -> FastAPI:
         limits = limits or Limits()
         admission = Admission(limits.max_inflight, limits.max_inflight_bytes)
+        parts = {
+            "repository": repository,
+            "jobs": MemoryStore(),
+            "admission": admission,
+        }
         return create_app(
             limits=limits,
             dataplane=_doubler,
-            repository=repository,
-            jobs=MemoryStore(),
             guard=guard or Guard(Keyring(key)),
-            **{"admission": admission, **more},
+            **(parts | more),
         )
 
     yield make
