@@ -147,7 +147,7 @@ class TensorAnswer(Response):
             # The server waits for what it holds before it takes more. With an end of
             # its own behind it, the last piece is no longer in memory when the request
             # has ended, however slowly its client reads.
-            others, last = self.pieces, b""
+            others, last = [*self.pieces], b""
         for piece in others:
             body = {"body": piece, "more_body": True}
             await send({"type": "http.response.body", **body})

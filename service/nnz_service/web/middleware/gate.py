@@ -73,10 +73,10 @@ def rule_of(method: str, path: str, limits: Limits) -> Rule:
         return Rule(limits.max_json, None)
     if _EVENTS.fullmatch(path):
         return Rule(limits.max_json, _LONGEST_STREAM)
-    if method == "GET" and _RESULTS.fullmatch(path):
-        return Rule(limits.max_json, limits.request_timeout, 0)
     if path.startswith("/v1/jobs/"):
-        return Rule(limits.max_json, limits.request_timeout + _LONGEST_WAIT)
+        large = method == "GET" and _RESULTS.fullmatch(path)
+        seconds = limits.request_timeout + _LONGEST_WAIT
+        return Rule(limits.max_json, seconds, 0 if large else None)
     return Rule(limits.max_json, limits.request_timeout)
 
 
