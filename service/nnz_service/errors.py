@@ -31,6 +31,9 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+#: In metrics, logs and the audit where no status was answered: the client left first.
+CLIENT_LEFT = 499
+
 
 class ServiceError(Exception):
     """Base class; the web layer answers ``{"error": str(exc)}`` with `status`."""

@@ -27,10 +27,10 @@ def configure(level: str, process: str) -> None:
     """Set up logging of this process; every line names it.
 
     Args:
-        level: debug, info, warning or error.
-        process: supervisor, web, worker or intake.
+        level: debug, info, warning, error or critical.
+        process: supervisor, web, grpc, worker or intake.
     """
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    number = logging.getLevelNamesMapping()[level.upper()]
     renderer: Any = (
         structlog.dev.ConsoleRenderer(pad_event_to=0)
         if sys.stderr.isatty()

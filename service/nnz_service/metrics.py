@@ -18,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from nnz_service import usage
+from nnz_service.errors import CLIENT_LEFT
 from nnz_service.snapshots import Snapshots
 
 # A second series for each counter, that nobody reads.
@@ -31,7 +32,7 @@ _BUCKETS = (
 
 
 #: Why a request failed, in Triton's words, by the status of its answer.
-_REASONS = {429: "REJECTED", 499: "CANCELED", 500: "BACKEND", 504: "REJECTED"}
+_REASONS = {429: "REJECTED", CLIENT_LEFT: "CANCELED", 500: "BACKEND", 504: "REJECTED"}
 #: Statuses that say nothing about a servable: it is not there, the caller may not know
 #: whether it is, or has not asked for an inference.
 _NOT_OF_IT = frozenset({401, 403, 404, 405})

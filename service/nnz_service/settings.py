@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+
+def _in_small_letters(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -68,6 +72,8 @@ class Settings(BaseSettings):
     max_upload: Annotated[int, Field(ge=1)] = 4 * GIB
     #: Seconds that a request may take when its caller names no deadline.
     request_timeout: Annotated[float, Field(gt=0)] = 60.0
+    #: Seconds without a byte after which a body that is to come is given up.
+    body_timeout: Annotated[float, Field(gt=0)] = 20.0
     #: Requests admitted at once, over all callers.
     max_inflight: Annotated[int, Field(ge=1)] = 256
     #: Bytes of admitted request bodies at once.
@@ -78,7 +84,11 @@ class Settings(BaseSettings):
     job_bytes: Annotated[int, Field(ge=0)] = 10 * GIB
     #: Ended jobs at most.
     job_keep: Annotated[int, Field(ge=0)] = 100_000
-    log_level: str = "info"
+    #: The least level of lines that are written, in small or capital letters.
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(_in_small_letters),
+    ] = "info"
     #: One line of the log for every request.
     access_log: bool = False
     #: Let clients lend shared memory; None: where only this machine can connect.

@@ -113,9 +113,13 @@ class TestLocalServer:
         asyncio.run(ask())
 
     def test_closing_twice_is_fine(self) -> None:
-        server = LocalServer(App())
+        app = App()
+        server = LocalServer(app)
         server.close()
         server.close()
+
+        assert app.events == ["lifespan.startup", "lifespan.shutdown"]
+        assert "nnz-local" not in threads()
 
     def test_a_start_that_fails_says_why(self) -> None:
         with pytest.raises(NnzError, match="did not start: disk full"):

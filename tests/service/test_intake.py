@@ -140,12 +140,20 @@ class TestLimits:
     def test_knows_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NNZ_API_KEY", "hidden")
         monkeypatch.setenv("NNZ_DATABASE_URL", "postgresql://nnz:hidden@host/nnz")
-        monkeypatch.setenv("NNZ_HOME", "kept")
+        for name in (
+            "AWS_SECRET_ACCESS_KEY",
+            "HTTPS_PROXY",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ):
+            monkeypatch.setenv(name, "hidden")
+        for name in ("NNZ_HOME", "PYTHONPATH", "LC_ALL", "NUMBA_CACHE_DIR"):
+            monkeypatch.setenv(name, "kept")
 
         found = intake._environment()
 
         assert "hidden" not in str(found)
-        assert found["NNZ_HOME"] == "kept"
+        for name in ("NNZ_HOME", "PYTHONPATH", "LC_ALL", "NUMBA_CACHE_DIR"):
+            assert found[name] == "kept"
 
     async def test_cancelled_caller_leaves_no_process(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "m.onnx")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from nnz_service.settings import Settings
+from nnz_service.gateway import Limits, limits_of
+from nnz_service.settings import GIB, MIB, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +58,27 @@ class TestSettings:
             ("threads", 0),
             ("max_body", 0),
             ("request_timeout", 0),
+            ("body_timeout", 0),
+            ("log_level", "verbose"),
+            ("log_level", ""),
         ],
     )
     def test_out_of_range(self, name: str, value: int) -> None:
         with pytest.raises(ValidationError, match=name):
             Settings(**{name: value})  # type: ignore[arg-type]
+
+    def test_level_in_capital_letters(self) -> None:
+        assert Settings(log_level="WARNING").log_level == "warning"  # type: ignore[arg-type]
+
+    def test_limits_are_those_of_the_settings(self) -> None:
+        """Their defaults too."""
+        asked = Settings(
+            max_body=1, max_json=2, max_upload=3, request_timeout=4, body_timeout=5,
+            max_inflight=6, max_inflight_bytes=7, job_ttl=8,
+        )  # fmt: skip
+
+        assert limits_of(Settings()) == Limits()
+        assert limits_of(asked) == Limits(1, 2, 3, 4, 5, 6, 7, 8)
 
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(
@@ -77,3 +95,32 @@ class TestSettings:
         assert Settings() == settings
         assert Settings().database == "postgresql://nnz:hidden@host/db"
         assert "hidden" not in repr(settings)
+
+
+class TestReadme:
+    """The table of settings that operators read."""
+
+    def test_names_all_of_them_with_their_defaults(self) -> None:
+        text = (Path(__file__).parents[2] / "README.md").read_text()
+        rows = re.findall(r"^\| `NNZ_([A-Z_]+)` \|(.*?)\| (.+) \|$", text, re.M)
+
+        found = {name.lower(): default.strip() for name, default, _ in rows}
+
+        assert len(found) == len(rows)
+        assert found == {
+            name: _shown(field.default) for name, field in Settings.model_fields.items()
+        }
+
+
+def _shown(default: object) -> str:
+    """Write a default as the table does."""
+    if default is None or default == "":
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, int | float):
+        for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
+            if default >= unit and default % unit == 0:
+                return f"{default // unit} {name}"
+        return f"{default:.0f}"
+    return f"`{default}`"

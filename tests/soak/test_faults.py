@@ -136,7 +136,7 @@ def test_clients_that_vanish(serve: Serve, a: sp.csr_array) -> None:
     body, headers = tensor_body({"x": np.ones(400)}, {"matrix": name})
     head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
     whole = (
-        f"POST /v1/ops/spmv HTTP/1.1\r\nHost: x\r\n{head}"
+        f"POST /v1/ops/spmv HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 

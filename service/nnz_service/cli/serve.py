@@ -81,8 +81,9 @@ def serve(
 ) -> None:
     """Serve models and matrices over HTTP, and gRPC if asked, until SIGTERM or Ctrl-C.
 
-    What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...), then
-    from the defaults: 127.0.0.1:8000, ./nnz-home. A host that others can reach needs a
+    What is not given here comes from the environment (NNZ_HOME, NNZ_PORT, ...; the
+    README's section "Settings" has all), then from the defaults: 127.0.0.1:8000,
+    ./nnz-home. A host that others can reach needs a
     key: NNZ_API_KEY, or one of `nnz keys create`.
 
     Example: `nnz serve --models ./models --port 8000`

@@ -60,11 +60,7 @@ class Admission:
                 much lately; it says when to try again.
             TooLargeError: when they could never be.
         """
-        if nbytes > self._bytes:
-            raise TooLargeError(
-                f"a body of {nbytes} bytes passes the {self._bytes} bytes that all "
-                "requests share"
-            )
+        self._check_size(nbytes)
         with self._page.lock():
             self._check(nbytes, caller)
             self._take(caller)
@@ -81,6 +77,13 @@ class Admission:
             raise self._full(f"{self._slots} requests are being served already")
         self._check_bytes(nbytes)
 
+    def _check_size(self, nbytes: int) -> None:
+        if nbytes > self._bytes:
+            raise TooLargeError(
+                f"{nbytes} bytes pass the {self._bytes} bytes that all requests share "
+                "(NNZ_MAX_INFLIGHT_BYTES)"
+            )
+
     def _check_bytes(self, nbytes: int) -> None:
         if self.used_bytes + nbytes > self._bytes:
             raise self._full(
@@ -93,7 +96,9 @@ class Admission:
 
         Raises:
             OverloadedError: when they are not free now.
+            TooLargeError: when they could never be.
         """
+        self._check_size(nbytes)
         with self._page.lock():
             self._check_bytes(nbytes - held)
             self._add(0, nbytes - held, caller)
@@ -176,6 +181,7 @@ class Reservation:
 
         Raises:
             OverloadedError: when it is not; what was held is still held.
+            TooLargeError: when it could never be.
         """
         if self._held is not None:
             self._admission.grow(self._held, nbytes, self._caller)

@@ -19,10 +19,12 @@ from nnz_service.errors import ImpossibleError, MalformedError, TooLargeError
 from nnz_service.gateway.parameters import is_int
 from nnz_service.gateway.regions import Place, Regions
 from nnz_service.gateway.tensors import MAX_BYTES, view_bytes
+from nnz_service.keys import Caller, Scope, authorise
 from nnz_service.servable import datatype
 
 #: Copying more than this happens outside the event loop.
 _ON_THE_LOOP = 1 << 16
+_ADMIN = frozenset({Scope.ADMIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def lent_input(
 
 
 def check_places(
+    caller: Caller,
     regions: Regions,
     places: Iterable[Place],
     lent: Mapping[str, LentInput],
@@ -83,7 +86,11 @@ def check_places(
 ) -> int:
     """Check every place of a request before anything is read or computed.
 
+    Regions are common to all who may register one: the name is all that tells them
+    apart, and who knows it reads and writes the memory of whoever lent it.
+
     Args:
+        caller: Who names them.
         regions: Where they are.
         places: Of inputs and outputs.
         lent: The inputs; they count as part of what was sent.
@@ -96,6 +103,7 @@ def check_places(
     Raises:
         ImpossibleError: This server takes no shared memory, or a place is not inside
             its region.
+        ForbiddenError: The caller is no admin.
         TooLargeError: It is longer than a request may be.
         NotFoundError: A region is not there.
     """
@@ -104,6 +112,7 @@ def check_places(
             "the request names a shared memory region; this server takes none "
             "(NNZ_SHARED_MEMORY), send the bytes"
         )
+    authorise(caller, _ADMIN, "that with shared memory")
     for place in places:
         regions.check(place)
     size = sent + sum(one.place.nbytes for one in lent.values())

@@ -45,6 +45,7 @@ def limits_of(settings: Settings) -> Limits:
         max_json=settings.max_json,
         max_upload=settings.max_upload,
         request_timeout=settings.request_timeout,
+        body_timeout=settings.body_timeout,
         max_inflight=settings.max_inflight,
         max_inflight_bytes=settings.max_inflight_bytes,
         job_ttl=settings.job_ttl,

@@ -11,15 +11,13 @@ from urllib.parse import unquote
 from grpc import StatusCode
 
 from nnz_service import logs
-from nnz_service.errors import OverloadedError, ServiceError
+from nnz_service.errors import CLIENT_LEFT, OverloadedError, ServiceError
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.timings import Timings
 from nnz_service.grpc.status import code_of
 from nnz_service.keys import ANYBODY, AuditLog
 from nnz_service.metrics import Metrics
 
-#: As over HTTP: the client left before the answer began.
-_CLIENT_LEFT = 499
 #: How a stream may end of which only the requests count.
 _QUIET = frozenset({StatusCode.OK, StatusCode.CANCELLED})
 #: Statuses of those who were refused for want of a key or a scope.
@@ -100,7 +98,7 @@ class Account(Timings):
         Raises:
             ServiceError: What the block raised, or what may be said of it.
         """
-        code, status = StatusCode.CANCELLED, _CLIENT_LEFT
+        code, status = StatusCode.CANCELLED, CLIENT_LEFT
         try:
             yield
             code, status = StatusCode.OK, 200

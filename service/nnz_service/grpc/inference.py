@@ -65,7 +65,9 @@ async def infer(
 async def _fetched(call: Call, asked: Asked, sent: int) -> Asked:
     """Read the inputs that lie in shared memory; they count as part of the message."""
     regions, limit = call.parts.controls.regions, call.parts.limits.max_body
-    size = lent.check_places(regions, asked.places, asked.lent, sent, limit)
+    size = lent.check_places(
+        call.caller, regions, asked.places, asked.lent, sent, limit
+    )
     if call.held is not None:
         with call.account.admission():
             call.held.grow(size)

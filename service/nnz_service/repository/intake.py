@@ -24,8 +24,16 @@ from nnz_service.errors import (
 SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
 AT_ONCE = 2  # processes; each may take much memory
 _MEMORY_SHARE = 0.75  # of the machine's memory, for all of them together
-#: What a process that reads strangers' files need not know.
-_SECRETS = frozenset({"NNZ_API_KEY", "NNZ_DATABASE_URL"})
+#: All that a process which reads strangers' files is told: no secret is among it, of
+#: ours or of others.
+_TOLD = frozenset(
+    {
+        "HOME", "LANG", "LD_LIBRARY_PATH", "NNZ_FAULTS", "NNZ_FAULTS_SEEN", "NNZ_HOME",
+        "NNZ_STRICT", "NNZ_VECTOR_BITS", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV",
+        "XDG_CACHE_HOME",
+    }
+)  # fmt: skip
+_TOLD_BEGINNINGS = ("COVERAGE_", "COV_CORE_", "LC_", "NUMBA_", "PYTHON")
 _FAULTS: dict[str, type[ImpossibleError]] = {
     "model": InvalidModelError,
     "matrix": InvalidMatrixError,
@@ -125,6 +133,10 @@ def _default_memory() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without secrets; one thread, since each would reserve address space."""
-    kept = {k: v for k, v in os.environ.items() if k not in _SECRETS}
+    """What of ours it needs; one thread, since each would reserve address space."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _TOLD or name.startswith(_TOLD_BEGINNINGS)
+    }
     return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

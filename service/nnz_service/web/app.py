@@ -40,7 +40,8 @@ nnz computes with pruned networks and sparse matrices and pays only for the nonz
 * `/v1` is nnz's own: put models and matrices, apply operations, run long work as jobs.
 
 Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
-`{"error": "..."}`. Every answer carries `X-Request-Id` and `Server-Timing`.
+`{"error": "..."}`. Answers carry `X-Request-Id` and `Server-Timing`; refusals of what
+is no whole request lack the second, and answers to a browser's preflight both.
 """
 
 #: Headers that a web page may send and read, beside those that every page may.
@@ -52,7 +53,13 @@ _SENT_BY_PAGES = (
     "Idempotency-Key",
     "X-Request-Id",
 )
-_READ_BY_PAGES = (HEADER_LENGTH, "Retry-After", "Server-Timing", "X-Request-Id")
+_READ_BY_PAGES = (
+    HEADER_LENGTH,
+    "Retry-After",
+    "Server-Timing",
+    "X-Batch-Size",
+    "X-Request-Id",
+)
 
 #: FastAPI's own telemetry, which would make a second span of each request, without the
 #: route of the hot ones.
@@ -138,6 +145,7 @@ def _add_door(app: FastAPI, guard: Guard, repository: Repository) -> None:
         repository=repository,
         routes=app.state.api_routes,
         origins=guard.origins,
+        local=guard.local,
     )
 
 

@@ -26,7 +26,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._stalled = 0
         self._moved = False
-        self._exchange = Exchange()
+        self._exchange = Exchange(self._abort)
         self._patience: asyncio.TimerHandle | None = None
 
     # uvicorn narrows the transport of asyncio's protocol
@@ -59,7 +59,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
-        self._exchange = Exchange()
+        self._exchange = Exchange(self._abort)
         self.scope["state"][EXCHANGE] = self._exchange
         super().on_headers_complete()
 
@@ -92,6 +92,12 @@ class Connection(HttpToolsProtocol):
             )
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()
+
+    def _abort(self) -> None:
+        """Cut the connection, and forget what is still to be sent."""
+        if self._answering():
+            self.cycle.disconnected = True  # so that uvicorn does not miss the end
+        self.transport.abort()
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -25,9 +25,11 @@ class Exchange:
     Attributes:
         received: Whether the whole body has arrived, so that reading it never waits.
         collected: Bytes of the body that went to who collects it.
+        abort: Cuts the connection, with what it still has to send.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, abort: Callable[[], None]) -> None:
+        self.abort = abort
         self.received = False
         self.collected = 0
         self._put: Callable[[bytes], None] | None = None

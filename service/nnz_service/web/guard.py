@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nnz_service.keys import AuditLog, Keyring
+from nnz_service.keys import AuditLog, Keyring, is_loopback
 from nnz_service.settings import Settings
 
 
@@ -16,11 +16,14 @@ class Guard:
         keyring: Finds out who a caller is.
         audit: Where changes and refusals are written; None writes nothing.
         origins: Of web pages that may call, exactly as browsers send them, or `*`.
+        local: Whether the server listens on a loopback address, so that requests
+            without a key must have been sent to one.
     """
 
     keyring: Keyring = field(default_factory=Keyring)
     audit: AuditLog | None = None
     origins: tuple[str, ...] = ()
+    local: bool = False
 
 
 def guard_of(settings: Settings) -> Guard:
@@ -30,4 +33,5 @@ def guard_of(settings: Settings) -> Guard:
         Keyring(settings.key, home),
         AuditLog(home, settings.audit_bytes),
         settings.origins,
+        is_loopback(settings.host),
     )

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from nnz_service.gateway import lent
 from nnz_service.gateway.regions import Place, Regions
 from nnz_service.web.codecs import Body, TensorRequest
-from nnz_service.web.deps import Parts
+from nnz_service.web.deps import Parts, caller_of
 from nnz_service.web.stages import stages_of
 
 
@@ -27,7 +27,9 @@ async def fetch(
     if not places:
         return asked
     regions, limit = parts.controls.regions, parts.limits.max_body
-    size = lent.check_places(regions, places, asked.lent, len(body.data), limit)
+    size = lent.check_places(
+        caller_of(request), regions, places, asked.lent, len(body.data), limit
+    )
     stages = stages_of(request)
     if stages.reservation is not None:
         stages.reservation.grow(size)

@@ -299,7 +299,7 @@ class TestRefused:
                 x, y = [lent("r")], [wanted("x", "r")]
                 code = refused(
                     lambda c=small, x=x, y=y: c.infer("double", x, outputs=y),
-                    "NNZ_MAX_BODY|hold",
+                    "NNZ_MAX_BODY|NNZ_MAX_INFLIGHT_BYTES",
                 )
                 assert found.admission.used_bytes == 0
                 small.unregister_system_shared_memory()

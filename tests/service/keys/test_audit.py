@@ -111,10 +111,19 @@ class TestWrite:
         log.write(status=202)
         assert lines(tmp_path / "audit.jsonl")[0]["status"] == 202
 
-    def test_home_is_gone(self, tmp_path: Path) -> None:
+    def test_home_is_gone(
+        self, tmp_path: Path, told: list[MutableMapping[str, Any]]
+    ) -> None:
+        """The line goes to the log alone, which says why."""
         (tmp_path / "home").write_text("a file")
 
         AuditLog(tmp_path / "home", BIG).write(status=201)
+
+        assert [(line["event"], line.get("status")) for line in told] == [
+            ("audit", 201), ("audit not written", None),
+        ]  # fmt: skip
+        assert told[1]["reason"] == "File exists"
+        assert (tmp_path / "home").read_text() == "a file"
 
 
 @pytest.mark.slow

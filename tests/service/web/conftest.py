@@ -57,14 +57,17 @@ def make_app(
         **more: Any,
     ) -> FastAPI:
         limits = limits or Limits()
+        admission = Admission(limits.max_inflight, limits.max_inflight_bytes)
+        parts = {
+            "repository": repository,
+            "jobs": MemoryStore(),
+            "admission": admission,
+        }
         return create_app(
             limits=limits,
             dataplane=_doubler,
-            repository=repository,
-            jobs=MemoryStore(),
-            admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
             guard=guard or Guard(Keyring(key)),
-            **more,
+            **(parts | more),
         )
 
     yield make

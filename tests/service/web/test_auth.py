@@ -207,55 +207,16 @@ class TestPages:
         allowed = answer.headers["access-control-allow-origin"]
         assert allowed == "https://app.example"
         exposed = answer.headers["access-control-expose-headers"].split(", ")
-        assert {"Retry-After", "Server-Timing", "X-Request-Id"} <= {*exposed}
-        assert "Inference-Header-Content-Length" in exposed
+        assert set(exposed) == {
+            "Inference-Header-Content-Length", "Retry-After", "Server-Timing",
+            "X-Batch-Size", "X-Request-Id",
+        }  # fmt: skip
 
     def test_strangers_read_nothing(self, door: Door) -> None:
         headers = {"Origin": "https://evil.example"}
 
         answer = door.ask("infer", "POST", INFER, json=BODY, headers=headers)
 
-        assert "access-control-allow-origin" not in answer.headers
-
-    @pytest.mark.parametrize(
-        ("origins", "origin", "code"),
-        [
-            ((), None, 200),
-            ((), "https://evil.example", 403),
-            ((), "null", 403),
-            (("https://app.example",), "https://app.example", 200),
-            (("https://app.example",), "https://evil.example", 403),
-            (("*",), "https://evil.example", 200),
-        ],
-    )
-    def test_without_keys_only_those_named(
-        self, make_app: Make, origins: tuple[str, ...], origin: str | None, code: int
-    ) -> None:
-        """Any page could send requests to a server on the machine of its reader."""
-        headers = {} if origin is None else {"Origin": origin}
-        app = make_app(guard=Guard(origins=origins))
-        with running(app) as address, httpx2.Client() as http:
-            answer = http.post(f"http://{address}{INFER}", json=BODY, headers=headers)
-            own = http.post(
-                f"http://{address}{INFER}",
-                json=BODY,
-                headers={"Origin": f"http://{address}"},
-            )
-
-        assert answer.status_code == code
-        assert own.status_code == 200
-
-    def test_off_by_default(self, make_app: Make) -> None:
-        with running(make_app(key="k")) as address, httpx2.Client() as http:
-            answer = http.options(
-                f"http://{address}{INFER}",
-                headers={
-                    "Origin": "https://app.example",
-                    "Access-Control-Request-Method": "POST",
-                },
-            )
-
-        assert answer.status_code == 401
         assert "access-control-allow-origin" not in answer.headers
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from service.processes import until
+from service.web.doubler import running
 from service.web.wire import MATRIX, poisson, put_matrix, read, send
 
-from nnz_service.jobs import SqlStore
+from nnz_service.dataplane import Admission
+from nnz_service.jobs import SqlStore, Status
+from nnz_service.jobs.memory import MemoryStore
+from nnz_service.repository import Repository, bundles
 from nnz_service.worker import attempt
 
 
@@ -225,3 +232,44 @@ def test_equal_jobs_in_and_out(real_server: str, small: str) -> None:
         thread.join()
 
     assert ended == [("succeeded", 204)] * 32
+
+
+class TestLargeResults:
+    """Results are loaded whole: they take of the bytes that all requests share."""
+
+    @pytest.fixture
+    def stored(self, tmp_path: Path) -> Iterator[tuple[Repository, MemoryStore, str]]:
+        """A job with a result of 8 KB, where it lies, and its id."""
+        repository, jobs = Repository(tmp_path), MemoryStore()
+        blob = bundles.save(repository.blobs, {"x": np.ones(1000)})
+        job_id = jobs.submit("cg", {}).id
+        job = jobs.claim("w", ["cg"])
+        assert job is not None
+        done = {"result_sha": blob.sha256, "result_bytes": blob.bytes}
+        jobs.finish(job_id, job.token, Status.SUCCEEDED, **done)
+        yield repository, jobs, f"/v1/jobs/{job_id}/result"
+        repository.close()
+
+    @pytest.mark.parametrize(
+        ("slots", "nbytes", "code"),
+        [(2, 10_000, 200), (1, 10_000, 429), (2, 9_000, 429), (2, 8_000, 413)],
+    )
+    def test_has_a_slot_and_bytes(
+        self, make_app: Callable[..., FastAPI],
+        stored: tuple[Repository, MemoryStore, str], slots: int, nbytes: int, code: int,
+    ) -> None:  # fmt: skip
+        repository, jobs, path = stored
+        admission = Admission(slots, nbytes)
+        app = make_app(jobs=jobs, repository=repository, admission=admission)
+        with (
+            running(app) as address,
+            httpx2.Client(base_url=f"http://{address}", timeout=10) as http,
+        ):
+            with admission.reserve(1000):
+                answer = http.get(path)
+                assert http.get(path.removesuffix("/result")).status_code == 200
+            until(lambda: admission.used_slots == 0)
+
+        assert answer.status_code == code
+        assert ("retry-after" in answer.headers) == (code == 429)
+        assert admission.used_bytes == 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,9 +15,17 @@ import httpx2
 import numpy as np
 import orjson
 import pytest
+from fastapi import FastAPI
+from service.processes import until
 from service.waiting import SOON
-from service.web.doubler import Doubler
+from service.web.doubler import Doubler, running
 from service.web.wire import LENGTH, infer, read
+from starlette.types import Message
+
+from nnz_service.dataplane import Admission
+from nnz_service.gateway import Limits
+from nnz_service.web.answers import tensor_answer
+from nnz_service.web.codecs import TensorRequest
 
 ROWS = 400_000  # of three FP32: 4.8 MB
 X = np.random.default_rng(0).standard_normal((ROWS, 3)).astype(np.float32)
@@ -106,13 +115,84 @@ def test_refused_while_it_arrives(server: str, doubler: Doubler) -> None:
         assert answers(sock)[0][0] == 200
 
 
-def test_client_leaves_in_the_middle(server: str, http: httpx2.Client) -> None:
+def test_client_leaves_in_the_middle(make_app: Callable[..., FastAPI]) -> None:
+    """Its slot, its bytes and the memory of its body are given back."""
     whole = request()
-    for _ in range(20):
-        with connect(server) as sock:
+    admission = Admission(20, 20 * len(whole))
+    with running(make_app(admission=admission)) as address:
+        before = memories()
+        clients = [connect(address) for _ in range(20)]
+        for sock in clients:
             sock.sendall(whole[: len(whole) // 2])
+        until(lambda: admission.used_slots == 20 and memories() == before + 20)
+        for sock in clients:
+            sock.close()
+        until(lambda: admission.used_slots == 0 and memories() == before)
 
-    np.testing.assert_array_equal(read(infer(http, "double", {"x": X}))["y"], 2 * X)
+        assert admission.used_bytes == 0
+        with httpx2.Client(base_url=f"http://{address}", timeout=SOON) as http:
+            found = read(infer(http, "double", {"x": X}))["y"]
+    np.testing.assert_array_equal(found, 2 * X)
+
+
+def memories() -> int:
+    """Count the memory files that this process holds."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(link.readlink()).startswith("/memfd:")
+    return found
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_answer_that_nobody_reads(
+    make_app: Callable[..., FastAPI], capfd: pytest.CaptureFixture[str], behind: bytes
+) -> None:
+    """It holds its slot until it is cut, at the end of its time, and no longer."""
+    limits = Limits(max_inflight=1, request_timeout=1.0)
+    with (
+        running(make_app(limits)) as address,
+        httpx2.Client(base_url=f"http://{address}", timeout=SOON) as http,
+        connect(address) as sock,
+    ):
+        sock.sendall(request() + behind)
+        assert sock.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.3)
+        assert infer(http, "double", {"x": X[:10]}).status_code == 429
+
+        until(lambda: infer(http, "double", {"x": X[:10]}).status_code == 200)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := sock.recv(1 << 20):
+                received += len(piece)
+
+    assert received < X.nbytes
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("rows", "messages"), [(1000, 1), (10_000, 3)])
+async def test_only_a_large_answer_ends_apart(rows: int, messages: int) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    asked = TensorRequest({}, {}, {}, (), True)
+    answer = await tensor_answer({}, {"x": X[:rows]}, asked, binary_default=True)
+    await answer({"type": "http"}, receive, send)
+
+    start, *bodies = sent
+    assert len(bodies) == messages
+    assert [one.get("more_body", False) for one in bodies] == [True] * (
+        messages - 1
+    ) + [False]
+    assert b"".join(one["body"] for one in bodies).endswith(X[:rows].tobytes())
+    assert dict(start["headers"])[b"content-length"] == b"%d" % sum(
+        len(one["body"]) for one in bodies
+    )
 
 
 def test_descriptors_are_given_back(server: str, http: httpx2.Client) -> None:

@@ -17,6 +17,8 @@ from service.web.doubler import running
 from tritonclient.utils import InferenceServerException
 
 from nnz_service.gateway import Limits, open_controls
+from nnz_service.keys import KeyFile, Keyring, Scope
+from nnz_service.web.guard import Guard
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 SIZE = X.nbytes
@@ -246,7 +248,7 @@ class TestRefused:
                     full.infer("double", [x.set_shared_memory("l", 3600)])
         finally:
             shm.destroy_shared_memory_region(large)
-        assert caught.value.status() == "429"
+        assert caught.value.status() == "413"
 
 
 class TestCuda:
@@ -271,3 +273,30 @@ class TestOff:
             with pytest.raises(InferenceServerException, match="takes none") as caught:
                 client.infer("double", [x_in("r")])
             assert caught.value.status() == "422"
+
+
+class TestKeys:
+    def test_only_an_admin_names_a_region(
+        self, make_app: Callable[..., FastAPI], tmp_path: Path, memory: Any
+    ) -> None:
+        """Any other could read and overwrite what somebody else lent."""
+        keys = {}
+        for scope in (Scope.ADMIN, Scope.INFER):
+            _, secret = KeyFile(tmp_path).create(scope.value, frozenset({scope}))
+            keys[scope] = {"Authorization": f"Bearer {secret}"}
+        guard = Guard(Keyring(None, tmp_path))
+        controls = open_controls(tmp_path, shared_memory=True)
+        shm.set_shared_memory_region(memory, [X])
+        with (
+            running(make_app(guard=guard, controls=controls)) as address,
+            triton.InferenceServerClient(address) as client,
+        ):
+            client.register_system_shared_memory(
+                "r", key(memory), 64, headers=keys[Scope.ADMIN]
+            )
+            sent = triton.InferInput("x", [2, 3], "FP32").set_data_from_numpy(X)
+            for x, y in ((x_in("r"), None), (sent, [y_in("r", offset=SIZE)])):
+                with pytest.raises(InferenceServerException, match="scope admin"):
+                    client.infer("double", [x], outputs=y, headers=keys[Scope.INFER])
+                client.infer("double", [x], outputs=y, headers=keys[Scope.ADMIN])
+            client.infer("double", [sent], headers=keys[Scope.INFER])

@@ -113,10 +113,21 @@ def test_it_sweeps_by_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
 
     made.close()
     made.close()
+    assert not made._thread.is_alive()
 
 
-def test_one_that_never_began_ends(home: Home) -> None:
-    Sweeper(home.repository, home.jobs, Retention()).close()
+def test_one_that_never_began_ends(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that begins after its end sweeps nothing."""
+    monkeypatch.setattr(sweeper, "EVERY", 0.0)
+    _, inputs, _ = home.ended()
+    made = Sweeper(home.repository, home.jobs, Retention())
+
+    made.close()
+    made.start()
+    made.close()
+
+    assert not made._thread.is_alive()
+    assert inputs.path.exists()
 
 
 class Clocks:

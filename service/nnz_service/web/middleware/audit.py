@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nnz_service.errors import CLIENT_LEFT
 from nnz_service.keys import ANYBODY, AuditLog
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -27,8 +28,6 @@ _COMPUTING = frozenset(
         "/v2/repository/index",
     }
 )
-#: As in the metrics: the client left before the answer began.
-_CLIENT_LEFT = 499
 
 
 class Audit:
@@ -60,7 +59,7 @@ class Audit:
             await self._app(scope, receive, watched)
         finally:
             if not answered:
-                await self._note(scope, _CLIENT_LEFT, ())
+                await self._note(scope, CLIENT_LEFT, ())
 
     async def _note(self, scope: Scope, status: int, headers: RawHeaders) -> None:
         refused = status in _REFUSALS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nnz_service import keys
 from nnz_service.errors import ForbiddenError
 from nnz_service.gateway.ownership import check_servable
-from nnz_service.keys import Caller, Keyring
+from nnz_service.keys import Caller, Keyring, is_loopback
 from nnz_service.repository import Repository
 from nnz_service.web.fields import field
 from nnz_service.web.rights import OPEN, scopes_for, servable_in
@@ -29,6 +31,7 @@ class Auth:
         repository: Knows whose a matrix is.
         routes: A path that is none of theirs is nobody's secret.
         origins: Of web pages that may use a server without keys.
+        local: Whether only this machine can reach the server.
     """
 
     def __init__(
@@ -38,12 +41,15 @@ class Auth:
         repository: Repository,
         routes: Sequence[BaseRoute],
         origins: Sequence[str],
+        local: bool,
     ) -> None:
         self._app = app
         self._keyring = keyring
         self._repository = repository
         self._routes = routes
         self._origins = frozenset(origins)
+        self._hosts = frozenset(_host_of(one.partition("://")[2]) for one in origins)
+        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, with its caller in the state.
@@ -57,6 +63,7 @@ class Auth:
             caller = self._keyring.caller(_bearer(scope))
             scope["state"]["caller"] = caller
             if not caller.id:
+                self._check_host(scope)
                 self._check_page(scope)
             await self._check_rights(scope, caller)
         await self._app(scope, receive, send)
@@ -76,6 +83,24 @@ class Auth:
     def _is_there(self, scope: Scope) -> bool:
         return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
 
+    def _check_host(self, scope: Scope) -> None:
+        """Keep web pages out whose name was made to lead to this machine.
+
+        To a browser such a page and the server are one and the same site: it sends no
+        origin when the page looks at something. But the name it still sends. Programs
+        of before HTTP/1.1 send none.
+        """
+        sent = field(scope, b"host") if self._local else None
+        if sent is None or "*" in self._origins:
+            return
+        host = _host_of(sent)
+        if not _leads_here(host) and host not in self._hosts:
+            raise ForbiddenError(
+                f"without keys this server answers only to the names of this machine "
+                f"(127.0.0.1, [::1], localhost), not to {sent[:_SHOWN]!r}; name "
+                "its origin in NNZ_CORS_ORIGINS, or create keys"
+            )
+
     def _check_page(self, scope: Scope) -> None:
         """Keep web pages out that a browser on this machine shows.
 
@@ -90,6 +115,20 @@ class Auth:
                 f"a web page of {origin[:_SHOWN]!r} may not use a server without keys; "
                 "name it in NNZ_CORS_ORIGINS, or create keys"
             )
+
+
+@functools.lru_cache(64)
+def _host_of(authority: str) -> str:
+    """Return the name or address before the port; empty when there is none."""
+    try:
+        return (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+@functools.lru_cache(64)
+def _leads_here(host: str) -> bool:
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def _bearer(scope: Scope) -> str | None:

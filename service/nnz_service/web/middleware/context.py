@@ -8,12 +8,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnz_service import logs
-from nnz_service.errors import ServiceError
+from nnz_service.errors import CLIENT_LEFT, ServiceError
 from nnz_service.gateway import Drain
 from nnz_service.gateway.faults import fault_of
 from nnz_service.gateway.request_ids import request_id
 from nnz_service.metrics import Metrics
 from nnz_service.repository import is_matrix_id
+from nnz_service.web.exchange import exchange_of
 from nnz_service.web.fields import field
 from nnz_service.web.handlers import error_answer
 from nnz_service.web.stages import Stages
@@ -25,8 +26,6 @@ _INFER = re.compile(
 _MATRICES = "m-*"
 #: Of a servable; a caller may write anything into a path.
 _LONGEST_NAME = 128
-#: Only in metrics and logs: the client left before the answer began.
-_CLIENT_LEFT = 499
 
 
 class Context:
@@ -69,11 +68,14 @@ class Context:
         except ClientDisconnect:
             return
         except ServiceError as exc:
-            if not answer.started:
+            if answer.started:
+                _cut(scope)
+            else:
                 await error_answer(exc)(scope, receive, answer)
         except Exception as exc:
             logs.logger().exception("request failed")
             if answer.started:
+                _cut(scope)
                 raise
             fault = fault_of(exc, answer.stages.request_id)
             await error_answer(fault)(scope, receive, answer)
@@ -103,6 +105,15 @@ class Context:
         )
 
 
+def _cut(scope: Scope) -> None:
+    """End the connection of an answer that cannot be ended well.
+
+    Its client may never read: what it has not taken would be held for it for ever.
+    """
+    if (exchange := exchange_of(scope)) is not None:
+        exchange.abort()
+
+
 class _Answer:
     """`send`, with our headers added to the start of the answer."""
 
@@ -111,7 +122,7 @@ class _Answer:
         self._drain = drain
         self.stages = stages
         self.size = 0
-        self.status = _CLIENT_LEFT
+        self.status = CLIENT_LEFT
         self.started = False
 
     async def __call__(self, message: Message) -> None:

@@ -36,6 +36,7 @@ _LONGEST_STREAM = 3600.0
 
 _TENSORS = re.compile(r"/v2/models/.+/infer|/v1/ops/.+|/v1/jobs")
 _UPLOADS = re.compile(r"/v1/models/[^/]+|/v1/matrices")
+_RESULTS = re.compile(r"/v1/jobs/[^/]+/result")
 _EVENTS = re.compile(r"/v1/jobs/[^/]+/events")
 _LOADS = re.compile(r".+/(un)?load")
 
@@ -53,7 +54,8 @@ class Rule:
     Args:
         limit: Bytes of its body.
         seconds: Until its answer; None where the work has bounds of its own.
-        reserve: Bytes to reserve when the length is unknown; None needs no slot.
+        reserve: Bytes to reserve when the length is unknown; None needs no slot. With 0
+            the route asks for its bytes when it knows them.
     """
 
     limit: int
@@ -72,7 +74,9 @@ def rule_of(method: str, path: str, limits: Limits) -> Rule:
     if _EVENTS.fullmatch(path):
         return Rule(limits.max_json, _LONGEST_STREAM)
     if path.startswith("/v1/jobs/"):
-        return Rule(limits.max_json, limits.request_timeout + _LONGEST_WAIT)
+        large = method == "GET" and _RESULTS.fullmatch(path)
+        seconds = limits.request_timeout + _LONGEST_WAIT
+        return Rule(limits.max_json, seconds, 0 if large else None)
     return Rule(limits.max_json, limits.request_timeout)
 
 

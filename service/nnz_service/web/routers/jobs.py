@@ -162,6 +162,9 @@ async def get_result(request: Request, parts: Served, job_id: JobId) -> Response
     job = await asyncio.to_thread(parts.jobs.get, job_id, job_owner_of(request))
     if job.status is not Status.SUCCEEDED:
         raise ConflictError(f"job {job_id} has no result: it is {_state(job)}")
+    reservation = stages_of(request).reservation
+    if reservation is not None:  # many callers could ask for the same large result
+        reservation.grow(job.result_bytes)
     arrays = await asyncio.to_thread(_arrays, parts, job.result_sha)
     binary = "application/json" not in request.headers.get("accept", "")
     return await tensor_answer(

@@ -42,7 +42,8 @@ async def status(parts: Served, name: Region = None) -> Response:
 async def register(request: Request, parts: Served, name: RegionName) -> Response:
     """Take a part of a shared memory object of this machine as a region.
 
-    The object must belong to the user that runs the server.
+    The object must belong to the user that runs the server. Regions are common to all
+    keys with the scope admin, and no other may name one, for inference either.
     """
     asked = await read_json(request, parts.limits.max_json)
     key, offset, size = (asked.get(n) for n in ("key", "offset", "byte_size"))
