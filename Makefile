@@ -34,7 +34,7 @@ test-slow: install  ## real processes, whole models, fuzzing
 	$(PY) -m pytest -m slow $(SLOW_JOBS)
 
 soak: install  ## each fault for ten minutes, more cases for the fuzzers
-	NNZ_SOAK_SECONDS=600 NNZ_SOAK_CASES=100000 $(PY) -m pytest -m slow -s tests/soak tests/service/test_job_faults.py
+	NNZ_SOAK_SECONDS=600 NNZ_SOAK_CASES=100000 $(PY) -m pytest -m slow -s tests/soak tests/service/test_job_faults.py tests/service/web/test_described.py
 
 check: lint type layers size  ## style, types, import layers, file sizes
 
