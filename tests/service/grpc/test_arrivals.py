@@ -116,10 +116,11 @@ class TestSize:
 
     def test_what_does_not_fit_is_counted(self, serve: Serve) -> None:
         """A request is refused after it came as before it did."""
-        limits = Limits(max_body=40_000, max_inflight_bytes=20_000)
+        limits = Limits(max_body=40_000, max_inflight_bytes=50_000)
         large = request_of(x=np.zeros((3000, 3), np.float32))
         with serve(limits) as found, line(found.address) as call:
-            refused = refusal(lambda: call("ModelInfer", large))
+            with found.admission.reserve(30_000):
+                refused = refusal(lambda: call("ModelInfer", large))
 
             assert refused.code() is StatusCode.RESOURCE_EXHAUSTED
             assert found.parts.metrics.refused._value.get() == 1

@@ -21,7 +21,7 @@ async def forever() -> None:
 
 async def test_who_left_before_costs_nothing() -> None:
     """The work is ended, too, not left behind unawaited."""
-    exchange, work = Exchange(), forever()
+    exchange, work = Exchange(lambda: None), forever()
     exchange.leave()
 
     with pytest.raises(ClientDisconnect):
@@ -32,7 +32,7 @@ async def test_who_left_before_costs_nothing() -> None:
 
 
 async def test_who_leaves_meanwhile_is_not_worked_for() -> None:
-    exchange = Exchange()
+    exchange = Exchange(lambda: None)
     call = asyncio.create_task(unless_gone(request(exchange), forever()))
     await asyncio.sleep(0)
 
@@ -43,7 +43,7 @@ async def test_who_leaves_meanwhile_is_not_worked_for() -> None:
 
 
 async def test_cancelled_by_others_stays_cancelled() -> None:
-    call = asyncio.create_task(unless_gone(request(Exchange()), forever()))
+    call = asyncio.create_task(unless_gone(request(Exchange(lambda: None)), forever()))
     await asyncio.sleep(0)
 
     call.cancel()
@@ -53,7 +53,7 @@ async def test_cancelled_by_others_stays_cancelled() -> None:
 
 
 async def test_parts_go_to_who_collects_them() -> None:
-    exchange, parts = Exchange(), []
+    exchange, parts = Exchange(lambda: None), []
     assert exchange.take(b"before") is None
 
     exchange.collect(parts.append)
@@ -68,7 +68,7 @@ async def test_failure_is_told_to_the_reader() -> None:
     def full(part: bytes) -> None:
         raise OSError("full")
 
-    exchange = Exchange()
+    exchange = Exchange(lambda: None)
     exchange.collect(full)
 
     assert exchange.take(b"one") is True
