@@ -114,7 +114,7 @@ def _product(
     timeout = int(DEADLINE * 1e6)
     body, headers = tensor_body({"x": x}, {"matrix": name, "timeout": timeout})
     lines = [f"{key}: {value}" for key, value in headers.items()]
-    head = ["POST /v1/ops/spmv HTTP/1.1", "Host: crowd", *lines]
+    head = ["POST /v1/ops/spmv HTTP/1.1", "Host: localhost", *lines]
     text = "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""])
     return text.encode() + body, a @ x
 

@@ -101,7 +101,7 @@ class Draft:
         """The head."""
         return [
             b"POST %b HTTP/1.1" % self.path.encode(),
-            b"Host: fuzz",
+            b"Host: localhost",
             b"%b: %d" % (LENGTH, len(self.text)),
             b"Content-Length: %d" % len(self.body),
         ]

@@ -6,8 +6,8 @@ import time
 
 import pytest
 import scipy.sparse as sp
-from service.processes import living, resident
-from soak.conftest import Serve, put
+from service.processes import living, resident, until
+from soak.conftest import Serve, idle, put
 from soak.crowd import Crowd, Tally
 from soak.duration import SECONDS
 from soak.load import callers
@@ -36,6 +36,7 @@ def test_goodput(serve: Serve, a: sp.csr_array) -> None:
     crowd.run(CALLERS // 2, 2.0, half)
     before = {name: resident(pid) for name, pid in living(server.process.pid)}
     for _ in range(ROUNDS):
+        until(lambda: idle(server))  # of those who have just left
         crowd.run(CALLERS, seconds, peak)
         crowd.run(TIMES * CALLERS, seconds, flood, polite=True)
         crowd.run(TIMES * CALLERS, seconds, storm)
