@@ -104,11 +104,13 @@ def test_a_deadline_covers_computing(http: httpx2.Client, slow: Doubler) -> None
 def test_an_announced_length_takes_no_memory(http: httpx2.Client) -> None:
     """Bodies are held as they come, whatever was said of their size."""
     host, port = str(http.base_url).removeprefix("http://").rstrip("/").split(":")
-    head = b"POST /v1/ops/dot HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n\r\n"
+    head = (
+        b"POST /v1/ops/dot HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n"
+    )
     before = resident(os.getpid())
     asked = [socket.create_connection((host, int(port))) for _ in range(20)]
     for one in asked:
-        one.sendall(head + b"{")
+        one.sendall(head + b"\r\n{")
     assert http.get("/v2/health/live").status_code == 200  # it has read them
     time.sleep(0.2)
 
