@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from nnz_service.web.exchange import EXCHANGE, Exchange
 
@@ -26,8 +32,10 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._stalled = 0
         self._moved = False
-        self._exchange = Exchange(self._abort)
+        self._cut = _weak(self._abort)
+        self._exchange = Exchange(self._cut)
         self._patience: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
 
     # uvicorn narrows the transport of asyncio's protocol
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -36,10 +44,15 @@ class Connection(HttpToolsProtocol):
         self._be_patient()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting, and what is under way for who has left."""
+        """Stop waiting, and what is under way for who has left; begin nothing more."""
         self._stop_waiting()
-        if self._answering() and (state := self.cycle.scope.get("state")):
-            state[EXCHANGE].leave()
+        while self.pipeline:
+            self.pipeline.pop()[0].on_response = _nothing  # it held the connection
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            running.disconnected = True  # uvicorn knows the youngest request alone
+            running.message_event.set()
+            running.scope["state"][EXCHANGE].leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -59,9 +72,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
         self._moved = True
-        self._exchange = Exchange(self._abort)
+        self._exchange = Exchange(self._cut)
         self.scope["state"][EXCHANGE] = self._exchange
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Remember which of several requests is being answered."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """See `HttpToolsProtocol`."""
@@ -115,3 +133,22 @@ class Connection(HttpToolsProtocol):
         self._patience = None
         if not self._answering():
             self.transport.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _weak(method: Callable[[], None]) -> Callable[[], None]:
+    """A method that does not hold its object.
+
+    What a connection holds must not hold it: closed ones, with all that came over
+    them, would stay until the garbage collector comes by.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (found := reference()) is not None:
+            found()
+
+    return call

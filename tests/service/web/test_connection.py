@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 
@@ -193,3 +194,32 @@ def test_slow_answer_is_no_lingering(
         time.sleep(0.4)
         sock.sendall(b"}")
         assert everything(sock).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["one request", "pipelined"])
+@pytest.mark.parametrize("whole", [True, False], ids=["answered", "left"])
+def test_a_closed_connection_holds_nothing(
+    server: str, times: int, whole: bool
+) -> None:
+    """Nobody waits for the garbage collector, which would let a flood pile up."""
+    request = POST + b"Content-Length: 2\r\n\r\n{}"
+
+    def connections() -> int:
+        return sum(isinstance(one, connection.Connection) for one in gc.get_objects())
+
+    limit = time.monotonic() + SOON
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for _ in range(5):
+            with connect(server) as sock:
+                sock.sendall(request * times)
+                if whole:
+                    sock.shutdown(socket.SHUT_WR)
+                    everything(sock)
+        while connections() > before:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+    finally:
+        gc.enable()

@@ -22,7 +22,7 @@ from soak.duration import CASES
 
 from nnz_service.web.routers import ROUTERS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + CASES / 100)]
 
 OPERATIONS = sorted(
     (verb, route.path)
@@ -32,7 +32,7 @@ OPERATIONS = sorted(
     for verb in route.methods
 )
 #: Requests for each operation.
-EXAMPLES = max(10, CASES // 50)
+EXAMPLES = max(20, CASES // 500)
 #: Answers of the server's own faults that are no faults of its code.
 _FAIR = frozenset({501, 503, 504})
 #: Seconds for an answer; the longest poll that is generated ends at once, since the
