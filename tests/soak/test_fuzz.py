@@ -37,10 +37,8 @@ _PAUSE = 0.02
 #: Answers of the server's own faults that a caller may simply repeat, and what the
 #: protocol has and this server does not.
 _FAIR = frozenset({501, 503, 504})
-#: Bytes by which a process may have grown in the end, however many cases there were:
-#: bodies of a million numbers leave memory to Python's own allocator, 70 to 90 MB of it
-#: after 2,000 cases and after 8,000.
-_GROWTH = 128 << 20
+#: Bytes by which a process may have grown in the end.
+_GROWTH = 64 << 20
 
 Call = tuple[str, list[Spec], dict[str, object]]
 DIAGONAL = np.array([1, 2, 4], np.float32)
