@@ -135,7 +135,7 @@ def test_workers_follow_the_log(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "settings",
-    [{"shared_memory": "false"}, {"host": "0.0.0.0", "insecure": "true"}],  # noqa: S104
+    [{"shared_memory": "false"}, {"host": "0.0.0.0", "insecure": "true"}],  # noqa: S104 - lends nothing
 )
 def test_nothing_is_lent(tmp_path: Path, settings: dict[str, str]) -> None:
     """Off when told so, and where others than this machine can connect."""

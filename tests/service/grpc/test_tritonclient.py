@@ -84,7 +84,7 @@ class TestServer:
         assert now["log_verbose_level"]["uint32_param"] == 1
         client.update_log_settings({"log_verbose_level": None})
         with pytest.raises(InferenceServerException, match="log_file"):
-            client.update_log_settings({"log_file": "/tmp/log"})  # noqa: S108
+            client.update_log_settings({"log_file": "/tmp/log"})  # noqa: S108 - refused
 
     def test_trace_settings(self, client: triton.InferenceServerClient) -> None:
         """Tracing is off; None clears, which changes nothing; other levels fail."""

@@ -252,7 +252,7 @@ class TestNobodys:
         shared = put(admin, matrix).json()["id"]
         with house.repository._engine.begin() as connection:
             connection.exec_driver_sql(
-                f"DELETE FROM matrix_owners WHERE matrix = '{shared}'"  # noqa: S608
+                f"DELETE FROM matrix_owners WHERE matrix = '{shared}'"  # noqa: S608 - our own id
             )
 
         assert put(bob, matrix, "renamed").status_code == 200
