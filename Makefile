@@ -4,12 +4,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 # A sparse layer that differs from the dense one is an error, not a warning.
 export NNZ_STRICT ?= 1
+# Tests start hundreds of processes: what Python compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
-# Tests run in so many processes: as many as there are cores, few enough for one disk.
-JOBS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
-
-# Slow tests mostly wait for processes to start: one more of them than there are cores.
-SLOW_JOBS := --numprocesses=$(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist=worksteal
+# Tests wait for servers and sockets half of their time: some more of them than there are
+# cores, few enough for one disk. Slow ones wait less.
+CORES := $(shell nproc)
+JOBS := --numprocesses=$(shell echo $$(($(CORES) < 3 ? $(CORES) + 2 : 4))) --dist=worksteal
+# Collecting the other files would take every process half a minute.
+SLOW := $(shell grep -rl --include='test_*.py' 'mark\.slow' tests)
+SLOW_JOBS := --numprocesses=$(shell echo $$(($(CORES) < 4 ? $(CORES) + 1 : 4))) --dist=worksteal
 
 .PHONY: install demo test test-slow soak check lint type layers size format bench warm proto clean
 .DEFAULT_GOAL := help
@@ -20,18 +24,19 @@ install: .venv/.installed  ## make .venv with the server, the SDK and the develo
 .venv/.installed: pyproject.toml clients/python/pyproject.toml deploy/constraints.txt
 	@test -n "$(PYTHON)" || { echo "nnz needs Python 3.11 or newer, found none (set PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile \
 	  --constraint deploy/constraints.txt --editable clients/python --editable '.[dev]'
+	$(PY) -m compileall -q -j 0 .venv/lib # with every core; pip would use one
 	@touch .venv/.installed
 
 demo: install  ## serve a pruned network and a sparse matrix, use both, print what came out
 	$(PY) deploy/demo/demo.py
 
-test: install  ## everything that needs nothing special
+test: warm  ## everything that needs nothing special
 	$(PY) -m pytest $(JOBS)
 
-test-slow: install  ## real processes, whole models, fuzzing
-	$(PY) -m pytest -m slow $(SLOW_JOBS)
+test-slow: warm  ## real processes, whole models, fuzzing
+	$(PY) -m pytest -m slow $(SLOW_JOBS) $(SLOW)
 
 soak: install  ## each fault for ten minutes, more cases for the fuzzers
 	NNZ_SOAK_SECONDS=600 NNZ_SOAK_CASES=100000 $(PY) -m pytest -m slow -s tests/soak tests/service/test_job_faults.py tests/service/web/test_described.py

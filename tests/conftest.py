@@ -20,6 +20,11 @@ if not os.environ.get("NNZ_TEST_GPU"):
     os.environ["NNZ_NO_CUDA"] = "1"
 
 
+# Its handlers would run in every process that is started, and may end it: nobody uses
+# gRPC on the other side of a fork.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder with real models, pictures and matrices; not part of the repository."""

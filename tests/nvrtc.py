@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -71,13 +72,7 @@ def compile_module(module: str, architecture: int) -> dict[Kernel, Use]:
     )
     for kernel in kernels:
         nvrtc.nvrtcAddNameExpression(program, kernel.expression.encode())
-    options = [
-        option.encode()
-        for option in (
-            *OPTIONS, f"-arch=sm_{architecture}", "--ptxas-options=-v",
-            "--ptxas-options=--warn-on-spills", "--ptxas-options=-Werror",
-        )
-    ]  # fmt: skip
+    options = [option.encode() for option in _options(architecture)]
     array = (ctypes.c_char_p * len(options))(*options)
     failed = nvrtc.nvrtcCompileProgram(program, len(options), array)
     log = _log(program)
@@ -92,6 +87,23 @@ def compile_module(module: str, architecture: int) -> dict[Kernel, Use]:
     found = {kernel: uses[_lowered(program, kernel)] for kernel in kernels}
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     return found
+
+
+def digest(module: str, architecture: int) -> str:
+    """Return a name of all that a compilation depends on: text, kernels, compiler."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _nvrtc().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    kernels = [kernel.expression for kernel in registry.of_module(module)]
+    compiler = f"{major.value}.{minor.value}", *_options(architecture)
+    whole = "\n".join((*compiler, *kernels, module_source(module)))
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def _options(architecture: int) -> tuple[str, ...]:
+    return (
+        *OPTIONS, f"-arch=sm_{architecture}", "--ptxas-options=-v",
+        "--ptxas-options=--warn-on-spills", "--ptxas-options=-Werror",
+    )  # fmt: skip
 
 
 def _log(program: ctypes.c_void_p) -> str:

@@ -216,6 +216,8 @@ def progress_line(progress: Mapping[str, Any]) -> str:
     if "relative_residual" not in progress:
         return "solving"
     done, residual = progress["iterations"], progress["relative_residual"]
+    if residual is None:  # the preconditioner is still being made
+        return "solving: preparing"
     return f"solving: iteration {done}, relative residual {residual:.1e}"
 
 

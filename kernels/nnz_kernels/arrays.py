@@ -25,6 +25,9 @@ _HUGE = 2 << 20
 #: Types of matrix and vector entries that every product takes.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+#: Types of the entries of a matrix at rest; not every product takes each of them.
+ENTRIES = (*FLOATS, np.dtype(np.complex128))
+
 #: Types of indices and row pointers.
 INDICES = (np.dtype(np.int32), np.dtype(np.int64))
 

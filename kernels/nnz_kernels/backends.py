@@ -13,19 +13,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnz_kernels.errors import BackendUnavailableError
+from nnz_kernels.hosted import HostedFactors, HostedSaddle, hosted
 
 if TYPE_CHECKING:  # never imported: these lines make mypy compare the twins
     from nnz_kernels import cpu, reference
     from nnz_kernels.api import Kernels
+    from nnz_kernels.api.factors import FactorOps
+    from nnz_kernels.api.graphs import GraphOps
+    from nnz_kernels.api.saddle import SaddleOps
+    from nnz_kernels.api.sparse import SemiringOps, SparseOps
     from nnz_kernels.arrays import HostArray
+    from nnz_kernels.cpu import factors as cpu_factors
+    from nnz_kernels.cpu import graphs as cpu_graphs
+    from nnz_kernels.cpu import sparse as cpu_sparse
     from nnz_kernels.cuda.array import DeviceArray
     from nnz_kernels.cuda.kernels import CudaKernels
     from nnz_kernels.cuda.launcher import Launcher
+    from nnz_kernels.reference import factors as reference_factors
+    from nnz_kernels.reference import graphs as reference_graphs
+    from nnz_kernels.reference import sparse as reference_sparse
 
+    _reference_factors: FactorOps[HostArray] = reference_factors
+    _cpu_factors: FactorOps[HostArray] = cpu_factors
     _reference: Kernels[HostArray] = reference
     _cpu: Kernels[HostArray] = cpu
+    _reference_saddle: SaddleOps[HostArray] = reference
+    _cpu_saddle: SaddleOps[HostArray] = cpu
+
+    _reference_sparse: SparseOps[HostArray] = reference_sparse
+    _cpu_sparse: SparseOps[HostArray] = cpu_sparse
+    _reference_semirings: SemiringOps[HostArray] = reference_sparse
+    _cpu_semirings: SemiringOps[HostArray] = cpu_sparse
+    _reference_graphs: GraphOps = reference_graphs
+    _cpu_graphs: GraphOps = cpu_graphs
 
     def _cuda(made: CudaKernels) -> Kernels[DeviceArray]:
+        return made
+
+    def _cuda_sparse(made: CudaKernels) -> SparseOps[DeviceArray]:
+        return made
+
+    def _cuda_semirings(made: CudaKernels) -> SemiringOps[DeviceArray]:
+        return made
+
+    def _cuda_factors(made: CudaKernels) -> FactorOps[DeviceArray]:
+        return made
+
+    def _cuda_saddle(made: CudaKernels) -> SaddleOps[DeviceArray]:
         return made
 
 
@@ -92,6 +126,90 @@ def load(backend: Backend, precision: str = "fp32") -> Kernels[Any]:
     if backend is Backend.CPU:
         _start_threads()
     # An imported module has no type here; the lines at the head compare it.
+    # A module has its protocol: the top of this file has it checked.
+    return module  # type: ignore[no-any-return]
+
+
+def load_hosted(backend: Backend) -> Kernels[HostArray]:
+    """Import a back-end on NumPy arrays; the host does what a device has no room for.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    return hosted(load(backend), lambda: load(Backend.CPU))
+
+
+def load_sparse(backend: Backend) -> SparseOps[HostArray]:
+    """Import the ops between sparse matrices, on NumPy arrays wherever they run.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    if backend is Backend.CUDA:
+        made: SparseOps[HostArray] = _sparse_on_device()
+        return made
+    if backend is Backend.REFERENCE:
+        from nnz_kernels.reference import sparse as plain
+
+        return plain
+    load(Backend.CPU)
+    from nnz_kernels.cpu import sparse as fast
+
+    return fast
+
+
+def _sparse_on_device() -> Any:
+    """Return ops of a device: `hosted` has what its argument has."""
+    return hosted(_open_cuda(), lambda: load_sparse(Backend.CPU))
+
+
+def load_semirings(backend: Backend) -> SemiringOps[HostArray]:
+    """Import products over semirings, on NumPy arrays wherever they run.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    if backend is Backend.CUDA:
+        made: SemiringOps[HostArray] = _sparse_on_device()
+        return made
+    if backend is Backend.REFERENCE:
+        from nnz_kernels.reference import sparse as plain
+
+        return plain
+    load(Backend.CPU)
+    from nnz_kernels.cpu import sparse as fast
+
+    return fast
+
+
+def load_graphs(backend: Backend) -> GraphOps:
+    """Import steps of graph algorithms; of the host, for a device has none.
+
+    Raises:
+        BackendUnavailableError: Its library is missing.
+    """
+    if backend is Backend.REFERENCE:
+        from nnz_kernels.reference import graphs as plain
+
+        return plain
+    load(Backend.CPU)
+    from nnz_kernels.cpu import graphs as fast
+
+    return fast
+
+
+def load_saddle(backend: Backend) -> SaddleOps[HostArray]:
+    """Import the iterations of linear programming, on NumPy arrays wherever they run.
+
+    A device keeps the program of the last call, so each solve loads its own.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    if backend is Backend.CUDA:
+        return HostedSaddle(_open_cuda(), lambda: load(Backend.CPU))
+    module: Any = load(backend)  # `Kernels` lacks these
+    # A module has its protocol: the top of this file has it checked.
     return module  # type: ignore[no-any-return]
 
 
@@ -158,6 +276,26 @@ def _probe_cuda() -> Probe:
         return Probe(Backend.CUDA, False, str(exc).removeprefix("cuda: "))
     details = kernels.device.launcher.describe()
     return Probe(Backend.CUDA, True, "", details, kernels.FAMILIES)
+
+
+def load_factors(backend: Backend) -> FactorOps[HostArray]:
+    """Import the factorisations of a back-end, on NumPy arrays wherever they run.
+
+    A device keeps the last two triangles, so each preconditioner loads its own.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    if backend is Backend.CUDA:
+        return HostedFactors(_open_cuda(), lambda: load_factors(Backend.CPU))
+    if backend is Backend.REFERENCE:
+        from nnz_kernels.reference import factors as plain
+
+        return plain
+    load(Backend.CPU)
+    from nnz_kernels.cpu import factors as fast
+
+    return fast
 
 
 #: Held while the device is opened: two would each take all of its memory.

@@ -21,18 +21,18 @@ _INT32_MAX = np.iinfo(np.int32).max
 def csr_from_scipy(a: Any) -> Csr[HostArray]:
     """Return a SciPy sparse matrix or array of any format as checked CSR.
 
-    float32 and float64 entries are shared where the format allows it; integers and
-    booleans become float64. Indices become int32 where they fit.
+    Entries become what `as_entries` says, shared where the format allows it. Indices
+    become int32 where they fit.
 
     Raises:
-        DTypeError: The entries are complex or of another type.
+        DTypeError: The entries are no numbers of up to 64 bits a part.
         StructureError: The arrays do not form a matrix.
     """
     if a.format == "csr":
         # SciPy's own methods crash on faulty structure, so ours looks first.
-        _csr(a.indptr, a.indices, as_float(a.data), a.shape).check()
+        _csr(a.indptr, a.indices, as_entries(a.data), a.shape).check()
     csr = a.tocsr()
-    out = _csr(csr.indptr, csr.indices, as_float(csr.data), csr.shape)
+    out = _csr(csr.indptr, csr.indices, as_entries(csr.data), csr.shape)
     out.check()
     return out
 
@@ -141,6 +141,30 @@ def as_float(data: HostArray) -> HostArray:
     raise DTypeError(
         f"the entries are {data.dtype}, but must be float32, float64, integer or bool"
     )
+
+
+def as_entries(data: HostArray) -> HostArray:
+    """Return complex entries as complex128, others as `as_float` does.
+
+    Raises:
+        DTypeError: The type is half or extended precision, or not a number.
+    """
+    if data.dtype in (np.complex64, np.complex128):
+        return data.astype(np.complex128, copy=False)
+    return as_float(data)
+
+
+def canonical(a: Csr[HostArray]) -> Csr[HostArray]:
+    """Return the same matrix in the one form that equal matrices share.
+
+    Rows sorted, no column twice in a row (duplicates are summed), int32 indices where
+    they fit. Stored zeros stay. *a* is returned where it has that form already.
+    """
+    if not a.is_sorted or a.has_duplicates:
+        summed = csr_to_scipy(a).copy()
+        summed.sum_duplicates()
+        a = Csr(summed.indptr, summed.indices, summed.data, a.shape)
+    return _csr(a.indptr, a.indices, a.data, a.shape)
 
 
 def _rows(a: Csr[HostArray]) -> HostArray:

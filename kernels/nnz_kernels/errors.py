@@ -6,6 +6,7 @@
     - DeviceMemoryError (also a MemoryError): it has not enough memory left
     - DeviceLostError: this process cannot use it any more and must be replaced
   - ShapeError (also a ValueError): sizes that do not fit each other
+    - DeviceLimitError: sizes that kernels of a device cannot count, but the host's can
   - DTypeError (also a TypeError): an element type that no kernel takes
   - StructureError (also a ValueError): a format's ``check`` failed
 """
@@ -35,6 +36,10 @@ class DeviceLostError(DeviceError):
 
 class ShapeError(KernelError, ValueError):
     """Shapes or sizes that do not fit each other."""
+
+
+class DeviceLimitError(ShapeError):
+    """Sizes beyond what kernels of a device count; those of the host may do."""
 
 
 class DTypeError(KernelError, TypeError):

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from nnz_kernels.arrays import FLOATS, INDICES, HostArray
+from nnz_kernels.arrays import ENTRIES, FLOATS, INDICES, HostArray
 from nnz_kernels.errors import StructureError
 
 A = TypeVar("A")
@@ -130,7 +130,7 @@ class Csr(Generic[A]):
         """Raise StructureError unless the arrays form a matrix."""
         rows, columns = _check_shape(self.shape)
         indices = _check_array("indices", self.indices, INDICES)
-        data = _check_array("data", self.data, FLOATS)
+        data = _check_array("data", self.data, ENTRIES)
         _check_indptr(self.indptr, rows, indices)
         _check_lengths("indices", indices, "data", data)
         _check_range("indices", indices, columns)

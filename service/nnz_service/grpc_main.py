@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from nnz_service import logs
+from nnz_service import logs, telemetry
 from nnz_service.database import catalog_of
 from nnz_service.dataplane import Admission, Page, connect
 from nnz_service.errors import ServiceError
@@ -76,6 +76,8 @@ async def _serve(
     limits = parts.limits
     admission = Admission(limits.max_inflight, limits.max_inflight_bytes, *door)
     home = settings.home.resolve()
+    endpoint = settings.otel_endpoint
+    tracing = telemetry.open_tracing(endpoint) if endpoint else None
     server = Server(
         parts,
         admission,
@@ -83,6 +85,7 @@ async def _serve(
         _credentials(settings),
         audit=AuditLog(home, settings.audit_bytes),
         access_log=settings.access_log,
+        tracing=tracing,
     )
     background = [
         asyncio.create_task(_beat(*door)),
@@ -105,6 +108,8 @@ async def _serve(
         await asyncio.gather(*background, return_exceptions=True)
         await parts.dataplane.close()
         await save(parts.metrics)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.shutdown)
     return 0
 
 

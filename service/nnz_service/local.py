@@ -14,7 +14,7 @@ from typing import Any
 
 from nnz_service import logs
 from nnz_service.database import catalog_of
-from nnz_service.dataplane import Admission, InlineDataplane
+from nnz_service.dataplane import Admission, InlineDataplane, Page
 from nnz_service.errors import UnavailableError
 from nnz_service.gateway import Limits
 from nnz_service.jobs import Retention, SqlStore
@@ -78,13 +78,15 @@ class LocalApp:
         self._jobs = SqlStore(catalog_of(self._home, database_url))
         self._sweeper = Sweeper(self._repository, self._jobs, Retention())
         toolbox = Toolbox(threads=threads, compile_first=False)
-        self._host = Host(self._repository, self._jobs, toolbox)
+        page = Page()
+        self._host = Host(self._repository, self._jobs, toolbox, page=page)
+        limits = _LIMITS.max_inflight, _LIMITS.max_inflight_bytes
         self._app = create_app(
             limits=_LIMITS,
             dataplane=InlineDataplane(self._host),
             repository=self._repository,
             jobs=self._jobs,
-            admission=Admission(_LIMITS.max_inflight, _LIMITS.max_inflight_bytes),
+            admission=Admission(*limits, page),
         )
 
     async def __call__(

@@ -24,7 +24,13 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+#: Further types that the entries of a matrix may have; no tensor crosses in them.
+COMPLEX_TYPES: dict[str, np.dtype[Any]] = {
+    "C64": np.dtype("<c8"),
+    "C128": np.dtype("<c16"),
+}
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_ENTRIES = _NAMES | {dtype: name for name, dtype in COMPLEX_TYPES.items()}
 
 
 def datatype(dtype: np.dtype[Any] | type) -> str:
@@ -40,6 +46,15 @@ def datatype(dtype: np.dtype[Any] | type) -> str:
     return name
 
 
+def entry_type(dtype: np.dtype[Any]) -> str:
+    """Name of the type of a matrix's entries: as `datatype`, and "C128" of complex.
+
+    Raises:
+        ValueError: when a matrix cannot hold it.
+    """
+    return _ENTRIES.get(dtype.newbyteorder("<")) or datatype(dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, element type and shape of an input or output; None is a free axis."""
@@ -51,7 +66,7 @@ class TensorSpec:
     def to_json(self) -> dict[str, Any]:
         """The form of model metadata: a free axis is -1."""
         shape = [-1 if axis is None else axis for axis in self.shape]
-        return {"name": self.name, "datatype": datatype(self.dtype), "shape": shape}
+        return {"name": self.name, "datatype": entry_type(self.dtype), "shape": shape}
 
 
 Tensors = Mapping[str, NDArray[Any]]

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     max_json: Annotated[int, Field(ge=1)] = 4 * MIB
     #: Bytes of one uploaded model or matrix.
     max_upload: Annotated[int, Field(ge=1)] = 4 * GIB
+    #: Bytes that matrices may hold in a worker's memory; None: half of the machine's.
+    #: Beyond, those go that were not used for the longest time, unless pinned.
+    matrix_bytes: Annotated[int, Field(ge=0)] | None = None
+    #: Bytes of address space of a process that solves or presolves a linear program
+    #: with HiGHS; None: a quarter of the machine's memory, for two may run.
+    lp_bytes: Annotated[int, Field(ge=GIB)] | None = None
     #: Seconds that a request may take when its caller names no deadline.
     request_timeout: Annotated[float, Field(gt=0)] = 60.0
     #: Seconds without a byte after which a body that is to come is given up.

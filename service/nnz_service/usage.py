@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,9 @@ _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
+#: Where a container finds its own bound, by the version of control groups.
+_CGROUP = Path("/sys/fs/cgroup")
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def process_facts() -> dict[str, Any]:
@@ -57,6 +61,15 @@ def machine_memory() -> tuple[int, int]:
     )
     total, free = (int(rows[n].split()[0]) for n in ("MemTotal", "MemAvailable"))
     return total * _KIB, (total - free) * _KIB
+
+
+def memory_limit() -> int:
+    """Return the bytes that processes here may use: the machine's, or a container's."""
+    found = [machine_memory()[0]]
+    for path in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
+            found.append(int((_CGROUP / path).read_text()))
+    return min(found)
 
 
 class CpuClock:

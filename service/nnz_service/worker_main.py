@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from nnz_service import logs
+from nnz_service import logs, scratch, usage
 from nnz_service.dataplane import Handler, Listener, Page
 from nnz_service.exit_codes import DEVICE_LOST, HUNG, NO_DEVICE
 from nnz_service.gateway.controls import follow_log
@@ -53,6 +53,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--page", type=int)
     parser.add_argument("--hang", type=float, default=120.0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--matrix-bytes", type=int, default=_half_of_memory())
+    a_quarter = max(_half_of_memory() // 2, 1 << 30)
+    parser.add_argument("--lp-bytes", type=int, default=a_quarter)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--log-level", default="info")
     for name, kind in (("job-ttl", float), ("job-bytes", int), ("job-keep", int)):
@@ -80,11 +83,14 @@ async def _serve(options: argparse.Namespace) -> int:
         backend=backend,
         threads=options.threads,
         cache=options.home / "cache",
+        matrix_bytes=options.matrix_bytes,
+        lp_bytes=options.lp_bytes,
         # The CPU has one; a fall-back to it is no reason to serve nothing.
         precision=options.precision if backend is Backend.CUDA else "fp32",
     )
     page, row = Page(options.page), options.number
     with (
+        scratch.below(options.home / "run" / "scratch"),
         closing(Repository(options.home, database_url=database)) as repository,
         closing(SqlStore(catalog_of(options.home, database))) as jobs,
     ):
@@ -128,6 +134,10 @@ async def _work(
     faulthandler.cancel_dump_traceback_later()
     listener.close()
     await asyncio.to_thread(host.close)
+
+
+def _half_of_memory() -> int:
+    return usage.memory_limit() // 2
 
 
 def _retention(options: argparse.Namespace) -> Retention:

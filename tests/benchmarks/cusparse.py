@@ -9,7 +9,9 @@ import cupy
 
 _INT32, _REAL = 2, {"float32": 0, "float64": 1}  # cusparseIndexType_t, cudaDataType
 _DEFAULT, _CSR_ALG2 = 0, 3
-_NO_TRANSPOSE, _ROW_ORDER = 0, 2
+_NO_TRANSPOSE, _TRANSPOSE, _ROW_ORDER = 0, 1, 2
+# cusparseSpMatAttribute_t, cusparseFillMode_t, cusparseDiagType_t
+_FILL_MODE, _DIAG_TYPE, _LOWER, _NON_UNIT = 0, 1, 0, 0
 
 
 def _library() -> ctypes.CDLL:
@@ -73,6 +75,45 @@ class Cusparse:
         self._ask("cusparseSpMM_preprocess", *common, address)
         self._kept += [buffer, one, zero]
         return lambda: self._ask("cusparseSpMM", *common, address)
+
+    def spsv(self, a: Any, b: Any, x: Any) -> Any:
+        """Return a call for ``L x = b``, L a lower triangle with its diagonal."""
+        matrix, kind = self._matrix(a), _REAL[str(b.dtype)]
+        for attribute, value in ((_FILL_MODE, _LOWER), (_DIAG_TYPE, _NON_UNIT)):
+            number = ctypes.c_int(value)
+            self._ask(
+                "cusparseSpMatSetAttribute", matrix, attribute, ctypes.byref(number),
+                ctypes.c_size_t(4),
+            )  # fmt: skip
+        vectors, (one, _) = [self._vector(v) for v in (b, x)], _scalars(b.dtype)
+        plan = ctypes.c_void_p()
+        self._ask("cusparseSpSV_createDescr", ctypes.byref(plan))
+        common = (
+            self._handle, _NO_TRANSPOSE, one, matrix, *vectors, kind, _DEFAULT, plan,
+        )  # fmt: skip
+        size = ctypes.c_size_t()
+        self._ask("cusparseSpSV_bufferSize", *common, ctypes.byref(size))
+        buffer = cupy.empty(max(size.value, 16), cupy.uint8)
+        self._ask("cusparseSpSV_analysis", *common, ctypes.c_void_p(buffer.data.ptr))
+        self._kept += [buffer, one]
+        return lambda: self._ask("cusparseSpSV_solve", *common)
+
+    def sddmm(self, c: Any, x: Any, y: Any) -> Any:
+        """Return a call for the values of c: x times y transposed, both row-major."""
+        matrix, kind = self._matrix(c), _REAL[str(x.dtype)]
+        dense = [self._dense(v) for v in (x, y)]
+        one, zero = _scalars(x.dtype)
+        common = (
+            self._handle, _NO_TRANSPOSE, _TRANSPOSE, one, *dense, zero, matrix, kind,
+            _DEFAULT,
+        )  # fmt: skip
+        size = ctypes.c_size_t()
+        self._ask("cusparseSDDMM_bufferSize", *common, ctypes.byref(size))
+        buffer = cupy.empty(max(size.value, 16), cupy.uint8)
+        address = ctypes.c_void_p(buffer.data.ptr)
+        self._ask("cusparseSDDMM_preprocess", *common, address)
+        self._kept += [buffer, one, zero]
+        return lambda: self._ask("cusparseSDDMM", *common, address)
 
     def _matrix(self, a: Any) -> ctypes.c_void_p:
         indptr, indices, data, (rows, columns) = a

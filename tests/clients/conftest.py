@@ -29,13 +29,34 @@ class Blocking:
     def __getattr__(self, name: str) -> Any:
         return self._wrap(getattr(self.target, name))
 
-    def __matmul__(self, x: Any) -> Any:
-        return self._wrap(self.target @ x)
-
     __array_ufunc__ = None
+
+    def __matmul__(self, x: Any) -> Any:
+        return self._wrap(self.target @ _plain(x))
 
     def __rmatmul__(self, x: Any) -> Any:
         return self._wrap(x @ self.target)
+
+    def __add__(self, other: Any) -> Any:
+        return self._wrap(self.target + _plain(other))
+
+    def __sub__(self, other: Any) -> Any:
+        return self._wrap(self.target - _plain(other))
+
+    def __mul__(self, factor: Any) -> Any:
+        return self._wrap(self.target * factor)
+
+    def __rmul__(self, factor: Any) -> Any:
+        return self._wrap(factor * self.target)
+
+    def __truediv__(self, divisor: Any) -> Any:
+        return self._wrap(self.target / divisor)
+
+    def __neg__(self) -> Any:
+        return self._wrap(-self.target)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._wrap(self.target[key])
 
     def __repr__(self) -> str:
         return repr(self.target).removeprefix("Async")
@@ -63,8 +84,12 @@ class Blocking:
             self._runner.run(values.aclose())
 
     def _call(self, function: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
-        plain = [arg.target if isinstance(arg, Blocking) else arg for arg in args]
-        return self._wrap(function(*plain, **named))
+        named = {name: _plain(value) for name, value in named.items()}
+        return self._wrap(function(*map(_plain, args), **named))
+
+
+def _plain(value: Any) -> Any:
+    return value.target if isinstance(value, Blocking) else value
 
 
 class Fake:

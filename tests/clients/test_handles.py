@@ -209,7 +209,9 @@ class TestJob:
         server = fake(httpx2.Response(200, json={**MATRIX, "shape": [2, 2]}))
         client = connect(server)
 
-        with pytest.raises(ValueError, match=r"b has shape \(3,\); \(2,\) is right"):
+        with pytest.raises(
+            ValueError, match=r"b has shape \(3,\); \(2,\) or \(2, k\) is right"
+        ):
             client.jobs.cg(client.matrices.get("m-1"), [1, 2, 3])
 
         assert len(server.requests) == 1

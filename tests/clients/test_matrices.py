@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from nnz import SparseVector
-from nnz._matrices import floats, pairs, upload
+from nnz._matrices import floats, pairs, upload, values
 from nnz._tensors import JSON_LENGTH
 
 
@@ -89,9 +89,38 @@ class TestUpload:
         with pytest.raises(ValueError, match="two dimensions, not 1"):
             upload(sp.coo_array(np.ones(3)))
 
-    def test_complex_values(self) -> None:
+    @pytest.mark.parametrize(("given", "name"), [("c8", "C64"), ("c16", "C128")])
+    def test_complex_values(self, given: str, name: str) -> None:
+        head, tail = sent(sp.csr_array(np.array([[1j]], given)))
+
+        assert head["inputs"][2]["datatype"] == name
+        assert tail.endswith(np.array([1j], given).tobytes())
+
+    def test_no_numbers(self) -> None:
         with pytest.raises(TypeError, match="real numbers of up to 64 bits"):
-            upload(sp.csr_array(np.array([[1j]])))
+            upload(sp.csr_array(np.array([[1j]], np.clongdouble)))
+
+
+class TestValues:
+    def test_of_a_matrix(self) -> None:
+        """In canonical order, with the digest of the places."""
+        unsorted = sp.csr_array(
+            (np.float64([1, 2, 3]), np.int64([2, 0, 1]), np.int64([0, 2, 3])), (2, 3)
+        )
+
+        data, pattern = values(unsorted)
+        other, same = values(unsorted.tocsc())
+
+        assert data.tolist() == other.tolist() == [2, 1, 3]
+        assert pattern == same
+        assert len(pattern or "") == 32
+
+    def test_of_an_array(self) -> None:
+        assert values([1, 2])[0].tolist() == [1.0, 2.0]
+        assert values([1, 2])[1] is None
+
+    def test_complex_ones_travel_in_parts(self) -> None:
+        assert values(np.complex64([1 + 2j, -3j]))[0].tolist() == [[1, 2], [0, -3]]
 
 
 class TestFloats:

@@ -8,25 +8,32 @@ from typing import Any
 import pytest
 
 import nnz
-from nnz import _async_resources, _resources
+from nnz import _async_jobs, _async_resources, _jobs, _resources
 
 PAIRS = [
     pytest.param(nnz.Client, nnz.AsyncClient, id="Client"),
     pytest.param(nnz.Model, nnz.AsyncModel, id="Model"),
     pytest.param(nnz.Matrix, nnz.AsyncMatrix, id="Matrix"),
     pytest.param(nnz.Job, nnz.AsyncJob, id="Job"),
+    pytest.param(nnz.Factors, nnz.AsyncFactors, id="Factors"),
+    pytest.param(_jobs.Jobs, _async_jobs.AsyncJobs, id="Jobs"),
     *(
         pytest.param(
             getattr(_resources, name),
             getattr(_async_resources, f"Async{name}"),
             id=name,
         )
-        for name in ("Server", "Models", "Matrices", "Ops", "Jobs")
+        for name in ("Server", "Models", "Matrices", "Ops")
     ),
 ]
 #: scipy's operators block, so that the asynchronous matrix cannot be one.
 ONLY_BLOCKING = {"as_linear_operator"}
-OPERATORS = {"__matmul__", "__rmatmul__", "__init__", "__repr__"}
+OPERATORS = {
+    "__add__", "__getitem__", "__init__", "__matmul__", "__mul__", "__neg__",
+    "__repr__", "__rmatmul__", "__rmul__", "__sub__", "__truediv__",
+}  # fmt: skip
+#: Views and expressions: nothing is sent.
+AT_ONCE = {"__init__", "__repr__", "conj", "lazy"}
 
 
 def members(kind: type[Any]) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def test_what_talks_to_the_server_is_awaited(
     blocking: type[Any], asynchronous: type[Any]
 ) -> None:
     for name, member in members(asynchronous).items():
-        if not inspect.isfunction(member) or name in {"__init__", "__repr__"}:
+        if not inspect.isfunction(member) or name in AT_ONCE:
             continue
         awaited = inspect.iscoroutinefunction(member)
         assert awaited or inspect.isasyncgenfunction(member), name

@@ -37,6 +37,10 @@ inline int2 make_int2(int x, int y) { return {x, y}; }
 
 inline void __syncthreads(CALLED_AT) { emulator::barrier(false, file, line); }
 
+inline int __syncthreads_count(int predicate, CALLED_AT) {
+  return emulator::barrier(predicate != 0, file, line);
+}
+
 inline void __syncwarp(unsigned mask = ~0u, CALLED_AT) {
   emulator::meet<int, int>(mask, "__syncwarp", 0, [](emulator::Meeting&) {}, file, line);
 }
@@ -88,6 +92,16 @@ unsigned __match_any_sync(unsigned mask, T value, CALLED_AT) {
   return emulator::meet<T, unsigned>(mask, "__match_any_sync", value, compute, file, line);
 }
 
+inline unsigned __ballot_sync(unsigned mask, int predicate, CALLED_AT) {
+  const auto compute = [mask](emulator::Meeting& m) {
+    unsigned found = 0;
+    for (int i = 0; i < 32; ++i)
+      if (mask >> i & 1 && emulator::in<int>(m, i)) found |= 1u << i;
+    for (int i = 0; i < 32; ++i) emulator::out<unsigned>(m, i) = found;
+  };
+  return emulator::meet<int, unsigned>(mask, "__ballot_sync", predicate, compute, file, line);
+}
+
 template <typename T>
 T atomicAdd(T* at, T value) {
   return std::exchange(*at, *at + value);
@@ -100,9 +114,21 @@ template <typename T>
 T atomicMax(T* at, T value) {
   return std::exchange(*at, std::max(*at, value));
 }
+template <typename T>
+T atomicCAS(T* at, T wanted, T value) {
+  return *at == wanted ? std::exchange(*at, value) : *at;
+}
+
+// Memory is the same for all at once; who waits for others lets them run.
+inline void __threadfence() {}
+inline void __nanosleep(unsigned, CALLED_AT) { emulator::sleep(file, line); }
 
 template <typename T>
 T __ldcs(const T* at) {
+  return *at;
+}
+template <typename T>
+T __ldcg(const T* at) {
   return *at;
 }
 inline float __int_as_float(int bits) {
@@ -117,6 +143,7 @@ inline unsigned __float_as_uint(float value) {
 }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }

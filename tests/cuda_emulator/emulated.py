@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import platform
-import shutil
-import subprocess
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,20 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from cuda_emulator import building
+from cuda_emulator.planting import Change
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.family import PRECISIONS
 from nnz_kernels.cuda.launcher import Arguments, Dim, Product
 from nnz_kernels.cuda.registry import Kernel
 from nnz_kernels.cuda.source import module_source
-
-HERE = Path(__file__).parent
-#: What stands for the file of PTX instructions.
-PTX = HERE / "emulated_ptx.h"
-
-COMPILER = shutil.which("g++")
-FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
-SANITIZER = ("-fsanitize=address", "-g")
 
 #: Bytes before and behind each allocation that a kernel must leave alone.
 GUARD = 256
@@ -40,7 +30,7 @@ def missing() -> str:
     """Say what this machine lacks to emulate; nothing if all is there."""
     if platform.machine() != "x86_64":
         return "an x86-64 processor"
-    return "" if COMPILER else "g++"
+    return "" if building.COMPILER else "g++"
 
 
 FORWARD, REVERSE, SHUFFLED = 0, 1, 2
@@ -82,7 +72,8 @@ class Emulator:
         order: In which order blocks and threads run.
         sanitize: Whether to compile with AddressSanitizer, whose runtime must then be
             in the process.
-        change: Applied to the text of every module, to plant an error.
+        change: An error to plant. Each kernel that it touches is compiled by itself,
+            when it is launched: few are before the error shows.
     """
 
     name = "emulator"
@@ -93,12 +84,12 @@ class Emulator:
         folder: Path,
         order: int = FORWARD,
         sanitize: bool = False,
-        change: Callable[[str, str], str] = lambda module, text: text,
+        change: Change | None = None,
     ) -> None:
         self.order = order
         self.launches: dict[str, int] = {}
         self._folder = folder
-        self._flags = (*FLAGS, *(SANITIZER if sanitize else ()))
+        self._flags = (*building.FLAGS, *(building.SANITIZER if sanitize else ()))
         self._change = change
         self._libraries: dict[str, ctypes.CDLL] = {}
         self._lock = threading.RLock()
@@ -151,7 +142,7 @@ class Emulator:
         assert max(grid[1:]) <= 65535, f"{kernel}: grid {grid}"
         assert np.prod(block) <= 1024, f"{kernel}: block {block}"
         number = registry.of_module(kernel.module).index(kernel)
-        run = getattr(self._library(kernel.module), f"launch_{number}")
+        run = getattr(self._library(kernel), f"launch_{number}")
         run.restype = ctypes.c_char_p
         sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
 
@@ -213,12 +204,20 @@ class Emulator:
             else:
                 self._recording.append(call)
 
-    def _library(self, module: str) -> ctypes.CDLL:
+    def _library(self, kernel: Kernel) -> ctypes.CDLL:
+        change, key = self._change, kernel.module
+        kernels, text = registry.of_module(key), module_source(key, building.PTX)
+        if change is not None and change.touches(kernel):
+            key, kernels, text = kernel.expression, (kernel,), change.made()
+        elif change is not None and self._flags != building.FLAGS:
+            # What is so compiled is no part of what others need.
+            key, kernels = kernel.expression, (kernel,)
         with self._lock:
-            if module not in self._libraries:
-                text = self._change(module, module_source(module, PTX))
-                self._libraries[module] = _load(module, text, self._flags, self._folder)
-            return self._libraries[module]
+            if key not in self._libraries:
+                self._libraries[key] = building.load(
+                    kernels, text, self._flags, self._folder
+                )
+            return self._libraries[key]
 
 
 def _matrix(
@@ -236,44 +235,3 @@ def _wide(values: HostArray, precision: str) -> HostArray:
     if precision == "bf16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)
-
-
-def _load(module: str, text: str, flags: tuple[str, ...], folder: Path) -> ctypes.CDLL:
-    """Compile a module, if it has not been, and compare its signatures."""
-    kernels = registry.of_module(module)
-    exports = "\n".join(
-        f"EXPORT_KERNEL({i}, {kernel.expression})" for i, kernel in enumerate(kernels)
-    )
-    headers = "".join(p.read_text() for p in sorted(HERE.glob("*.h")))
-    whole = "\n".join((headers, text, exports, *flags))
-    target = folder / f"{module}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.so"
-    if not target.exists():
-        _compile(f"{text}\n{exports}\n", flags, target)
-    library = ctypes.CDLL(str(target))
-    for i, kernel in enumerate(kernels):
-        ask = getattr(library, f"signature_{i}")
-        ask.restype = ctypes.c_char_p
-        found = ask().decode().split()
-        if tuple(found) != kernel.signature:
-            raise EmulationError(
-                f"{kernel.expression} takes {found}, the registry says "
-                f"{list(kernel.signature)}"
-            )
-    return library
-
-
-def _compile(text: str, flags: tuple[str, ...], target: Path) -> None:
-    if COMPILER is None:
-        raise EmulationError("g++ is not installed")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        source, made = Path(work, "kernels.cpp"), Path(work, "kernels.so")
-        source.write_text(text)
-        command = [
-            COMPILER, *flags, "-shared", "-fPIC", "-I", str(HERE),
-            "-include", "cuda_words.h", str(source), "-o", str(made),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EmulationError(f"{target.name}:\n{done.stderr[:4000]}")
-        made.replace(target)

@@ -54,6 +54,7 @@ struct Grid {
   Home home;
   Triple block, blocks, size;
   unsigned alive = 0, arrived = 0;
+  unsigned slept = 0;
   uint64_t barrier_turn = 0;
   int counted = 0, last_count = 0, last_alive = 0;
   int barrier_line = 0;
@@ -92,6 +93,16 @@ inline void note(const char* what, const char* file, int line) {
   t.what = what;
   t.file = file;
   t.line = line;
+}
+
+// How often threads may look in vain, while none does anything else.
+constexpr unsigned LOOKS = 100000;
+
+// Let the other threads of the block run; blocks before this one have ended.
+inline void sleep(const char* file, int line) {
+  note("__nanosleep", file, line);
+  if (++grid().slept > LOOKS) fail("deadlock: threads look for what none of them does");
+  yield();
 }
 
 inline void open_barrier() {
@@ -188,6 +199,7 @@ inline void begin_block() {
   g.warps.assign((n + 31) / 32, {});
   g.alive = n;
   g.arrived = 0;
+  g.slept = 0;
   for (unsigned i = 0; i < n; ++i) {
     Thread& t = g.threads[i];
     t.number = i;
@@ -227,6 +239,7 @@ inline void run_block() {
       ran = true;
       g.current = &t;
       g.home.enter(t.fiber);
+      if (t.state != State::ready) g.slept = 0;
       if (!g.error.empty()) return;
       if (t.state == State::done && g.alive > 0 && g.arrived == g.alive) open_barrier();
     }

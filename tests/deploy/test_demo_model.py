@@ -12,7 +12,6 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from sklearn.datasets import load_digits
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "demo"
 DENSE, SPARSE = FOLDER / "digits_dense.onnx", FOLDER / "digits_sparse.onnx"
@@ -121,6 +120,9 @@ class TestHeldOut:
         """
         A quarter of each digit is held out, the same one at every call.
         """
+        # Takes a second, which every process that collects would pay.
+        from sklearn.datasets import load_digits
+
         pixels, labels = digits.load_held_out()
         again, _ = digits.load_held_out()
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from kernels import algebra_cases
 from kernels.network_cases import convolve, planes, random_case
 from kernels.vector_cases import ragged, random_vector
 
@@ -334,8 +335,18 @@ CASES: dict[str, tuple[Case, ...]] = {
     "attention": (attention, tokens),
     "tensor": (tensors,),
     "products": (products, shared_rows, uneven),
-    "sort": (vectors, uneven),
+    "sort": (vectors, uneven, algebra_cases.sums_of_many),
     "vectors": (vectors,),
+    "transpose": (algebra_cases.transposes, shared_rows),
+    "saddle": (algebra_cases.saddle,),
+    "sparse": (algebra_cases.entries, algebra_cases.sorting),
+    "spgemm": (
+        algebra_cases.products,
+        algebra_cases.sorting,
+        algebra_cases.sorted_semirings,
+    ),
+    "semiring": (algebra_cases.semirings,),
+    "triangle": (algebra_cases.triangles,),
 }
 
 

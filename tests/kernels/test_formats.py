@@ -71,7 +71,7 @@ class TestCsr:
             ({"data": np.ones(4)}, "data has 4 entries and indices 3"),
             ({"data": np.ones(3, np.int64)}, "data has type int64"),
             ({"data": np.ones(3, np.float16)}, "float16"),
-            ({"data": np.ones(3, np.complex128)}, "complex128"),
+            ({"data": np.ones(3, np.complex64)}, "complex64"),
             ({"data": np.ones((3, 1))}, "data has 2 axes"),
             ({"shape": (-1, 3)}, r"shape\[0\] is -1"),
             ({"shape": (3, -1)}, r"shape\[1\] is -1"),

@@ -12,6 +12,7 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.convert import csr_from_dense, csr_to_scipy
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.formats import Csr
+from nnz_kernels.hosted import hosted
 
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 INDICES = pytest.mark.parametrize("index", [np.int32, np.int64])
@@ -208,3 +209,52 @@ class TestConcurrency:
 
         for k, out in enumerate(got):
             assert out.tobytes() == wanted[k % 8].tobytes()
+
+
+class TestComplex:
+    """On the host; a device says that it has no kernels for them."""
+
+    @INDICES
+    @SHAPES
+    @pytest.mark.parametrize("conjugate", [False, True])
+    def test_equals_reference(
+        self, index: Any, shape: tuple[int, int], conjugate: bool
+    ) -> None:
+        """All four products, the transposed ones of the conjugate too."""
+        real, imaginary = matrix(shape, index=index), matrix(shape, index=index)
+        a = Csr(real.indptr, real.indices, real.data + 2j * imaginary.data, shape)
+        x = operand((shape[1], 3), np.float64) * (1 + 2j)
+        y = operand((shape[0], 3), np.float64) * (2 - 1j)
+        how = {"conjugate": conjugate}
+
+        for wanted, found in (
+            (reference.spmv(a, x[:, 0].copy()), cpu.spmv(a, x[:, 0].copy())),
+            (reference.spmm(a, x), cpu.spmm(a, x)),
+            (
+                reference.spmv_t(a, y[:, 0].copy(), **how),
+                cpu.spmv_t(a, y[:, 0].copy(), **how),
+            ),
+            (reference.spmm_t(a, y, **how), cpu.spmm_t(a, y, **how)),
+        ):
+            close(found, wanted, np.complex128)
+
+    def test_by_hand(self) -> None:
+        """[[1j, 0], [2, 1 + 1j]]: the conjugate transpose of it times (1, 1j)."""
+        a = Csr(
+            np.array([0, 1, 3], np.int32),
+            np.array([0, 0, 1], np.int32),
+            np.array([1j, 2, 1 + 1j]),
+            (2, 2),
+        )
+
+        for twin in (reference, cpu):
+            found = twin.spmv_t(a, np.array([1, 1j]), conjugate=True)
+            assert found.tolist() == [1j, 1 + 1j]
+
+    def test_a_device_refuses(self, emulated: Any) -> None:
+        """With the types that it has."""
+        a = Csr(
+            np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, "c16"), (1, 1)
+        )
+        with pytest.raises(DTypeError, match="both must be float32 or both float64"):
+            hosted(emulated).spmv(a, np.zeros(1, "c16"))

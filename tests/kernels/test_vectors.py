@@ -22,6 +22,7 @@ from kernels.vector_cases import (
 from nnz_kernels import reference
 from nnz_kernels.api import Kernels
 from nnz_kernels.errors import DTypeError, ShapeError, StructureError
+from nnz_kernels.formats import SparseVector
 
 
 class TestAxpy:
@@ -156,6 +157,28 @@ class TestAxpy:
         w = kernels.axpy(u, 0.75, v, duplicates=duplicates)
 
         same(w, reference.axpy(u, 0.75, v, duplicates=duplicates), dtype)
+
+    @FLOATS
+    @INDICES
+    @pytest.mark.parametrize("size", [64, 65, 1000])
+    @pytest.mark.parametrize("zeros", ["keep", "drop_exact"])
+    def test_vectors_without_duplicates(
+        self, kernels: Kernels[Any], dtype: Any, index: Any, size: int, zeros: Any
+    ) -> None:
+        """In any order, all that there are or some, with sums of zero; any policy."""
+        rng = np.random.default_rng(size)
+        for first, second in ((64, 64), (40, 3), (1, 50), (0, 30), (30, 0)):
+            found = []
+            for count in (first, second):
+                indices = rng.permutation(size)[:count].astype(index)
+                values = rng.integers(-2, 3, count).astype(dtype)
+                found.append(SparseVector(indices, values, size))
+            wanted = reference.axpy(found[0], 1.0, found[1], zeros=zeros)
+            for policy in ("sum", "error", "last"):
+                w = kernels.axpy(*found[:1], 1.0, *found[1:], zeros=zeros,
+                                 duplicates=policy)  # fmt: skip
+                same(w, wanted, dtype)
+                np.testing.assert_array_equal(w.indices, wanted.indices)
 
     def test_refusals(self, kernels: Kernels[Any]) -> None:
         """Operands that do not fit are named with what they are."""

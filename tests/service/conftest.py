@@ -1,12 +1,15 @@
-"""Fixtures of the service: a database for every test that needs one."""
+"""Fixtures of the service: a database, and memory to share with a server."""
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tritonclient.utils.shared_memory as shm
 from service.postgres import Postgres, folder_of_programs
 
 
@@ -37,3 +40,11 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 def database_url(catalog: Path | str) -> str | None:
     """The same as a setting; None for SQLite in the home."""
     return catalog if isinstance(catalog, str) else None
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """A shared memory object of ours with room for x, y and something before."""
+    handle = shm.create_shared_memory_region("r", f"nnz-{uuid.uuid4().hex}", 64)
+    yield handle
+    shm.destroy_shared_memory_region(handle)

@@ -18,6 +18,7 @@ REASONS = {
     "keys/keyring.py": "keys expire at a date",
     "repository/blobs.py": "ages of files; the sweeper notices when the clock was set",
     "repository/catalog.py": "dates of models and matrices",
+    "repository/uploads.py": "age of what comes in pieces, from its file's date",
     "supervisor/places.py": "age of a folder that nobody holds, at the start",
     "web/job_views.py": "the date at which a job may be finished",
     "worker/statistics.py": "the date of the last inference, as the protocol has it",

@@ -51,6 +51,22 @@ async def read(kind: str, path: Path, **more: Any) -> dict[str, Any]:
     return await inspect(kind, path, **defaults | more)
 
 
+def test_a_start_reads_no_more_than_it_needs() -> None:
+    """Every upload pays for it: the catalog and the log would take half of the time."""
+    look = (
+        "import sys; from nnz_service.intake_main import _read_matrix as r\n"
+        "try: r({'path': '', 'media_type': '', 'memory': 1})\n"
+        "except Exception: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True
+    )
+
+    read = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"numpy", "scipy"} <= read
+    assert not {"sqlalchemy", "structlog", "numba", "onnx"} & read
+
+
 class TestMatrix:
     async def test_npz(self, tmp_path: Path) -> None:
         matrix = sp.random(30, 20, 0.2, format="coo", dtype=np.float32)
@@ -58,9 +74,11 @@ class TestMatrix:
 
         info = await read("matrix", tmp_path / "a.npz", media_type=NPZ)
 
+        facts = info.pop("facts")
         assert info == {
             "shape": [30, 20], "nnz": 120, "dtype": "FP32", "index_dtype": "INT32",
         }  # fmt: skip
+        assert facts["finite"] is True
         back = read_resident(tmp_path / "a.out")
         assert (back.shape, back.nnz) == ((30, 20), 120)
 
@@ -128,7 +146,7 @@ class TestLimits:
 
     def test_ends_before_the_worker_when_memory_is_short(self) -> None:
         program = (
-            "from nnz_service.intake_main import _confine; _confine(1 << 34, 100); "
+            "from nnz_service.confinement import confine; confine(1 << 34, 100); "
             "print(open('/proc/self/oom_score_adj').read())"
         )
         found = subprocess.run(

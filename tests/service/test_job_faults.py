@@ -15,7 +15,6 @@ import httpx2
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.sparse.linalg import spsolve
 from service.postgres import PASSWORD, Postgres
 from service.processes import SOON, START_SECONDS, Server, living, until
 from soak.duration import SECONDS
@@ -113,8 +112,7 @@ def test_once_and_right(
     home = tmp_path / "home"
     settings = {"faults": fault, "faults_seen": seen}
     sites.append(site := Site(home, database_url, **settings))
-    # Long enough for a checkpoint, small enough for SciPy.
-    matrix = poisson(250)
+    matrix = poisson(250)  # long enough for a checkpoint
     b = np.random.default_rng(0).standard_normal(matrix.shape[0])
 
     with site.client() as client:
@@ -123,8 +121,7 @@ def test_once_and_right(
 
     assert [path.name for path in seen.iterdir()] == [fault.partition(":")[0]]
     assert [one.id for one in site.store.list()] == [job.id]
-    exact = spsolve(matrix.tocsc(), b)
-    assert np.linalg.norm(solved.x - exact) <= 1e-6 * np.linalg.norm(exact)
+    assert np.linalg.norm(matrix @ solved.x - b) <= 1.01 * RTOL * np.linalg.norm(b)
     assert site.store.get(job.id).attempts == FAULTS[fault]
 
 
@@ -225,5 +222,5 @@ def test_results_are_forgotten_in_time(tmp_path: Path, sites: list[Site]) -> Non
             return jobs == []
 
         until(gone, 120.0)
-        kept = [p for p in (site.server.home / "blobs").iterdir() if p.is_file()]
-        assert len(kept) == 1
+        blobs = site.server.home / "blobs"  # swept after the rows of the jobs
+        until(lambda: sum(path.is_file() for path in blobs.iterdir()) == 1)

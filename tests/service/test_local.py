@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -29,6 +32,39 @@ def test_matrix_and_job() -> None:
 
         np.testing.assert_allclose(matrix @ solved.x, np.ones(50), atol=1e-8)
     until(lambda: set(threading.enumerate()) <= before)
+
+
+_WAITED = """
+import numpy as np
+import scipy.sparse as sp
+from nnz import Client
+
+with Client.anywhere(threads=1) as client:
+    print(client.url)
+    job = client.jobs.cg(client.matrices.put(sp.eye_array(9, format="csr")), np.ones(9))
+    print(job.result(60).status)
+"""
+
+
+def test_a_program_that_waited_for_a_job_ends_in_silence() -> None:
+    """And without NNZ_URL `anywhere` is here."""
+    kept = {name: value for name, value in os.environ.items() if name != "NNZ_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", _WAITED],
+        env=kept, capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["http://nnz.local", "converged"]
+    assert done.stderr == ""
+
+
+def test_anywhere_is_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NNZ_URL", "http://127.0.0.1:9")
+
+    with Client.anywhere(threads=1) as client:
+        assert client.url == "http://127.0.0.1:9"
 
 
 def test_home_is_kept(tmp_path: Path) -> None:

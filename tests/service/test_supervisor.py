@@ -30,8 +30,9 @@ from nnz import Client
 from nnz_service import supervisor
 from nnz_service.jobs import SqlStore
 from nnz_service.keys import KeyFile, Scope
+from nnz_service.scratch import hold
 from nnz_service.settings import Settings
-from nnz_service.supervisor.places import allow_descriptors, hold, sweep
+from nnz_service.supervisor.places import allow_descriptors, sweep
 
 pytestmark = pytest.mark.timeout(900)  # the first start may compile every kernel
 slow = pytest.mark.slow
@@ -304,7 +305,9 @@ def test_a_second_worker_serves_while_the_first_is_replaced(tmp_path: Path) -> N
     try:
         until(lambda: len(living(server.process.pid)) == 3)
         server.wait()
-        put = httpx2.put(f"{server.url}/v1/models/m", content=model.read_bytes())
+        put = httpx2.put(
+            f"{server.url}/v1/models/m", content=model.read_bytes(), timeout=30
+        )
         assert put.status_code in (200, 201), put.text
         body = {
             "inputs": [

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
+import pytest
 
 from nnz_service import usage
 
 
 class TestProcess:
     def test_resident(self) -> None:
-        """Memory that is written to counts, and little else."""
-        before = usage.resident_bytes()
-        held = np.ones(5_000_000)
+        """Memory that is written to counts, and little else, where nobody else runs."""
+        code = (
+            "from nnz_service.usage import resident_bytes as now; before = now();"
+            "held = bytearray(b'1') * 40_000_000; print(now() - before)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
 
-        grown = usage.resident_bytes() - before
-
-        assert held.nbytes * 0.9 < grown < held.nbytes * 1.5
+        assert 36_000_000 < int(done.stdout) < 60_000_000
 
     def test_facts(self) -> None:
         facts = usage.process_facts()
@@ -55,6 +59,25 @@ class TestMachine:
         total, used = usage.machine_memory()
 
         assert 0 < used < total
+
+    @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+    def test_a_container_may_have_less(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """Where it has a bound, and that is the lower one."""
+        total, _ = usage.machine_memory()
+        monkeypatch.setattr(usage, "_CGROUP", tmp_path)
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+
+        assert usage.memory_limit() == total
+        for text, limit in (
+            ("max\n", total),
+            ("1048576\n", 1 << 20),
+            ("9" * 20, total),
+        ):
+            file.write_text(text)
+            assert usage.memory_limit() == limit
 
     def test_cpu(self) -> None:
         clock = usage.CpuClock()

@@ -1,213 +1,183 @@
-"""Broken requests on raw sockets, by the thousand: none of them leaves a trace.
+"""Broken bytes, wild calls and broken files by the thousand: none leaves a trace.
 
-A case is made from the seed and its number alone; both are named when one fails.
+One server takes them all. A case is made from the seed and its number alone; both are
+named when one fails.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from random import Random
+from pathlib import Path
+from typing import Protocol
 
 import httpx2
-import numpy as np
-import orjson
 import pytest
 import scipy.sparse as sp
 from service.processes import Server, resident, until
-from service.web.near_misses import REAL, Spec
-from service.web.wire import WEIGHTS, linear
-from soak.conftest import Serve, idle, put
-from soak.duration import CASES, SEED
+from service.web.test_wild import UNFORESEEN
+from service.web.wild import CALLS, Stored, matrices
+from service.web.wire import linear
+from soak.byte_lane import DIAGONAL, ByteLane
+from soak.call_lane import CallLane
+from soak.conftest import Serve, idle
+from soak.duration import CASES, LIVES, SEED
+from soak.file_lives import Tenant
 from soak.load import callers
-from soak.mutations import LENGTH, OPERATORS, Draft, pieces, spoil
-from soak.raw import BOUND, Answer, Line
+from soak.mutations import OPERATORS
+from soak.raw import BOUND
+
+from nnz_kernels.convert import canonical, csr_from_scipy
+from nnz_service.algebra.files import write_resident
+from nnz_service.repository import Repository
+from nnz_service.servable import entry_type
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + CASES / 20)]
 
 #: Connections at once.
 LANES = 4
 SLOTS = 16
-#: After so many cases a right request must have its right answer.
-EVERY = 10
-#: Seconds in which an answer to a broken request may begin, before we hang up.
-_PAUSE = 0.02
-#: Answers of the server's own faults that a caller may simply repeat, and what the
-#: protocol has and this server does not.
-_FAIR = frozenset({501, 503, 504})
-#: Bytes by which a process may have grown in the end.
-_GROWTH = 64 << 20
-
-Call = tuple[str, list[Spec], dict[str, object]]
-DIAGONAL = np.array([1, 2, 4], np.float32)
-#: An answer that does not fit into one packet.
-LARGE: Call = ("/v2/models/fuzzed/infer", [("x", "FP32", [20000, 3])], {})
+#: Of all cases: broken bytes, and as many wild calls.
+SHARE = CASES // 4
+#: Cases from which on every kind of refusal is among them.
+_MANY = 2000
+#: Bytes by which a process may grow, with broken bytes and with calls.
+_BYTES_GROWTH, _CALLS_GROWTH = 64 << 20, 256 << 20
+_KINDS = "supervisor", "web", "worker"
 
 
-class Lane:
-    """Sends cases one after the other, on one connection for as long as it lives."""
+class Lane(Protocol):
+    """Sends cases one after the other."""
 
-    def __init__(self, server: Server, matrix: str) -> None:
-        host, port = server.url.removeprefix("http://").split(":")
-        self._address = host, int(port)
-        self._line: Line | None = None
-        self._calls = [_named(call, matrix) for call in REAL if "jobs" not in call[0]]
-        self.seen: Counter[int | str] = Counter()
-        self.slowest = 0.0
+    slowest: float
 
     def run(self, numbers: range) -> None:
-        for count, number in enumerate(numbers):
-            rng = Random(f"{SEED}:{number}")  # noqa: S311 - no secret
-            began, self.what = time.monotonic(), b""
-            try:
-                self._case(rng)
-                if count % EVERY == 0:
-                    self._right_answers()
-            except Exception as error:
-                about = f"seed {SEED}, case {number}, sent {self.what[:3000]!r}"
-                raise AssertionError(about) from error
-            self.slowest = max(self.slowest, time.monotonic() - began)
-        self._hang_up()
-
-    def _case(self, rng: Random) -> None:
-        kind = rng.random()
-        if kind < 0.05:
-            self._leave_early(rng)
-        elif kind < 0.15:
-            self._several(rng)
-        else:
-            self._one(rng)
-
-    def _one(self, rng: Random) -> None:
-        draft = Draft(rng.choice(self._calls))
-        ways = spoil(rng, draft)
-        self.seen.update(ways)
-        line = self._connected()
-        self._send(line, rng, draft.raw)
-        if draft.sound:
-            self._await(line, 1)
-        else:
-            line.read(1, _PAUSE)
-            assert line.finish(), "the server did not hang up"
-        self._judge(line)
-
-    def _several(self, rng: Random) -> None:
-        """Requests that do not wait for the answers of those before."""
-        drafts = [Draft(rng.choice(self._calls)) for _ in range(rng.randint(2, 8))]
-        for draft in drafts:
-            if rng.random() < 0.5:
-                spoil(rng, draft)
-        sound = [*itertools.takewhile(lambda draft: draft.sound, drafts)]
-        line = self._connected()
-        self._send(line, rng, b"".join(draft.raw for draft in sound))
-        self._await(line, len(sound))
-        self._judge(line)
-
-    def _leave_early(self, rng: Random) -> None:
-        """Before the answer, or in the middle of it."""
-        line = self._connected()
-        line.send(Draft(rng.choice((LARGE, LARGE, *self._calls))).raw)
-        line.abandon(rng.choice((0, 0, 1, 100, 50000)))
-
-    def _right_answers(self) -> None:
-        model, product = Draft(self._calls[0]), Draft(self._calls[2])
-        line = self._connected()
-        line.send(model.raw + product.raw)
-        self._await(line, 2)
-        first, second = line.answers
-        x = np.frombuffer(model.tail, np.float32).reshape(2, 3)
-        np.testing.assert_array_equal(_numbers(first), (x @ WEIGHTS.T).ravel())
-        x = np.frombuffer(product.tail, np.float32)
-        np.testing.assert_array_equal(_numbers(second), DIAGONAL * x)
-        line.answers.clear()
-
-    def _connected(self) -> Line:
-        if self._line is None or self._line.ended:
-            self._hang_up()
-            self._line = Line(self._address)
-        return self._line
-
-    def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
-
-    def _send(self, line: Line, rng: Random, data: bytes) -> None:
-        self.what = data
-        line.send(*(pieces(rng, data, 4) if rng.random() < 0.3 else [data]))
-
-    def _await(self, line: Line, due: int) -> None:
-        assert line.read(due), f"no answer within {BOUND} s"
-        if len(line.answers) < due:
-            assert line.ended
-            assert line.answers, "hung up without an answer"
-            assert line.answers[-1].last, "hung up without a word"
-
-    def _judge(self, line: Line) -> None:
-        for answer in line.answers:
-            self.seen[answer.status] += 1
-            assert answer.status < 500 or answer.status in _FAIR, answer
-            assert answer.headers["x-request-id"], answer
-            if answer.status >= 400:
-                assert orjson.loads(answer.body)["error"], answer
-        if line.ended or (line.answers and line.answers[-1].last):
-            self._hang_up()
-        line.answers.clear()
+        """Send those of these numbers."""
+        ...
 
 
-def _named(call: Call, matrix: str) -> Call:
-    path, specs, parameters = call
-    if "matrix" in parameters:
-        parameters = {**parameters, "matrix": matrix}
-    return path.format(matrix=matrix), specs, parameters
+def stored(home: Path, a: Mapping[str, sp.csr_array]) -> dict[str, Stored]:
+    """Put matrices into a home in which no server runs."""
+    repository, found = Repository(home), {}
+    for name, one in a.items():
+        matrix = canonical(csr_from_scipy(one))
+        path = repository.blobs.staged()
+        write_resident(matrix, path)
+        info = {
+            "shape": matrix.shape,
+            "nnz": matrix.nnz,
+            "dtype": entry_type(matrix.data.dtype),
+            "index_dtype": entry_type(matrix.indices.dtype),
+        }
+        record, _ = repository.put_matrix(repository.blobs.adopt(path), info)
+        found[name] = Stored(record.id, one.shape, one.nnz, one.dtype.kind)
+    repository.close()
+    return found
 
 
-def _numbers(answer: Answer) -> np.ndarray:
-    assert answer.status == 200, answer
-    at = int(answer.headers[LENGTH.decode().lower()])
-    return np.frombuffer(answer.body[at:], np.float32)
+def test_hostile_callers(
+    tmp_path: Path, folder: Path, serve: Serve, a: sp.csr_array
+) -> None:
+    """Each case ends in time, never in a 5xx, in the same processes; nothing stays."""
+    more = {"a": a, "fuzzed": sp.diags_array(DIAGONAL).tocsr()}
+    there = stored(tmp_path / "home", matrices() | more)
+    server = serve(max_inflight=SLOTS, job_keep=100_000)
+    pids = _pids(server)
+    broken_bytes(server, there.pop("fuzzed").id, a, there.pop("a").id)
+    wild_calls(server, there)
+    files(server, folder)
+    assert pids == _pids(server)
 
 
-def test_hostile_bytes(serve: Serve, a: sp.csr_array) -> None:
-    """Each ends in time and never in a 5xx; the processes are the same in the end."""
-    server = serve(max_inflight=SLOTS)
+def broken_bytes(server: Server, fuzzed: str, a: sp.csr_array, other: str) -> None:
+    """Send broken requests on raw sockets; every slot is free in the end."""
     model = httpx2.put(f"{server.url}/v1/models/fuzzed", content=linear(), timeout=60)
     assert model.status_code == 201
-    matrix, other = put(server, sp.diags_array(DIAGONAL).tocsr()), put(server, a)
-    lanes = [Lane(server, matrix) for _ in range(LANES)]
-    warm = min(CASES // 4, 1000)
-    run(lanes, range(warm))
-    kinds = "supervisor", "web", "worker"
-    pids = [server.process.pid, server.child("web"), server.child("worker")]
-    before = [resident(pid) for pid in pids]
-
-    began = time.monotonic()
-    run(lanes, range(warm, CASES))
-    rate = (CASES - warm) / (time.monotonic() - began)
+    lanes = [ByteLane(server.url, fuzzed) for _ in range(LANES)]
+    growth = grown(server, lanes)
 
     seen = sum((lane.seen for lane in lanes), Counter())
-    growth = {k: resident(p) - b for k, p, b in zip(kinds, pids, before, strict=True)}
-    slowest = max(lane.slowest for lane in lanes)
-    print(
-        f"seed {SEED}, {CASES} cases, {rate:.0f}/s, slowest {slowest:.2f} s, "
-        f"grown by {growth}, {dict(seen)}"
-    )
-    assert pids[1:] == [server.child("web"), server.child("worker")]
+    print(f"bytes: {_told(lanes, SHARE)}, grown by {growth}, {dict(seen)}")
     until(lambda: idle(server))
     with callers(server.url, a, other, number=SLOTS) as counts:
         time.sleep(1.0)
     assert counts.faultless()
     assert counts.codes[429] == 0  # each of the slots is free
     assert seen.keys() >= {operator.__name__ for operator in OPERATORS}
-    assert seen.keys() >= {200, 400, 413, 415, 422, 431} or CASES < 2000
-    assert slowest < BOUND
-    assert max(growth.values()) < _GROWTH
+    assert seen.keys() >= {200, 400, 413, 415, 422, 431} or SHARE < _MANY
+    assert max(growth) < _BYTES_GROWTH
 
 
-def run(lanes: list[Lane], numbers: range) -> None:
+def wild_calls(server: Server, there: dict[str, Stored]) -> None:
+    """Call operations and submit jobs; those end too, and for a reason."""
+    lanes = [CallLane(server.url, there) for _ in range(LANES)]
+    growth = grown(server, lanes)
+    for lane in lanes:
+        lane.close()
+
+    until(lambda: _ended(server.url), 600)
+    seen = sum((lane.seen for lane in lanes), Counter())
+    codes: Counter[int] = Counter()
+    for (_, status), count in seen.items():
+        codes[status] += count
+    print(f"calls: {_told(lanes, SHARE)}, grown by {growth}, {dict(codes)}")
+    until(lambda: idle(server))
+    for name in CALLS:
+        done = sum(seen[name, status] for status in (200, 201, 202))
+        assert done > 0 or SHARE < _MANY, name
+    assert max(growth) < _CALLS_GROWTH
+
+
+def files(server: Server, folder: Path) -> None:
+    """Send broken files on their whole way; all that is there is deleted with them."""
+    tenant, began = Tenant(server.url, folder), time.monotonic()
+    tenant.run(range(LIVES))
+    while tenant.clear():
+        pass
+    tenant.http.close()
+    rate = LIVES / (time.monotonic() - began)
+    print(f"files: {LIVES} lives, {rate:.1f}/s, slowest {tenant.slowest:.2f} s, "
+          f"{dict(tenant.seen)}")  # fmt: skip
+    assert tenant.slowest < BOUND
+    assert httpx2.delete(f"{server.url}/v1/models/fuzzed").status_code == 204
+    blobs = server.home / "blobs"
+    until(lambda: not [path for path in blobs.rglob("*") if path.is_file()])
+    assert not [*(server.home / "uploads").glob("*")]
+
+
+def grown(server: Server, lanes: Sequence[Lane]) -> list[int]:
+    """Run all lanes; return by how many bytes processes grew after the first cases."""
+    run(lanes, range(warm := min(SHARE // 4, 1000)))
+    before = [resident(pid) for pid in _pids(server)]
+    run(lanes, range(warm, SHARE))
+    assert max(lane.slowest for lane in lanes) < BOUND
+    return [resident(p) - b for p, b in zip(_pids(server), before, strict=True)]
+
+
+def run(lanes: Sequence[Lane], numbers: range) -> None:
     """Give every lane its share."""
     with ThreadPoolExecutor(len(lanes)) as pool:
         shares = [numbers[at :: len(lanes)] for at in range(len(lanes))]
         list(pool.map(lambda lane, share: lane.run(share), lanes, shares))
+
+
+def _pids(server: Server) -> list[int]:
+    return [server.process.pid, *(server.child(kind) for kind in _KINDS[1:])]
+
+
+def _told(lanes: Sequence[Lane], cases: int) -> str:
+    slowest = max(lane.slowest for lane in lanes)
+    return f"seed {SEED}, {cases} cases, slowest {slowest:.2f} s"
+
+
+def _ended(url: str) -> bool:
+    """Whether no job is under way; those that ended did so for a reason."""
+    for status in ("queued", "running"):
+        if httpx2.get(f"{url}/v1/jobs?limit=1&status={status}").json()["jobs"]:
+            return False
+    failed = httpx2.get(f"{url}/v1/jobs?limit=1000&status=failed").json()["jobs"]
+    for job in failed:
+        assert not UNFORESEEN.search(job["error"]), job
+    return True

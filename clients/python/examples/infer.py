@@ -1,7 +1,7 @@
 """Put a model on a server and apply it to random inputs.
 
 Usage: python infer.py MODEL.onnx [BATCH]
-The server is NNZ_URL, or http://127.0.0.1:8000.
+The server is the one at NNZ_URL; where that is not set, one inside this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nnz import Client
 def main(path: Path, batch: int) -> None:
     """Infer, then say what came back and how many layers are sparse."""
     rng = np.random.default_rng(0)
-    with Client() as client:
+    with Client.anywhere() as client:
         model = client.models.put(path.stem, path)
         feeds = {
             spec.name: rng.random(

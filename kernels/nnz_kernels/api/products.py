@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from nnz_kernels.arrays import FLOATS, INDICES
+import numpy as np
+
+from nnz_kernels.arrays import ENTRIES, INDICES
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.formats import Csr
 
@@ -12,7 +14,9 @@ A = TypeVar("A")
 
 
 class ProductOps(Protocol[A]):
-    """Products; data float32 or float64 (the dense operand of the same type).
+    """Products; data float32, float64 or complex128, which a device may lack.
+
+    The dense operand is of the same type.
 
     The entries of a row are added in their stored order, whatever the number of
     threads, so column j of `spmm` equals `spmv` of column j bit for bit. The transposed
@@ -26,20 +30,46 @@ class ProductOps(Protocol[A]):
         """Return ``a @ x``: x (n,), result (m,), fresh."""
         ...
 
-    def spmv_t(self, a: Csr[A], y: A, /, *, threads: int | None = None) -> A:
-        """Return ``a.T @ y``: y (m,), result (n,), fresh."""
+    def spmv_t(
+        self,
+        a: Csr[A],
+        y: A,
+        /,
+        *,
+        conjugate: bool = False,
+        threads: int | None = None,
+    ) -> A:
+        """Return ``a.T @ y``, or that of the conjugate: y (m,), result (n,), fresh."""
         ...
 
     def spmm(self, a: Csr[A], x: A, /, *, threads: int | None = None) -> A:
         """Return ``a @ x``: x (n, k) C order, result (m, k) C order, fresh."""
         ...
 
-    def spmm_t(self, a: Csr[A], y: A, /, *, threads: int | None = None) -> A:
-        """Return ``a.T @ y``: y (m, k) C order, result (n, k) C order, fresh."""
+    def spmm_t(
+        self,
+        a: Csr[A],
+        y: A,
+        /,
+        *,
+        conjugate: bool = False,
+        threads: int | None = None,
+    ) -> A:
+        """Return ``a.T @ y``, or that of the conjugate: y (m, k), result (n, k), fresh.
+
+        Both in C order.
+        """
         ...
 
 
-def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
+def check_product(
+    a: Csr[Any],
+    x: Any,
+    *,
+    ndim: int,
+    transposed: bool,
+    types: tuple[np.dtype[Any], ...] = ENTRIES,
+) -> int:
     """Refuse operands that do not fit; return the length of the result.
 
     Args:
@@ -47,6 +77,7 @@ def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
         x: The dense operand.
         ndim: Axes that *x* must have.
         transposed: Whether ``a.T`` is multiplied.
+        types: Of values that there are kernels for.
     """
     rows, columns = reversed(a.shape) if transposed else a.shape
     if x.ndim != ndim or x.shape[0] != columns:
@@ -56,10 +87,10 @@ def check_product(a: Csr[Any], x: Any, *, ndim: int, transposed: bool) -> int:
             f"the dense operand has shape {x.shape}, but a {which} of shape "
             f"{(rows, columns)} needs {wanted}"
         )
-    if a.data.dtype not in FLOATS or x.dtype != a.data.dtype:
+    if a.data.dtype not in types or x.dtype != a.data.dtype:
         raise DTypeError(
             f"the matrix holds {a.data.dtype} and the dense operand {x.dtype}, but "
-            "both must be float32 or both float64"
+            f"both must be {' or both '.join(map(str, types))}"
         )
     if a.indices.dtype not in INDICES or a.indptr.dtype != a.indices.dtype:
         raise DTypeError(

@@ -18,6 +18,8 @@ Zeros = Literal["keep", "drop_exact"]
 #: What happens when one operand holds an index twice.
 Duplicates = Literal["sum", "error", "last"]
 
+_ZEROS, _DUPLICATES = get_args(Zeros), get_args(Duplicates)
+
 
 class VectorOps(Protocol[A]):
     """Operations on sparse vectors; values float32 or float64, one type a call.
@@ -157,11 +159,12 @@ def check_vectors(
 
 def check_policies(zeros: str, duplicates: str = "sum") -> None:
     """Refuse a policy that does not exist."""
-    if zeros not in get_args(Zeros):
-        raise ValueError(f"zeros is {zeros!r}, but must be one of {get_args(Zeros)}")
-    if duplicates not in get_args(Duplicates):
-        allowed = get_args(Duplicates)
-        raise ValueError(f"duplicates is {duplicates!r}, but must be one of {allowed}")
+    if zeros not in _ZEROS:
+        raise ValueError(f"zeros is {zeros!r}, but must be one of {_ZEROS}")
+    if duplicates not in _DUPLICATES:
+        raise ValueError(
+            f"duplicates is {duplicates!r}, but must be one of {_DUPLICATES}"
+        )
 
 
 def check_factors(r: Any, count: int, dtype: np.dtype[Any]) -> HostArray:
@@ -171,6 +174,13 @@ def check_factors(r: Any, count: int, dtype: np.dtype[Any]) -> HostArray:
     if factors.shape != (count,):
         raise ShapeError(f"r has shape {factors.shape}, but must be ({count},)")
     return factors
+
+
+def check_factor(r: Any, dtype: np.dtype[Any]) -> Any:
+    """Return one factor in the type of the values, or raise ShapeError."""
+    if type(r) is float and dtype == np.float64:  # as nearly always: this costs nothing
+        return r
+    return check_factors([r], 1, dtype)[0]
 
 
 def check_gather(x: Any, indices: Any) -> None:

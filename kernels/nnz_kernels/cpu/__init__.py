@@ -23,6 +23,7 @@ from nnz_kernels.cpu.pointwise import (
 )
 from nnz_kernels.cpu.pool import average_pool, global_average_pool, max_pool
 from nnz_kernels.cpu.products import spmm, spmm_t, spmv, spmv_t
+from nnz_kernels.cpu.saddle import halpern_pdhg
 from nnz_kernels.cpu.tensor import (
     binary,
     copy,
@@ -69,6 +70,7 @@ __all__ = [
     "from_tokens",
     "gather",
     "global_average_pool",
+    "halpern_pdhg",
     "identity",
     "layer_norm",
     "layer_norm_planes",

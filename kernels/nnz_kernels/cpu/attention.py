@@ -24,11 +24,12 @@ from nnz_kernels.api.attention import (
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._frame import reader, sealed
+from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, _exp
-from nnz_kernels.cpu._runtime import PARALLEL, readable, thread_count
+from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 from nnz_kernels.cpu._tile import invert_sums, normalise_columns, shift_columns, tile
+from nnz_kernels.cpu.together import shares, together
 from nnz_kernels.planes import Grid, token_grid
 
 #: Vectors of a panel, at most: four rows of so many sums fill the registers.
@@ -65,14 +66,11 @@ def layer_norm_planes(
     strips = -(-grid.w // (LANES * _STRIP))
     chunks = min(thread_count(threads, 4 * grid.w * channels), strips)
     behind = y[channels * ld :]
-    if chunks == 1:
-        return sealed(_normalise_call, _NORMS, behind, *arrays, *sizes, 0, strips)
-
-    def run() -> None:
-        _normalise_threads(chunks, *arrays, *sizes, strips)
-        behind.fill(0)
-
-    return run
+    parts = [
+        (_NOTHING if first else behind, *arrays, *sizes, first, last)
+        for first, last in shares(strips, chunks)
+    ]
+    return together(_normalise_call, _NORMS, parts)
 
 
 @Attachable
@@ -95,14 +93,11 @@ def attention_planes(
     work = pairs * spec.queries * spec.keys * (spec.head_dim + spec.value_dim)
     chunks = min(thread_count(threads, work), pairs)
     behind, scale = out[end:], np.float32(spec.scale)
-    if chunks == 1:
-        return sealed(_attend_call, _PAIRS, behind, *arrays, scale, 0, pairs)
-
-    def run() -> None:
-        _attend_threads(chunks, *arrays, scale, pairs)
-        behind.fill(0)
-
-    return run
+    parts = [
+        (_NOTHING if first else behind, *arrays, scale, first, last)
+        for first, last in shares(pairs, chunks)
+    ]
+    return together(_attend_call, _PAIRS, parts)
 
 
 @functools.lru_cache(maxsize=256)
@@ -133,18 +128,6 @@ def _normalise(x, gamma, beta, eps, y, tokens, ld, channels, first, last):  # ty
         if s + 1 == strips:
             for c in range(channels):
                 y[c * ld + tokens : (c + 1) * ld] = np.float32(0)
-
-
-@numba.njit(**PARALLEL)
-def _normalise_threads(  # type: ignore[no-untyped-def]
-    chunks, x, gamma, beta, eps, y, tokens, ld, channels, strips
-):  # fmt: skip
-    """Share the strips out over threads."""
-    for c in numba.prange(chunks):
-        _normalise(
-            x, gamma, beta, eps, y, tokens, ld, channels, strips * c // chunks,
-            strips * (c + 1) // chunks,
-        )  # fmt: skip
 
 
 @numba.njit(**EXACT)
@@ -243,15 +226,6 @@ def _attend(q, k, v, mask, out, t, scale, first, last):  # type: ignore[no-untyp
                 out[row * ld + (item + 1) * queries : (row + 1) * ld] = np.float32(0)
 
 
-@numba.njit(**PARALLEL)
-def _attend_threads(chunks, q, k, v, mask, out, t, scale, pairs):  # type: ignore[no-untyped-def]
-    """Share the pairs of item and head out over threads."""
-    for c in numba.prange(chunks):
-        _attend(
-            q, k, v, mask, out, t, scale, pairs * c // chunks, pairs * (c + 1) // chunks
-        )
-
-
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _NORM = (_F, _F, _F, _V, _F, _I, _I, _I)
 _PLANES = (_F, _F, _F, _F, _F, types.int64[::1], _V)
@@ -281,7 +255,5 @@ def _attend_call(frame):  # type: ignore[no-untyped-def]
 
 ENTRIES = (
     Entry(_normalise_call, ((_I,),)),
-    Entry(_normalise_threads, ((_I, *_NORM, _I),)),
     Entry(_attend_call, ((_I,),)),
-    Entry(_attend_threads, ((_I, *_PLANES, _I),)),
 )

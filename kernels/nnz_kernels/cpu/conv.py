@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,16 +23,16 @@ from nnz_kernels.api.conv import (
     is_depthwise,
 )
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import cpu_name, readable, thread_count
 from nnz_kernels.cpu._simd import LANES, TALLEST
 from nnz_kernels.cpu.depthwise import BoundDepthwise, bind_depthwise, is_direct
 from nnz_kernels.cpu.few_pixels import FEW, FewPixels, bind_few, is_few
-from nnz_kernels.cpu.microkernel import PRODUCT, _product_call, _product_threads
+from nnz_kernels.cpu.microkernel import PRODUCT, _product_call
 from nnz_kernels.cpu.pack import REACH, Packed, pack
 from nnz_kernels.cpu.stage import Source, find_source
 from nnz_kernels.cpu.tasks import Tasks, chunk_columns, pixel_masks, plan_tasks
+from nnz_kernels.cpu.together import together
 from nnz_kernels.cpu.winograd import (
     LEAST_PIXELS,
     Winograd,
@@ -205,19 +206,12 @@ class CpuBoundConv(BoundConv[HostArray]):
         )  # fmt: skip
         behind = y[self.conv.shape[0] * self.y.ld :]
         copy = None if stage is None else stage.attach(readable(x), planes, threads)
-        if threads == 1:
-            alone = (behind, *head, 0, len(tasks.tasks), *middle, 0, *ends)
-            multiply = sealed(_product_call, PRODUCT, *alone)
-            return multiply if copy is None else _both(copy, multiply)
-        shared = (tasks.bounds, tasks.share, *head, *middle, *ends)
-
-        def run() -> None:
-            if copy is not None:
-                copy()
-            _product_threads(*shared)
-            behind.fill(0)
-
-        return run
+        parts = [
+            (_NOTHING if c else behind, *head, *share, *middle, c * tasks.share, *ends)
+            for c, share in enumerate(itertools.pairwise(tasks.bounds))
+        ]
+        multiply = together(_product_call, PRODUCT, parts)
+        return multiply if copy is None else _both(copy, multiply)
 
     def _check(
         self,

@@ -5,7 +5,6 @@ All of the jitted code is in this file: numba's cache does not see changes elsew
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,13 +16,14 @@ from nnz_kernels.api.conv import BoundConv, ConvSpec, check_buffers
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._frame import reader, sealed
+from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate, activation_kind
 from nnz_kernels.cpu._planes import HALF, SHORTEST, depthwise_plane
-from nnz_kernels.cpu._runtime import PARALLEL, SERIAL, readable, thread_count
+from nnz_kernels.cpu._runtime import SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
 from nnz_kernels.cpu.stage import border_holds_padding, reads_in_place
 from nnz_kernels.cpu.tasks import extent, pixel_masks
+from nnz_kernels.cpu.together import shares, together
 from nnz_kernels.planes import Grid
 
 _NOTHING = np.empty(0, np.float32)
@@ -80,13 +80,8 @@ class BoundDepthwise(BoundConv[HostArray]):
             activation_kind(self.spec.activation),
         )  # fmt: skip
 
-        convolve: Callable[[], None]
-        if threads == 1:
-            convolve = sealed(_depthwise_call, _ONE, 0, channels, *arguments)
-        else:
-            convolve = functools.partial(
-                _depthwise_threads, threads, channels, *arguments
-            )
+        parts = [(*share, *arguments) for share in shares(channels, threads)]
+        convolve = together(_depthwise_call, _ONE, parts)
         if not shared:
             return convolve
 
@@ -196,20 +191,6 @@ def _depthwise(  # type: ignore[no-untyped-def]
         y[last * table[Y_LD] :] = np.float32(0)
 
 
-@numba.njit(**PARALLEL)
-def _depthwise_threads(  # type: ignore[no-untyped-def]
-    chunks, channels, stride, square, weights, taps, bias, x, y, residual, masks, table,
-    lo, hi, activation,
-):  # fmt: skip
-    """Share the channels out over threads."""
-    for c in numba.prange(chunks):
-        _depthwise(
-            channels * c // chunks, channels * (c + 1) // chunks, stride, square,
-            weights, taps, bias, x, y, residual, masks, table, lo, hi,
-            activation,
-        )  # fmt: skip
-
-
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _ALL = (
     _I, types.boolean, _F, types.int32[::1], _F, _F, _F, _F, types.int32[::1],
@@ -227,7 +208,4 @@ def _depthwise_call(frame):  # type: ignore[no-untyped-def]
     _depthwise(*_read(frame))
 
 
-ENTRIES = (
-    Entry(_depthwise_call, ((_I,),)),
-    Entry(_depthwise_threads, ((_I, _I, *_ALL),)),
-)
+ENTRIES = (Entry(_depthwise_call, ((_I,),)),)

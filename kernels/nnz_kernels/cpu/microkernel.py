@@ -34,7 +34,7 @@ from nnz_kernels.cpu._micro import (
     copy_panel,
     group,
 )
-from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL
+from nnz_kernels.cpu._runtime import FASTMATH, SERIAL
 from nnz_kernels.cpu._simd import LANES, WIDTHS
 
 _WIDEST = max(WIDTHS.values())
@@ -105,20 +105,6 @@ def _product(  # type: ignore[no-untyped-def]
                 y[channel * ldy + tail : (channel + 1) * ldy] = np.float32(0)
 
 
-@numba.njit(**PARALLEL)
-def _product_threads(  # type: ignore[no-untyped-def]
-    bounds, share, height, packed, pitch, tasks, runs, columns, table, weights, bias, x,
-    y, ldy, residual, masks, scratch, lo, hi, activation,
-):  # fmt: skip
-    """Give each thread the tasks between two bounds and its share of the scratch."""
-    for c in numba.prange(bounds.size - 1):
-        _product(
-            height, packed, pitch, tasks, bounds[c], bounds[c + 1], runs, columns,
-            table, weights, bias, x, y, ldy, residual, masks, scratch, c * share, lo,
-            hi, activation,
-        )  # fmt: skip
-
-
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _T, _B = types.int32[:, ::1], types.boolean
 _TABLES = (_T, types.uint16[::1], types.int32[::1], _F, _F, _F, _F, _I, _F)
@@ -138,10 +124,4 @@ def _product_call(frame):  # type: ignore[no-untyped-def]
     arguments[0][:] = np.float32(0)
 
 
-ENTRIES = (
-    Entry(_product_call, ((_I,),)),
-    Entry(
-        _product_threads,
-        ((types.int64[::1], _I, _I, _B, _I, _T, *_TABLES, *_MASKS, _V, _V, _I),),
-    ),
-)
+ENTRIES = (Entry(_product_call, ((_I,),)),)

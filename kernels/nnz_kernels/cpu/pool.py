@@ -16,11 +16,13 @@ from nnz_kernels.cpu._emit import address, forward
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._frame import reader, sealed
 from nnz_kernels.cpu._planes import SHORTEST, pool_row
-from nnz_kernels.cpu._runtime import FASTMATH, PARALLEL, SERIAL, readable, thread_count
+from nnz_kernels.cpu._runtime import FASTMATH, SERIAL, readable, thread_count
 from nnz_kernels.cpu._simd import LANES
+from nnz_kernels.cpu.together import shares, together
 from nnz_kernels.planes import Grid
 
 _LOWEST = np.float32(-np.inf)
+_NOTHING = np.empty(0, np.float32)
 
 
 @Attachable
@@ -95,14 +97,11 @@ def _pool(
     work = channels * yg.pixels * spec.kernel[0] * spec.kernel[1]
     chunks = min(thread_count(threads, work), channels)
     behind, arguments = y[channels * yg.ld :], (readable(x), y, *tables, largest)
-    if chunks == 1:
-        return sealed(_pool_call, _POOL, behind, *arguments, 0, channels)
-
-    def run() -> None:
-        _pool_threads(chunks, *arguments, channels)
-        behind.fill(0)
-
-    return run
+    parts = [
+        (_NOTHING if first else behind, *arguments, first, last)
+        for first, last in shares(channels, chunks)
+    ]
+    return together(_pool_call, _POOL, parts)
 
 
 def _table(grid: Grid) -> HostArray:
@@ -216,19 +215,6 @@ def _pool_planes(  # type: ignore[no-untyped-def]
         y[done : (c + 1) * yt[0]] = np.float32(0)
 
 
-@numba.njit(**PARALLEL)
-def _pool_threads(  # type: ignore[no-untyped-def]
-    chunks, x, y, xt, yt, window, down, across, row_share, column_share, largest,
-    channels,
-):  # fmt: skip
-    """Share the channels out over threads."""
-    for c in numba.prange(chunks):
-        _pool_planes(
-            x, y, xt, yt, window, down, across, row_share, column_share, largest,
-            channels * c // chunks, channels * (c + 1) // chunks,
-        )  # fmt: skip
-
-
 @numba.njit(fastmath=FASTMATH, **SERIAL)
 def _global_average(x, y, xt, y_size, places, channels):  # type: ignore[no-untyped-def]
     """Average every image of every channel; ``places`` are in a channel of zeros."""
@@ -275,6 +261,5 @@ def _average_call(frame):  # type: ignore[no-untyped-def]
 
 ENTRIES = (
     Entry(_pool_call, ((_I,),)),
-    Entry(_pool_threads, ((_I, _F, _F, *_GRIDS, _I),)),
     Entry(_average_call, ((_I,),)),
 )

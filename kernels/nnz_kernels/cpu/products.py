@@ -60,7 +60,9 @@ def spmm(
         return spmv(a, x[:, 0], threads=threads)[:, None]
     out = np.empty((rows, x.shape[1]), x.dtype)
     chunks = thread_count(threads, a.nnz * x.shape[1])
-    if chunks == 1:
+    if x.dtype.kind == "c":
+        _spmm_complex(*_arrays(a), readable(x), out, chunks)
+    elif chunks == 1:
         _spmm(*_arrays(a), readable(x), out, 0, rows)
     else:
         _spmm_chunks(*_arrays(a), readable(x), out, chunks)
@@ -68,9 +70,16 @@ def spmm(
 
 
 def spmv_t(
-    a: Csr[HostArray], y: HostArray, /, *, threads: int | None = None
+    a: Csr[HostArray],
+    y: HostArray,
+    /,
+    *,
+    conjugate: bool = False,
+    threads: int | None = None,
 ) -> HostArray:
     columns = check_product(a, y, ndim=1, transposed=True)
+    if conjugate and y.dtype.kind == "c":
+        return spmv_t(a, y.conj(), threads=threads).conj()
     parts = max(1, min(MAX_PARTS, a.nnz // (ENTRIES_A_PART * max(1, columns))))
     arrays, y = _arrays(a), readable(y)
     if parts == 1:
@@ -89,14 +98,23 @@ def spmv_t(
 
 
 def spmm_t(
-    a: Csr[HostArray], y: HostArray, /, *, threads: int | None = None
+    a: Csr[HostArray],
+    y: HostArray,
+    /,
+    *,
+    conjugate: bool = False,
+    threads: int | None = None,
 ) -> HostArray:
     columns = check_product(a, y, ndim=2, transposed=True)
+    if conjugate and y.dtype.kind == "c":
+        return spmm_t(a, y.conj(), threads=threads).conj()
     width = y.shape[1]
     out = np.zeros((columns, width), y.dtype)
     chunks = thread_count(threads, a.nnz * width)
     chunks = max(1, min(chunks, width * y.itemsize // LINE))
-    if chunks == 1:
+    if y.dtype.kind == "c":
+        _spmm_t_complex(*_arrays(a), readable(y), out, chunks)
+    elif chunks == 1:
         _spmm_t(*_arrays(a), readable(y), out, 0, width)
     else:
         _spmm_t_chunks(*_arrays(a), readable(y), out, chunks)
@@ -238,10 +256,39 @@ def _spmm_t_chunks(indptr, indices, data, y, out, chunks):  # type: ignore[no-un
         _spmm_t(indptr, indices, data, y, out, start, stop)
 
 
-def _signatures(pattern: str) -> tuple[tuple[Any, ...], ...]:
+@numba.njit(**PARALLEL)
+def _spmm_complex(indptr, indices, data, x, out, chunks):  # type: ignore[no-untyped-def]
+    """Multiply by a block of complex vectors, for which there are no intrinsics."""
+    for c in numba.prange(chunks):
+        stop = _boundary(indptr, c + 1, chunks)
+        for i in range(_boundary(indptr, c, chunks), stop):
+            out[i] = 0
+            for p in range(indptr[i], indptr[i + 1]):
+                value, j = data[np.uint64(p)], np.uint64(indices[np.uint64(p)])
+                for k in range(out.shape[1]):
+                    out[i, k] += value * x[j, k]
+
+
+@numba.njit(**PARALLEL)
+def _spmm_t_complex(indptr, indices, data, y, out, chunks):  # type: ignore[no-untyped-def]
+    """Scatter a block of complex vectors; each chunk has some of the columns."""
+    width = out.shape[1]
+    for c in numba.prange(chunks):
+        start, stop = width * c // chunks, width * (c + 1) // chunks
+        for i in range(indptr.size - 1):
+            for p in range(indptr[i], indptr[i + 1]):
+                value, j = data[np.uint64(p)], np.uint64(indices[np.uint64(p)])
+                for k in range(start, stop):
+                    out[j, k] += value * y[i, k]
+
+
+def _signatures(
+    pattern: str, *, real: bool = True, complex_too: bool = False
+) -> tuple[tuple[Any, ...], ...]:
     """Return argument types: i, v and m vary with index and data type."""
     variants = []
-    for f in (types.float32, types.float64):
+    floats = (types.float32, types.float64) if real else ()
+    for f in (*floats, *((types.complex128,) if complex_too else ())):
         for i in (types.int32, types.int64):
             letters = {"i": i[::1], "v": f[::1], "m": f[:, ::1], "N": types.int64}
             variants.append(tuple(letters[letter] for letter in pattern))
@@ -249,14 +296,16 @@ def _signatures(pattern: str) -> tuple[tuple[Any, ...], ...]:
 
 
 ENTRIES = (
-    Entry(_spmv, _signatures("iivvvNN")),
-    Entry(_spmv_chunks, _signatures("iivvvN")),
+    Entry(_spmv, _signatures("iivvvNN", complex_too=True)),
+    Entry(_spmv_chunks, _signatures("iivvvN", complex_too=True)),
     Entry(_spmm, _signatures("iivmmNN")),
     Entry(_spmm_chunks, _signatures("iivmmN")),
-    Entry(_spmv_t, _signatures("iivvvNN")),
-    Entry(_fill, _signatures("iivvmNN")),
-    Entry(_add_up, _signatures("mvNN")[::2]),
-    Entry(_spmv_t_chunks, _signatures("iivvvmN")),
+    Entry(_spmv_t, _signatures("iivvvNN", complex_too=True)),
+    Entry(_fill, _signatures("iivvmNN", complex_too=True)),
+    Entry(_add_up, _signatures("mvNN", complex_too=True)[::2]),
+    Entry(_spmv_t_chunks, _signatures("iivvvmN", complex_too=True)),
     Entry(_spmm_t, _signatures("iivmmNN")),
     Entry(_spmm_t_chunks, _signatures("iivmmN")),
+    Entry(_spmm_complex, _signatures("iivmmN", real=False, complex_too=True)),
+    Entry(_spmm_t_complex, _signatures("iivmmN", real=False, complex_too=True)),
 )

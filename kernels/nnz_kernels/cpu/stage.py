@@ -9,7 +9,6 @@ output's border is too narrow for that, one copy for each row or column of the k
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,10 @@ from numba.extending import intrinsic
 from nnz_kernels.api.conv import ConvSpec
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._entry import Entry
-from nnz_kernels.cpu._frame import reader, sealed
-from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
+from nnz_kernels.cpu._frame import reader
+from nnz_kernels.cpu._runtime import SERIAL
 from nnz_kernels.cpu._simd import LANES
+from nnz_kernels.cpu.together import shares, together
 from nnz_kernels.errors import ShapeError
 from nnz_kernels.planes import LINE, Grid, round_up
 
@@ -122,10 +122,9 @@ class Stage:
     ) -> Callable[[], None]:
         """Return a call that copies."""
         arguments = (x, scratch, self.table, self.origins)
-        if threads == 1:
-            return sealed(_stage_call, _STAGE, *arguments, 0, self.channels)
         chunks = min(threads, self.channels)
-        return functools.partial(_stage_threads, chunks, *arguments, self.channels)
+        parts = [(*arguments, *share) for share in shares(self.channels, chunks)]
+        return together(_stage_call, _STAGE, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,16 +264,6 @@ def _stage(x, out, table, origins, first, last):  # type: ignore[no-untyped-def]
                             out[np.uint64(to + q)] = x[at]
 
 
-@numba.njit(**PARALLEL)
-def _stage_threads(chunks, x, out, table, origins, channels):  # type: ignore[no-untyped-def]
-    """Share the channels out over threads."""
-    for chunk in numba.prange(chunks):
-        _stage(
-            x, out, table, origins, channels * chunk // chunks,
-            channels * (chunk + 1) // chunks,
-        )  # fmt: skip
-
-
 _F, _I = types.float32[::1], types.int64
 _TABLES = (types.int64[::1], types.int64[:, ::1])
 _STAGE = (_F, _F, *_TABLES, _I, _I)
@@ -288,7 +277,4 @@ def _stage_call(frame):  # type: ignore[no-untyped-def]
     _stage(*_read(frame))
 
 
-ENTRIES = (
-    Entry(_stage_call, ((_I,),)),
-    Entry(_stage_threads, ((_I, _F, _F, *_TABLES, _I),)),
-)
+ENTRIES = (Entry(_stage_call, ((_I,),)),)

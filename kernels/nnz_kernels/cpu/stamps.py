@@ -4,7 +4,8 @@ A cell of the workspace holds ``epoch << 32 | position``. Where the dimension is
 the cell of an index is the index itself; where it dwarfs the number of entries the
 cells are an open-addressing hash table sized to the entries, whose keys are the
 output's own indices. Each call takes two epochs: the second marks what the second
-operand has already touched. Multiply and add round apart, as they are written.
+operand has already touched. Multiply and add round apart, as they are written. Two
+operands that are both in order need no table: they are walked side by side.
 """
 
 from __future__ import annotations
@@ -68,8 +69,45 @@ def _cell(stamps, mask, epoch, index, keys):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**SERIAL)
+def _ascends(indices):  # type: ignore[no-untyped-def]
+    """Return whether each index is above the one before; looks at all, in vectors."""
+    wrong = 0
+    for p in range(1, indices.size):
+        wrong += indices[p] <= indices[p - 1]
+    return wrong == 0
+
+
+@numba.njit(**SERIAL)
+def _walk(ui, uv, r, vi, vv, oi, ov):  # type: ignore[no-untyped-def]
+    """Fill (oi, ov) from operands in order; return the count.
+
+    Which operand is ahead cannot be foretold, so nothing branches on it.
+    """
+    count = ui.size
+    oi[:count] = ui
+    ov[:count] = uv
+    p, q = 0, 0
+    while p < ui.size and q < vi.size:
+        a, b = ui[p], vi[q]
+        term = r * vv[q]
+        oi[count], ov[count] = b, term  # stays, if the index is not that of u
+        old = ov[p]
+        ov[p] = old + term if a == b else old
+        count += b < a
+        p += a <= b
+        q += b <= a
+    for k in range(q, vi.size):
+        oi[count], ov[count] = vi[k], r * vv[k]
+        count += 1
+    return count
+
+
+@numba.njit(**SERIAL)
 def axpy(ui, uv, r, vi, vv, oi, ov, stamps, dense, mode, drop):  # type: ignore[no-untyped-def]
     """Fill (oi, ov); return their count, or -1 - position of a refused duplicate."""
+    if _ascends(ui) and _ascends(vi):
+        count = _walk(ui, uv, r, vi, vv, oi, ov)
+        return _drop_zeros(oi, ov, count) if drop else count
     epoch = _begin(stamps)
     mask = _mask(dense, ui.size + vi.size)
     count = 0
@@ -122,10 +160,26 @@ def _drop_zeros(oi, ov, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**SERIAL)
+def _dot_in_order(ui, uv, vi, vv):  # type: ignore[no-untyped-def]
+    """Multiply what two operands in order have in common."""
+    total = 0.0
+    p, q = 0, 0
+    while p < ui.size and q < vi.size:
+        a, b = ui[p], vi[q]
+        if a == b:
+            total += np.float64(uv[p]) * vv[q]
+        p += a <= b
+        q += b <= a
+    return total
+
+
+@numba.njit(**SERIAL)
 def dot(ui, uv, vi, vv, stamps, dense):  # type: ignore[no-untyped-def]
     """Put the shorter operand into the table, stream the longer past it."""
     if ui.size > vi.size:
         ui, uv, vi, vv = vi, vv, ui, uv
+    if _ascends(ui) and _ascends(vi):
+        return _dot_in_order(ui, uv, vi, vv)
     epoch = _begin(stamps)
     mask = _mask(dense, ui.size)
     keys = np.empty_like(ui)
@@ -211,6 +265,17 @@ def axpy_many(  # type: ignore[no-untyped-def]
             )  # fmt: skip
 
 
+@numba.njit(**SERIAL)
+def close_gaps(uptr, vptr, optr, oi, ov):  # type: ignore[no-untyped-def]
+    """Move what `axpy_many` wrote for each pair up to where *optr* has it."""
+    for k in range(optr.size - 1):
+        start, at = uptr[k] + vptr[k], optr[k]
+        if start > at:
+            for p in range(optr[k + 1] - at):
+                oi[at + p] = oi[start + p]
+                ov[at + p] = ov[start + p]
+
+
 @numba.njit(**PARALLEL)
 def dot_many(  # type: ignore[no-untyped-def]
     uptr, ui, uv, vptr, vi, vv, out, stamps, dense, chunks
@@ -246,5 +311,6 @@ ENTRIES = (
     Entry(scatter, _signatures("iff")),
     Entry(combine, _signatures("iffiififSBB")),
     Entry(axpy_many, _signatures("iiffiififSMBNBN")),
+    Entry(close_gaps, _signatures("iiiif")),
     Entry(dot_many, _signatures("iifiifDMBN")),
 )

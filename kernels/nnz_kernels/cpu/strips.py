@@ -17,7 +17,7 @@ from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._frame import reader
 from nnz_kernels.cpu._math import EXACT, NO_ACTIVATION, _activate
 from nnz_kernels.cpu._micro import DENSE, ROW, ROWS, group
-from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
+from nnz_kernels.cpu._runtime import SERIAL
 from nnz_kernels.cpu._simd import LANES, TALLEST, WIDTHS
 from nnz_kernels.cpu._winograd import PLACES, tiles_in, tiles_out
 from nnz_kernels.planes import LINE
@@ -178,19 +178,6 @@ def _winograd(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-@numba.njit(**PARALLEL)
-def _winograd_threads(  # type: ignore[no-untyped-def]
-    shares, table, runs, columns, weights, zeros, bias, x, y, residual, masks,
-    scratch, share, lo, hi, activation,
-):  # fmt: skip
-    """Give each thread its share."""
-    for thread in numba.prange(shares.shape[0]):
-        _winograd(
-            np.int64(thread), shares, table, runs, columns, weights, zeros,
-            bias, x, y, residual, masks, scratch, share, lo, hi, activation,
-        )  # fmt: skip
-
-
 _F, _I, _V = types.float32[::1], types.int64, types.float32
 _L, _M = types.int64[::1], types.int64[:, ::1]
 _ALL = (
@@ -212,7 +199,4 @@ def _winograd_call(frame):  # type: ignore[no-untyped-def]
     arguments[0][:] = np.float32(0)
 
 
-ENTRIES = (
-    Entry(_winograd_call, ((_I,),)),
-    Entry(_winograd_threads, (_ALL,)),
-)
+ENTRIES = (Entry(_winograd_call, ((_I,),)),)

@@ -12,6 +12,7 @@ import numpy as np
 from nnz_kernels.api.vectors import (
     Duplicates,
     Zeros,
+    check_factor,
     check_factors,
     check_gather,
     check_policies,
@@ -19,8 +20,9 @@ from nnz_kernels.api.vectors import (
     duplicate_error,
 )
 from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
-from nnz_kernels.cpu import stamps
+from nnz_kernels.cpu import bit_sums, stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
+from nnz_kernels.cpu.recycled import Recycler
 from nnz_kernels.formats import Ragged, SparseVector
 
 #: A dense table of any use is at most this long: 16 MiB. Measured on a core with 2 MiB
@@ -31,6 +33,11 @@ DENSE_CELLS = 2**21
 #: And it is at most this many times longer than the entries: beyond, it saves a few ns
 #: an entry (256 entries, 2**20 cells: 9.1 against 12.0) for much memory.
 DENSE_RATIO = 1024
+
+#: Bitmaps take a word for so many entries at most: clearing them costs less than the
+#: entries do. Measured with 20,000 entries in dimension 1e6, when nothing was in the
+#: cache: 0.17 ms, by stamps 0.8 ms.
+WORD_RATIO = 1
 
 #: Up to here a dense table costs no memory worth saving.
 SMALL_CELLS = 2**16
@@ -54,6 +61,7 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+_recycler = Recycler()
 
 
 def axpy(
@@ -68,16 +76,18 @@ def axpy(
 ) -> SparseVector[HostArray]:
     check_vectors(u, v)
     check_policies(zeros, duplicates)
-    factor = check_factors([r], 1, u.values.dtype)[0]
+    factor = check_factor(r, u.values.dtype)
     entries = u.nnz + v.nnz
-    indices = np.empty(entries, u.indices.dtype)
-    values = np.empty(entries, u.values.dtype)
-    cells, dense = _stamps(workspace, u.size, entries)
-    mode, drop = _MODES[duplicates], zeros == "drop_exact"
-    left, right = _pair(u), _pair(v)
-    count = stamps.axpy(
-        *left, factor, *right, indices, values, cells, dense, mode, drop
-    )
+    indices = _recycler.empty(entries + 1, u.indices.dtype)
+    values = _recycler.empty(entries + 1, u.values.dtype)
+    drop = zeros == "drop_exact"
+    given = *_pair(u), factor, *_pair(v), indices, values
+    count, words = -1, u.size // 64 + 1
+    if words <= WORD_RATIO * entries:
+        count = bit_sums.axpy(*given, np.empty((3, words), np.uint64), drop)
+    if count < 0:  # in order, with duplicates, or of a dimension that dwarfs them
+        cells, dense = _stamps(workspace, u.size, entries)
+        count = stamps.axpy(*given, cells, dense, _MODES[duplicates], drop)
     if count < 0:
         raise _refused(-1 - count, u.indices, v.indices)
     return SparseVector(indices[:count], values[:count], u.size)
@@ -210,14 +220,17 @@ def _compacted(
     values: HostArray,
     counts: HostArray,
 ) -> Ragged[HostArray]:
-    """Close the gaps that merged and dropped entries left."""
+    """Close the gaps that merged and dropped entries left, in place."""
     indptr = np.zeros(us.count + 1, us.indices.dtype)
     np.cumsum(counts, out=indptr[1:])
-    if indptr[-1] == indices.size:
-        return Ragged(indptr, indices, values, us.size)
-    starts = us.indptr[:-1].astype(np.int64) + vs.indptr[:-1]
-    keep = np.repeat(starts - indptr[:-1], counts) + np.arange(indptr[-1])
-    return Ragged(indptr, indices[keep], values[keep], us.size)
+    total = int(indptr[-1])
+    if total < indices.size:
+        pointers = readable(us.indptr), readable(vs.indptr), indptr
+        stamps.close_gaps(*pointers, indices, values)
+        indices, values = indices[:total], values[:total]
+        if 2 * total < us.nnz + vs.nnz:  # do not keep what nobody needs
+            indices, values = indices.copy(), values.copy()
+    return Ragged(indptr, indices, values, us.size)
 
 
 def _refused(position: int, u: HostArray, v: HostArray) -> Exception:

@@ -18,7 +18,6 @@ import numpy as np
 
 from nnz_kernels.api.conv import BoundConv, ConvSpec, Tiling, check_bind, check_buffers
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.cpu._frame import sealed
 from nnz_kernels.cpu._math import activation_kind
 from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.cpu._simd import LANES
@@ -35,8 +34,8 @@ from nnz_kernels.cpu.strips import (
     SHORT,
     WINOGRAD,
     _winograd_call,
-    _winograd_threads,
 )
+from nnz_kernels.cpu.together import together
 from nnz_kernels.planes import LINE, Grid, round_up
 
 _NOTHING = np.empty(0, np.float32)
@@ -191,20 +190,18 @@ class BoundWinograd(BoundConv[HostArray]):
         )  # fmt: skip
         behind = y[outputs * self.y.ld :]
 
-        one = len(self.shares) == 1
-        alone = sealed(_winograd_call, WINOGRAD, behind, 0, *arguments)
-        if one and not copied.size:
-            return alone
+        parts = [
+            (_NOTHING if thread else behind, thread, *arguments)
+            for thread in range(len(self.shares))
+        ]
+        compute = together(_winograd_call, WINOGRAD, parts)
+        if not copied.size:
+            return compute
 
         def run() -> None:
-            if copied.size:
-                copied.fill(0)
-                self.source.view(copied, inputs)[...] = self.x.view(x, inputs)
-            if one:
-                alone()
-            else:
-                _winograd_threads(*arguments)
-                behind.fill(0)
+            copied.fill(0)
+            self.source.view(copied, inputs)[...] = self.x.view(x, inputs)
+            compute()
 
         return run
 

@@ -17,7 +17,7 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.cuda.array import DeviceArray, contiguous
 from nnz_kernels.cuda.launcher import Dim, Launcher, Product
 from nnz_kernels.cuda.registry import Kernel
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.errors import DeviceLimitError
 
 #: A launch, or several, with their arguments in place.
 Call = Callable[[], None]
@@ -123,7 +123,7 @@ class Device:
         if min(grid) < 1:
             return _nothing
         if max(grid[1:]) > MOST_ROWS or grid[0] >= 2**31:
-            raise ShapeError(
+            raise DeviceLimitError(
                 f"{kernel.expression} would need {grid} blocks, more than a grid may "
                 "have: use a smaller batch"
             )

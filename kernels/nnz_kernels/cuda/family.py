@@ -23,7 +23,11 @@ S = TypeVar("S", bound="Family")
 
 
 #: Names of the types of values and of indices, in C++.
-VALUES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+VALUES = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.float64): "double",
+    np.dtype(np.complex128): "complex_t",
+}
 INDICES = {np.dtype(np.int32): "int", np.dtype(np.int64): "long long"}
 
 

@@ -13,15 +13,27 @@ from nnz_kernels.cuda.device import Device
 from nnz_kernels.cuda.pointwise import Pointwise
 from nnz_kernels.cuda.pool import Pools
 from nnz_kernels.cuda.products import Products
+from nnz_kernels.cuda.saddle import Saddle
+from nnz_kernels.cuda.sparse import Sparse
 from nnz_kernels.cuda.tensor import Tensors
 from nnz_kernels.cuda.vectors import Vectors
 from nnz_kernels.errors import BackendUnavailableError
 
 
 class CudaKernels(
-    Vectors, Products, Convolutions, Pools, Pointwise, Tensors, Attention
+    Vectors,
+    Products,
+    Convolutions,
+    Pools,
+    Pointwise,
+    Tensors,
+    Attention,
+    Sparse,
+    Saddle,
 ):
-    """The ops of `nnz_kernels.api.Kernels` on arrays of one device."""
+    """The ops of `nnz_kernels.api.Kernels` on arrays of one device, and the families of
+    algebra that stand beside them.
+    """
 
     FAMILIES = FAMILIES
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from nnz_kernels.api.conv import check_steady
 from nnz_kernels.api.products import check_product
+from nnz_kernels.arrays import FLOATS
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray, Memory
 from nnz_kernels.cuda.device import Device, blocks_of
 from nnz_kernels.cuda.family import INDICES, VALUES, Family, types_of
-from nnz_kernels.cuda.sorting import bits_of, check_count, launch_flat, sort_pairs
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.cuda.sorting import check_count, launch_flat, sort_pairs
+from nnz_kernels.cuda.transposing import transposed
+from nnz_kernels.errors import DeviceLimitError
 from nnz_kernels.formats import Csr
 
 #: Rows of very different lengths are cut into equal pieces: from this ratio of the
@@ -63,28 +65,40 @@ class Products(Family):
         self, a: Csr[DeviceArray], x: DeviceArray, /, *, threads: int | None = None
     ) -> DeviceArray:
         """Launch ``spmv_csr``, or ``spmv_merge`` where rows differ much."""
-        check_product(a, x, ndim=1, transposed=False)
+        check_product(a, x, ndim=1, transposed=False, types=FLOATS)
         return self._spmv(a, x)
 
     def spmv_t(
-        self, a: Csr[DeviceArray], y: DeviceArray, /, *, threads: int | None = None
+        self,
+        a: Csr[DeviceArray],
+        y: DeviceArray,
+        /,
+        *,
+        conjugate: bool = False,
+        threads: int | None = None,
     ) -> DeviceArray:
         """Multiply by a transposed copy, made at the first such product."""
-        check_product(a, y, ndim=1, transposed=True)
+        check_product(a, y, ndim=1, transposed=True, types=FLOATS)
         return self._spmv(self._transposed(a), y)
 
     def spmm(
         self, a: Csr[DeviceArray], x: DeviceArray, /, *, threads: int | None = None
     ) -> DeviceArray:
         """Launch ``spmm_narrow`` up to 16 columns, ``spmm_wide`` beyond."""
-        check_product(a, x, ndim=2, transposed=False)
+        check_product(a, x, ndim=2, transposed=False, types=FLOATS)
         return self._spmm(a, x)
 
     def spmm_t(
-        self, a: Csr[DeviceArray], y: DeviceArray, /, *, threads: int | None = None
+        self,
+        a: Csr[DeviceArray],
+        y: DeviceArray,
+        /,
+        *,
+        conjugate: bool = False,
+        threads: int | None = None,
     ) -> DeviceArray:
         """Multiply by a transposed copy, made at the first such product."""
-        check_product(a, y, ndim=2, transposed=True)
+        check_product(a, y, ndim=2, transposed=True, types=FLOATS)
         return self._spmm(self._transposed(a), y)
 
     # -- products -------------------------------------------------------------------
@@ -172,36 +186,14 @@ class Products(Family):
         shape = self._shape(a)
         with self._lock:
             if shape.transposed is None or not _is_same(shape.matrix, a):
-                shape.transposed, shape.matrix = self._transpose(a), a
+                shape.transposed, shape.matrix = transposed(self.device, a), a
             return shape.transposed
-
-    def _transpose(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
-        (rows, columns), nnz, device = a.shape, a.nnz, self.device
-        check_count(nnz, "a matrix to transpose")
-        values, indices = types_of(a.data, a.indices)
-        keys = device.empty((nnz,), np.uint64)
-        numbers = device.empty((nnz,), np.int32)
-        fill = registry.find("transpose_keys", indices)
-        launch_flat(device, fill, nnz, nnz, a.indices, keys, numbers)
-        keys, numbers = sort_pairs(device, keys, numbers, bits_of(columns))
-        made = Csr(
-            device.empty((columns + 1,), a.indptr.dtype),
-            device.empty((nnz,), a.indices.dtype),
-            device.empty((nnz,), a.data.dtype),
-            (columns, rows),
-        )
-        launch_flat(
-            device, registry.find("transpose_fill", values, indices),
-            max(nnz, columns + 1), rows, columns, nnz, a.indptr, a.data, keys, numbers,
-            made.indptr, made.indices, made.data,
-        )  # fmt: skip
-        return made
 
 
 def _check_width(a: Csr[DeviceArray]) -> None:
     """Refuse counters of 32 bits that would pass their end."""
     if a.indices.dtype.itemsize == 4 and a.nnz > 2**31 - 1024:
-        raise ShapeError(f"{a.nnz} entries need indices of 64 bits")
+        raise DeviceLimitError(f"{a.nnz} entries need indices of 64 bits")
 
 
 def _is_same(one: Csr[DeviceArray] | None, other: Csr[DeviceArray]) -> bool:

@@ -27,6 +27,9 @@ ROW_LANES = (1, 2, 4, 8, 16, 32)
 #: Columns of a narrow product, and columns of a lane in a wide one.
 NARROW, WIDE = (2, 4, 8, 16), (1, 4)
 
+#: Threads of a row of a sparse product, and cells of its hash table: few, some columns.
+HASHES = ((32, 512), (256, 4096))
+
 _PLANE, _WINDOW, _WALK = "s32", "s72", "s208"
 
 
@@ -62,8 +65,11 @@ def _kernel(module: str, name: str, signature: str, *template: str | int) -> Ker
 def _typed(
     module: str, name: str, signature: str, types: str, *rest: tuple[int, ...]
 ) -> list[Kernel]:
-    """Return a kernel for each type of values (``T``), of indices (``I``), and more."""
-    choices = {"T": ("float", "double"), "I": ("int", "long long")}
+    """Return a kernel for each type of values (``T``), of entries, which may be complex
+    (``E``), of indices (``I``), and more.
+    """
+    floats = ("float", "double")
+    choices = {"T": floats, "E": (*floats, "complex_t"), "I": ("int", "long long")}
     options: list[tuple[str | int, ...]] = [choices[one] for one in types]
     return [
         _kernel(module, name, signature, *template)
@@ -164,8 +170,73 @@ def _products() -> list[Kernel]:
         *_typed("products", "spmm_narrow", "l i p p p p p", "TI", NARROW),
         *_typed("products", "spmm_wide", "l i p p p p p p", "TI", WIDE),
         *_typed("products", "row_lengths", "l p p p p", "I"),
-        *_typed("products", "transpose_keys", "l p p p", "I"),
-        *_typed("products", "transpose_fill", "l l l p p p p p p p", "TI"),
+        *_typed("transpose", "transpose_keys", "l p p p", "I"),
+        *_typed("transpose", "transpose_fill", "l l l i p p p p p p p", "EI"),
+    ]
+
+
+def _algebra() -> list[Kernel]:
+    side = "s112 p l i"
+    return [
+        *_typed("saddle", "pdhg_primal", side, "I"),
+        *_typed("saddle", "pdhg_dual", side, "I"),
+        *_typed("triangle", "solve_rows", "s24 s32 p p p p p p", "EI"),
+        *_typed("triangle", "diagonal_places", "l p p p", "I"),
+        *_typed("triangle", "factor_ilu0", "l s32 p p p p p", "I"),
+        *_typed("triangle", "factor_ic0", "l s32 p p p p", "I"),
+        *_sparse(),
+        *_spgemm(),
+        *_semirings(),
+    ]
+
+
+def _sparse() -> list[Kernel]:
+    return [
+        _kernel("sparse", "convert", "l p p", "int", "long long"),
+        _kernel("sparse", "convert", "l p p", "long long", "int"),
+        *_typed("sparse", "find_disorder", "l l p p p", "I"),
+        *_typed("sparse", "scale_entries", "l l p p p p p p", "EI"),
+        *_typed("sparse", "union_new", "l l p p p p p", "I"),
+        *_typed("sparse", "union_fill", "l l l p p p p p p p p p p p", "EI"),
+        *_typed("sparse", "taken_lengths", "l p p p", "I"),
+        *_typed("sparse", "take_rows", "l l p p p p p p p", "EI"),
+        *_typed("sparse", "sampled_dots", "l l l i p p p p p", "EI"),
+        *_typed("sparse", "row_sums", "l p p p", "EI"),
+        *_typed("sparse", "take_diagonal", "l p p p p", "EI"),
+        *_typed("sparse", "take_magnitudes", "l p p", "E"),
+        _kernel("sparse", "reduce_magnitudes", "l i d p p"),
+    ]
+
+
+def _spgemm() -> list[Kernel]:
+    hashed = "l i l p p p p p p p p p"
+    return [
+        *_typed("spgemm", "entry_products", "l p p p", "I"),
+        *_typed("spgemm", "row_bounds", "l l l l p p p p p p", "I"),
+        _kernel("spgemm", "find_ways", "l p p"),
+        _kernel("spgemm", "list_products", "l p p p"),
+        *(
+            _kernel("spgemm", "hash_columns", hashed, index, *sizes)
+            for index in ("int", "long long")
+            for sizes in HASHES
+        ),
+        *_typed("spgemm", "product_values", "l i i p p p p p p p p p p", "EI"),
+        *_typed("spgemm", "expand_products", "i i i p p p p p p p p p p p p", "EI"),
+        *_typed("spgemm", "entry_keys", "l l i p p p p", "I"),
+        _kernel("spgemm", "find_runs", "l p p"),
+        _kernel("spgemm", "count_runs", "l p p p p"),
+        *_typed("spgemm", "fill_runs", "l i i p p p p p p p p p", "EI"),
+    ]
+
+
+def _semirings() -> list[Kernel]:
+    masked = "p p p p p p p p p p"
+    return [
+        *_typed("semiring", "semiring_rows", "l i p p p p p", "EI"),
+        *_typed("semiring", "dot_lengths", "l p p p", "I"),
+        *_typed("semiring", "masked_rows", f"l i i {masked}", "EI"),
+        *_typed("semiring", "masked_dots", f"l l i {masked}", "EI"),
+        *_typed("semiring", "keep_found", "l l p p p p p p p", "EI"),
     ]
 
 
@@ -174,8 +245,8 @@ def _vectors() -> list[Kernel]:
     return [
         _kernel("sort", "sort_count", "i i p p"),
         _kernel("sort", "sort_move", "i i p p p p p"),
-        _kernel("sort", "scan_tiles", "l p p p"),
-        _kernel("sort", "scan_add", "l p p"),
+        *_typed("sort", "scan_tiles", "l p p p", "I"),
+        *_typed("sort", "scan_add", "l p p", "I"),
         *_typed("vectors", "vectors_pack", "s32 p p p p p p p", "I"),
         *_typed("vectors", "vectors_axpy", "s32 i i i p p p p p p p p p p", "TI"),
         *_typed("vectors", "vectors_compact", compact, "TI"),
@@ -189,6 +260,7 @@ def _vectors() -> list[Kernel]:
 #: Every kernel.
 KERNELS: tuple[Kernel, ...] = (
     *_convolutions(), *_planes(), *_tensors(), *_products(), *_vectors(),
+    *_algebra(),
 )  # fmt: skip
 
 #: Names of the files in ``src`` that are compiled each on its own.

@@ -7,7 +7,8 @@ import numpy as np
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import Device, blocks_of
-from nnz_kernels.errors import ShapeError
+from nnz_kernels.cuda.family import INDICES
+from nnz_kernels.errors import DeviceLimitError
 
 #: Keys of a tile and digits of a pass, as in sort.cu.
 _TILE, _DIGITS, _BITS = 2048, 256, 8
@@ -49,15 +50,16 @@ def sort_pairs(
 
 
 def exclusive_sums(device: Device, x: DeviceArray) -> DeviceArray:
-    """Return for each number of ``(n,)`` int32 the sum of those before it."""
-    y = device.empty(x.shape, np.int32)
+    """Return for each number of ``(n,)``, int32 or int64, the sum of those before."""
+    y, kind = device.empty(x.shape, x.dtype), INDICES[x.dtype]
     tiles = blocks_of(x.size, _SPAN)
-    totals = device.empty((max(tiles, 1),), np.int32)
+    totals = device.empty((max(tiles, 1),), x.dtype)
     grid = (tiles, 1, 1)
-    device.launch(registry.find("scan_tiles"), grid, _BLOCK, x.size, x, y, totals)
+    scan = registry.find("scan_tiles", kind)
+    device.launch(scan, grid, _BLOCK, x.size, x, y, totals)
     if tiles > 1:
         starts = exclusive_sums(device, totals)
-        device.launch(registry.find("scan_add"), grid, _BLOCK, x.size, starts, y)
+        device.launch(registry.find("scan_add", kind), grid, _BLOCK, x.size, starts, y)
     return y
 
 
@@ -65,10 +67,10 @@ def check_count(count: int, what: str) -> None:
     """Refuse more than 31 bits can number.
 
     Raises:
-        ShapeError: *count* is 2**31 or more.
+        DeviceLimitError: *count* is 2**31 or more.
     """
     if count >= 2**31:
-        raise ShapeError(
+        raise DeviceLimitError(
             f"{what} has {count} entries; the device sorts up to 2**31 - 1"
         )
 

@@ -93,6 +93,34 @@ class Heads(ctypes.Structure):
     )  # fmt: skip
 
 
+class Triangle(ctypes.Structure):
+    """Which entries of a matrix a triangular solve reads (triangle.cu)."""
+
+    _fields_ = (("n", _LONG), ("width", _LONG), ("lower", _INT), ("unit", _INT))
+
+
+class Chain(ctypes.Structure):
+    """Flags by which rows wait for each other (triangle.cu)."""
+
+    _fields_ = tuple((name, _POINTER) for name in ("done", "ticket", "bad", "stopped"))
+
+
+class Side(ctypes.Structure):
+    """Where one side of a saddle-point problem lies (saddle.cu)."""
+
+    rows: int
+    _fields_ = (
+        *(
+            (name, _POINTER)
+            for name in (
+                "indptr", "indices", "data", "from_", "lower", "upper", "costs",
+                "anchor", "z", "point", "change", "reduced", "reflected",
+            )
+        ),
+        ("rows", _LONG),
+    )  # fmt: skip
+
+
 class Pairs(ctypes.Structure):
     """Sizes of two ragged operands (vectors.cu)."""
 

@@ -32,7 +32,7 @@ from nnz_kernels.cuda.sorting import (
     sort_pairs,
 )
 from nnz_kernels.cuda.structs import Pairs
-from nnz_kernels.errors import DTypeError, ShapeError
+from nnz_kernels.errors import DeviceLimitError, DTypeError, ShapeError
 from nnz_kernels.formats import Ragged, SparseVector
 
 _AXPY, _COMBINE = 0, 1
@@ -234,7 +234,7 @@ class Vectors(Family):
         )  # fmt: skip
         total = bits + (0 if one else bits_of(count))
         if total > 64:
-            raise ShapeError(
+            raise DeviceLimitError(
                 f"{count} vectors of size {us.size} need keys of {total} bits, not 64"
             )
         return Sorted(sizes, *sort_pairs(device, keys, numbers, total), source)

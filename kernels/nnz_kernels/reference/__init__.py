@@ -18,6 +18,7 @@ from nnz_kernels.reference.pointwise import (
 )
 from nnz_kernels.reference.pool import average_pool, global_average_pool, max_pool
 from nnz_kernels.reference.products import spmm, spmm_t, spmv, spmv_t
+from nnz_kernels.reference.saddle import halpern_pdhg
 from nnz_kernels.reference.tensor import (
     binary,
     copy,
@@ -64,6 +65,7 @@ __all__ = [
     "from_tokens",
     "gather",
     "global_average_pool",
+    "halpern_pdhg",
     "identity",
     "layer_norm",
     "layer_norm_planes",

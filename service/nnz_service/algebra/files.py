@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.convert import as_float
+from nnz_kernels.convert import as_entries, canonical
 from nnz_kernels.errors import KernelError
-from nnz_kernels.formats import Csr
+from nnz_kernels.formats import MAX_SIZE, Csr
+from nnz_service.algebra.assemble import checked_csr, csr_from_coo
 from nnz_service.algebra.limits import Limits
 from nnz_service.algebra.matrix_market import read_matrix_market
-from nnz_service.algebra.npz import (
-    checked_csr,
-    read_npz,
-    read_resident,
-    write_resident,
-)
+from nnz_service.algebra.npz import read_npz
+from nnz_service.algebra.resident import read_resident, write_resident, write_values
 from nnz_service.errors import InvalidMatrixError, UnsupportedMediaError
 
 __all__ = [
     "MATRIX_MARKET",
     "NPZ",
     "Limits",
+    "canonical",
     "csr_from_arrays",
+    "csr_from_triplets",
     "read_matrix",
     "read_resident",
     "write_resident",
+    "write_values",
 ]
 
 NPZ = ("application/x-npz",)
@@ -66,29 +66,67 @@ def read_matrix(
 
 
 def csr_from_arrays(
-    indptr: HostArray, indices: HostArray, data: HostArray, shape: Any
+    indptr: HostArray,
+    indices: HostArray,
+    data: HostArray,
+    shape: Any,
+    limits: Limits | None = None,
 ) -> Csr[HostArray]:
     """Return a checked matrix of raw arrays; integer and boolean data become float64.
 
     Args:
         indptr: Row pointers (m + 1,), int32 or int64.
         indices: Column indices (nnz,), int32 or int64.
-        data: Entries (nnz,).
+        data: Entries (nnz,); complex64 becomes complex128.
         shape: Two integers, [m, n].
+        limits: Sizes that may be declared.
     """
-    whole = isinstance(shape, list | tuple) and len(shape) == 2
-    if not whole or not all(
-        isinstance(size, int | np.integer) and not isinstance(size, bool)
-        for size in shape
-    ):
-        raise InvalidMatrixError(f"shape is {shape!r}, but must be [rows, columns]")
+    sizes = _sizes(shape, data, limits)
     try:
-        sizes = (int(shape[0]), int(shape[1]))
         return checked_csr(
             np.ascontiguousarray(indptr),
             np.ascontiguousarray(indices),
-            as_float(np.ascontiguousarray(data)),
+            as_entries(np.ascontiguousarray(data)),
             sizes,
         )
     except KernelError as exc:
         raise InvalidMatrixError(str(exc)) from exc
+
+
+def csr_from_triplets(
+    row: HostArray,
+    col: HostArray,
+    data: HostArray,
+    shape: Any,
+    limits: Limits | None = None,
+) -> Csr[HostArray]:
+    """Return the checked matrix of coordinates in any order; duplicates are summed.
+
+    Args:
+        row: Row of each entry (nnz,), integers from 0.
+        col: Column of each entry (nnz,), integers from 0.
+        data: Entries (nnz,); as for `csr_from_arrays`.
+        shape: Two integers, [m, n].
+        limits: Sizes that may be declared.
+    """
+    sizes = _sizes(shape, data, limits)
+    try:
+        return csr_from_coo(sizes, row, col, data)
+    except KernelError as exc:
+        raise InvalidMatrixError(str(exc)) from exc
+
+
+def _sizes(shape: Any, data: HostArray, limits: Limits | None) -> tuple[int, int]:
+    whole = isinstance(shape, list | tuple) and len(shape) == 2
+    if not whole or not all(
+        isinstance(size, int | np.integer)
+        and not isinstance(size, bool)
+        and 0 <= size <= MAX_SIZE
+        for size in shape
+    ):
+        raise InvalidMatrixError(
+            f"shape is {shape!r}, but must be [rows, columns], each from 0 to 2**53"
+        )
+    rows, columns = int(shape[0]), int(shape[1])
+    (limits or Limits()).check_declared(rows, columns, data.size)
+    return rows, columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nnz_service.errors import TooLargeError
 
 #: Bytes of one stored entry and of one row pointer, at their widest.
-_ENTRY_BYTES, _ROW_BYTES = 16, 8
+_ENTRY_BYTES, _ROW_BYTES = 24, 8
 
 
 @dataclass(frozen=True, slots=True)

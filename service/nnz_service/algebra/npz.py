@@ -1,4 +1,4 @@
-"""SciPy's ``save_npz`` files and our own resident form; never a pickle.
+"""SciPy's ``save_npz`` files; never a pickle.
 
 Every member's declared size is checked before it is read.
 """
@@ -8,36 +8,50 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import scipy.sparse
 from numpy.lib import format as npy
 
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.convert import as_float, csr_from_scipy
 from nnz_kernels.errors import KernelError
 from nnz_kernels.formats import Csr
+from nnz_service.algebra.assemble import MEMBERS, assembled
 from nnz_service.algebra.limits import Limits
 from nnz_service.errors import InvalidMatrixError
 
-#: Members of each SciPy format, beside ``format`` and ``shape``.
-MEMBERS = {
-    "csr": ("indptr", "indices", "data"),
-    "csc": ("indptr", "indices", "data"),
-    "coo": ("row", "col", "data"),
-}
 #: Members of one file; SciPy writes five.
 _MAX_MEMBERS = 32
 
 
 def read_npz(path: str | os.PathLike[str], limits: Limits) -> Csr[HostArray]:
-    """Return the matrix of a ``scipy.sparse.save_npz`` file: csr, csc or coo.
+    """Return the matrix of a ``scipy.sparse.save_npz`` file of any format.
 
     Raises:
         InvalidMatrixError: What is wrong with the file.
         TooLargeError: A member declares more than a limit.
+    """
+    head = read_members(path, ("format", "shape"), limits)
+    kind, shape = _kind(head["format"]), _shape(head["shape"])
+    limits.check_declared(*shape, 0)
+    arrays = [*read_members(path, MEMBERS[kind], limits).values()]
+    limits.check_declared(*shape, arrays[-1].size)
+    try:
+        return assembled(kind, shape, arrays)
+    except KernelError as exc:
+        raise InvalidMatrixError(f"{kind}: {exc}") from exc
+
+
+def read_members(
+    path: str | os.PathLike[str], names: Sequence[str], limits: Limits
+) -> dict[str, HostArray]:
+    """Return some arrays of a .npz file, in this order; never a pickle.
+
+    Raises:
+        InvalidMatrixError: The file is damaged, or a member missing or no array.
+        TooLargeError: The members together declare more than the limit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -48,38 +62,12 @@ def read_npz(path: str | os.PathLike[str], limits: Limits) -> Csr[HostArray]:
                     f"{_MAX_MEMBERS}; scipy.sparse.save_npz writes five"
                 )
             limits.check_file(sum(item.file_size for item in members))
-            kind = _kind(_member(archive, "format"))
-            shape = _shape(_member(archive, "shape"))
-            limits.check_declared(*shape, 0)
-            arrays = [_member(archive, name) for name in MEMBERS[kind]]
+            return {name: _member(archive, name) for name in names}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
         raise InvalidMatrixError(f"this is no intact .npz file: {exc}") from exc
     except (OSError, RuntimeError) as exc:
-        raise InvalidMatrixError(f"the .npz file cannot be read: {exc}") from exc
-    limits.check_declared(*shape, arrays[2].size)
-    try:
-        return _assembled(kind, shape, arrays)
-    except KernelError as exc:
-        raise InvalidMatrixError(f"{kind}: {exc}") from exc
-
-
-def write_resident(matrix: Csr[HostArray], path: str | os.PathLike[str]) -> None:
-    """Write the form that `read_resident` reads: an uncompressed .npz of the arrays."""
-    with Path(path).open("wb") as file:
-        np.savez(
-            file,
-            format=np.array(b"csr"),
-            shape=np.array(matrix.shape, np.int64),
-            indptr=matrix.indptr,
-            indices=matrix.indices,
-            data=matrix.data,
-        )
-
-
-def read_resident(path: str | os.PathLike[str]) -> Csr[HostArray]:
-    """Return what `write_resident` wrote; any valid .npz in CSR will do."""
-    size = 2 * Path(path).stat().st_size + 2**20
-    return read_npz(path, Limits(matrix_bytes=2**53, file_bytes=size))
+        why = getattr(exc, "strerror", None) or exc  # a path is not told
+        raise InvalidMatrixError(f"the .npz file cannot be read: {why}") from exc
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> HostArray:
@@ -135,47 +123,3 @@ def _shape(member: HostArray) -> tuple[int, int]:
         found = member.tolist() if member.size < 8 else f"an array {member.shape}"
         raise InvalidMatrixError(f"shape is {found}, but must be [rows, columns]")
     return int(member[0]), int(member[1])
-
-
-def _assembled(
-    kind: str, shape: tuple[int, int], arrays: list[HostArray]
-) -> Csr[HostArray]:
-    """Check first, then convert: SciPy's own conversions crash on bad structure."""
-    first, second, data = arrays[0], arrays[1], as_float(arrays[2])
-    if kind == "coo":
-        return _from_coo(shape, first, second, data)
-    straight = shape if kind == "csr" else (shape[1], shape[0])
-    checked = checked_csr(first, second, data, straight)
-    if kind == "csr":
-        return checked
-    parts = (checked.data, checked.indices, checked.indptr)
-    return csr_from_scipy(scipy.sparse.csc_array(parts, shape=shape))
-
-
-def checked_csr(
-    indptr: HostArray, indices: HostArray, data: HostArray, shape: tuple[int, int]
-) -> Csr[HostArray]:
-    """Return CSR with pointers and indices of one type, or raise a KernelError."""
-    if {indptr.dtype, indices.dtype} == {np.dtype(np.int32), np.dtype(np.int64)}:
-        indptr, indices = indptr.astype(np.int64), indices.astype(np.int64)
-    out = Csr(indptr, indices, data, shape)
-    out.check()
-    return out
-
-
-def _from_coo(
-    shape: tuple[int, int], rows: HostArray, columns: HostArray, data: HostArray
-) -> Csr[HostArray]:
-    for name, part, size in (("row", rows, shape[0]), ("col", columns, shape[1])):
-        if part.shape != data.shape or part.ndim != 1 or part.dtype.kind != "i":
-            raise InvalidMatrixError(
-                f"{name} is {part.dtype} of shape {list(part.shape)}, but must be "
-                f"integers of shape {list(data.shape)}"
-            )
-        wrong = (part < 0) | (part >= size)
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            raise InvalidMatrixError(
-                f"{name}[{at}] is {part[at]}, but must be from 0 to {size - 1}"
-            )
-    return csr_from_scipy(scipy.sparse.coo_array((data, (rows, columns)), shape=shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,25 @@ import numpy as np
 from nnz_kernels.api import Kernels
 from nnz_kernels.arrays import FLOATS, HostArray
 from nnz_kernels.backends import Backend, load
+from nnz_kernels.copies import or_host
 from nnz_kernels.formats import Csr
+from nnz_service import usage
 from nnz_service.algebra.files import read_resident
 from nnz_service.errors import InvalidInputError
 
 #: Bytes of one result: a small matrix of many columns, transposed, asks for any number.
-MAX_RESULT = 4 << 30
+MAX_RESULT = min(4 << 30, usage.memory_limit() // 4)
 
 
 class MatrixOperator:
     """A checked matrix (m, n) that stays in memory and multiplies dense operands.
 
-    Dense operands of any real type are converted to the type of the matrix; results
-    have that type. May be called from several threads.
+    Dense operands are converted to the type of the matrix, which complex ones must be
+    of; results have that type. May be called from several threads.
+
+    What a GPU has no room for, or no kernel that counts so far, the CPU does instead;
+    `note` says so. A matrix that has no room there stays on the CPU with all that is
+    made of it.
 
     Args:
         matrix: A matrix whose ``check`` has passed.
@@ -41,12 +46,21 @@ class MatrixOperator:
         self.matrix = matrix
         self.threads = threads
         self.backend = Backend(backend)
-        self._kernels: Kernels[Any] = load(self.backend)
+        # Devices have no products of complex numbers: the host's do instead.
+        pairs = matrix.data.dtype.kind == "c" and self.backend is Backend.CUDA
+        self._kernels: Kernels[Any] = load(Backend.CPU if pairs else self.backend)
         self._device = self._kernels.DEVICE
+        #: Why the CPU does what a GPU was asked for; empty where it does not.
+        self.note = ""
         # On a device it stays there; the host's arrays remain for who reads entries.
-        self._resident: Csr[Any] = (
-            matrix if self._device is None else matrix.map(self._device.to_device)
-        )
+        self._resident: Csr[Any] = matrix
+        if (device := self._device) is not None:
+            self._resident = or_host(
+                "the matrix",
+                lambda: matrix.map(device.to_device),
+                self._stay,
+                self._tell,
+            )
 
     @classmethod
     def load(
@@ -96,31 +110,36 @@ class MatrixOperator:
         x = self._operand(x, 2, transpose)
         return self._multiply("spmm_t" if transpose else "spmm", x)
 
-    def infer(self, feeds: Mapping[str, HostArray]) -> dict[str, HostArray]:
-        """Multiply every row of ``x`` [k, n]; return ``y`` [k, m], one product for all.
-
-        On the CPU a row's answer has the same bits whatever rows it travels with.
-        """
-        if set(feeds) != {"x"}:
-            raise InvalidInputError(
-                f"inputs are {sorted(feeds)}, but a matrix takes one input, 'x'"
-            )
-        rows = np.asarray(feeds["x"])
-        if rows.ndim != 2 or rows.shape[1] != self.shape[1]:
-            raise InvalidInputError(
-                f"x has shape {list(rows.shape)}, but must be [k, {self.shape[1]}]"
-            )
-        columns = self.spmm(np.ascontiguousarray(rows.T))
-        return {"y": np.ascontiguousarray(columns.T)}
-
     def _multiply(self, op: str, x: HostArray) -> HostArray:
         run = getattr(self._kernels, op)
         if self._device is None:
             found: HostArray = run(self._resident, x, threads=self.threads)
             return found
-        with self._device.turn:
-            there = self._device.to_device(x)
-            return self._device.to_host(run(self._resident, there))
+        device = self._device
+
+        def there() -> HostArray:
+            with device.turn:
+                out: HostArray = device.to_host(
+                    run(self._resident, device.to_device(x))
+                )
+            return out
+
+        def here() -> HostArray:
+            out: HostArray = getattr(load(Backend.CPU), op)(
+                self.matrix, x, threads=self.threads
+            )
+            return out
+
+        return or_host(op, there, here, self._tell)
+
+    def _stay(self) -> Csr[HostArray]:
+        """Keep the matrix on the host."""
+        self.backend, self._device = Backend.CPU, None
+        self._kernels = load(Backend.CPU)
+        return self.matrix
+
+    def _tell(self, why: str) -> None:
+        self.note = why
 
     def _operand(self, x: HostArray, ndim: int, transpose: bool) -> HostArray:
         length = self.shape[0] if transpose else self.shape[1]
@@ -130,11 +149,12 @@ class MatrixOperator:
             raise InvalidInputError(
                 f"x has shape {list(x.shape)}, but this {which} needs {wanted}"
             )
-        if x.dtype not in FLOATS and x.dtype.kind not in "biu":
-            raise InvalidInputError(
-                f"x has type {x.dtype}, but must be float32, float64 or integer"
-            )
         rows, dtype = self.shape[1 if transpose else 0], self.matrix.data.dtype
+        if x.dtype not in (*FLOATS, dtype) and x.dtype.kind not in "biu":
+            also = f" or {dtype}" if dtype.kind == "c" else ""
+            raise InvalidInputError(
+                f"x has type {x.dtype}, but must be float32, float64, integer{also}"
+            )
         check_result(rows * math.prod(x.shape[1:]), dtype)
         return np.ascontiguousarray(x, dtype)
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from nnz_kernels.api import Kernels
 from nnz_kernels.arrays import FLOATS, INDICES, HostArray
-from nnz_kernels.backends import Backend, load
+from nnz_kernels.backends import Backend, load_hosted
 from nnz_kernels.errors import DeviceError, KernelError
 from nnz_kernels.formats import SparseVector
-from nnz_kernels.hosted import hosted
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.errors import InvalidInputError, NotFoundError
 
@@ -49,7 +48,7 @@ def run_op(
         raise NotFoundError(f"there is no operation {op!r}; there are {', '.join(OPS)}")
     if op in ("spmv", "spmm"):
         return {"y": _product(op, params, tensors, matrix)}
-    return _vectors(op, params, tensors, hosted(load(Backend(backend))))
+    return _vectors(op, params, tensors, load_hosted(Backend(backend)))
 
 
 def _product(

@@ -5,14 +5,17 @@ from __future__ import annotations
 from nnz_service.cli import (
     bench,
     devices,
+    graph,
     health,
     infer,
     inspect,
     keys,
     matrices,
     models,
+    op,
     prune,
     serve,
+    solve,
     warm,
 )
 from nnz_service.cli._app import app
@@ -21,6 +24,7 @@ __all__ = [
     "app",
     "bench",
     "devices",
+    "graph",
     "health",
     "infer",
     "inspect",
@@ -28,8 +32,10 @@ __all__ = [
     "main",
     "matrices",
     "models",
+    "op",
     "prune",
     "serve",
+    "solve",
     "warm",
 ]
 

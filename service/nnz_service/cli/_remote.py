@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,19 @@ import typer
 from nnz_service.errors import ImpossibleError, UnavailableError
 
 if TYPE_CHECKING:
-    from nnz import Client
+    from nnz import Client, Matrix
 
+_ID = re.compile(r"m-[0-9a-f]{16}")
+
+MatrixArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MATRIX", help="Id of a matrix on the server, or a file to put there."
+    ),
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(help="Most seconds of computing.", min=0)
+]
 UrlOption = Annotated[
     str | None,
     typer.Option("--url", help="Of the server; NNZ_URL, or this machine's NNZ_PORT."),
@@ -81,6 +93,23 @@ def connected(
         ) from exc
     except (TypeError, ValueError) as exc:
         raise ImpossibleError(str(exc)) from exc
+
+
+def placed(client: Client, source: str) -> Matrix:
+    """The matrix of an id, or of a file, which is put.
+
+    Raises:
+        ImpossibleError: It is neither.
+    """
+    if _ID.fullmatch(source):
+        return client.matrices.get(source)
+    path = Path(source)
+    if not path.is_file():
+        raise ImpossibleError(
+            f"{source!r} is neither the id of a matrix, as m-0123456789abcdef, nor a "
+            "file that is there"
+        )
+    return client.matrices.put(path)
 
 
 def extents(shape: Sequence[int | None]) -> str:

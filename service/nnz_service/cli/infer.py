@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nnz_service.cli._app import JsonFlag, app, print_json, print_table
-from nnz_service.cli._remote import KeyOption, UrlOption, connected, extents
+from nnz_service.cli._arrays import array_document, array_row, load_arrays
+from nnz_service.cli._remote import KeyOption, UrlOption, connected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nnz import ModelInfo
 
 COLUMNS = ("output", "type", "shape", "min ", "mean ", "max ", "first numbers")
-#: Numbers of each output that the table shows.
-SHOWN = 4
 
 
 @app.command(rich_help_panel="Client")
@@ -45,7 +43,7 @@ def infer(
         list[str] | None, typer.Option(help="Output wanted; may be repeated.")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Write the outputs to this .npz.")
+        Path | None, typer.Option("--save", "-o", help="Write outputs to this .npz.")
     ] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -79,29 +77,19 @@ def infer(
         # the stubs take a keyword of savez to be meant by **
         np.savez(save, **answer)  # type: ignore[arg-type]
     if as_json:
-        print_json({"outputs": [_document(*item) for item in answer.items()]})
+        print_json({"outputs": [array_document(*item) for item in answer.items()]})
     else:
-        print_table("", COLUMNS, [_row(*item) for item in answer.items()])
+        print_table("", COLUMNS, [array_row(*item) for item in answer.items()])
 
 
 def _read(words: list[str]) -> dict[str, NDArray[Any]]:
     """Read the arrays; one that has no name yet is under the empty name."""
-    import numpy as np
-
     feeds: dict[str, NDArray[Any]] = {}
     for word in words:
         name, equals, path = word.partition("=")
-        path = path if equals else word
-        try:
-            loaded = np.load(path, allow_pickle=False)
-        except OSError as exc:
-            raise typer.BadParameter(f"{path}: {exc.strerror}") from exc
-        except (EOFError, ValueError) as exc:  # its own words advise to allow pickle
-            message = f"{path} is not a .npy or .npz file of numbers"
-            raise typer.BadParameter(message) from exc
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                feeds |= dict(loaded)
+        loaded = load_arrays(path if equals else word)
+        if isinstance(loaded, dict):
+            feeds |= loaded
         else:
             feeds[name if equals else ""] = loaded
     if "" in feeds and len(feeds) > 1:
@@ -121,23 +109,3 @@ def _random(signature: ModelInfo, batch: int) -> dict[str, NDArray[Any]]:
         numbers = rng.integers(0, 2, shape) if whole else rng.random(shape)
         feeds[spec.name] = numbers.astype(spec.dtype)
     return feeds
-
-
-def _document(name: str, array: NDArray[Any]) -> dict[str, Any]:
-    numbers = array.reshape(-1).tolist()
-    return {
-        "name": name,
-        "dtype": str(array.dtype),
-        "shape": list(array.shape),
-        "data": [number if math.isfinite(number) else None for number in numbers],
-    }
-
-
-def _row(name: str, array: NDArray[Any]) -> tuple[object, ...]:
-    head: tuple[object, ...] = (name, str(array.dtype), extents(array.shape))
-    if not array.size:
-        return (*head, None, None, None, None)
-    first = ", ".join(f"{number:.4g}" for number in array.reshape(-1)[:SHOWN])
-    more = ", ..." if array.size > SHOWN else ""
-    numbers = (float(array.min()), float(array.mean()), float(array.max()))
-    return (*head, *numbers, first + more)

@@ -55,10 +55,10 @@ def warm(
 
         from nnz_kernels.cpu import catalog
 
-        total, compiled = catalog.warm(show), catalog.compiled_count()
+        warmed = catalog.warm(show)
     result = {
-        "kernels": total,
-        "compiled": compiled,
+        "kernels": warmed.variants,
+        "compiled": warmed.compiled,
         "seconds": time.perf_counter() - began,
         "cache": os.environ["NUMBA_CACHE_DIR"],
     }
@@ -66,6 +66,6 @@ def warm(
         print_json(result)
     else:
         typer.echo(
-            f"{total} kernels ready, {compiled} of them compiled now "
+            f"{warmed.variants} kernels ready, {warmed.compiled} of them compiled now "
             f"({result['seconds']:.1f} s), in {result['cache']}"
         )

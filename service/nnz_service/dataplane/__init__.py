@@ -40,14 +40,22 @@ class Dataplane(Protocol):
 
     Kinds of call (parameters -> result):
     `ping {}` -> {ready, detail, pid}; `devices {}` -> {devices};
-    `load {kind, name, version, path}` -> metadata; `unload {name, version?}` -> {};
+    `load {kind, name, version, path, pinned?}` -> metadata;
+    `unload {name, version?}` -> {};
     `index {}` -> {models: [{name, version, kind, state, reason}]};
     `infer {name, version?, outputs?, priority?, owner?, deterministic?}` + tensors ->
     {name, version, batch, work} + tensors, work being seconds of the device;
     `metadata {name, version?}` -> {name, version, versions, kind, inputs, outputs,
     max_batch_size, nbytes}; `explain {name, version?}` -> {rows};
+    `describe {name}` -> {facts} and `spy {name, size}` -> png, both of a matrix;
+    `pin {name, pinned}` -> {};
+    `revalue {name, out, blob, pattern?}` + data -> {sha256, info};
     `op {op, matrix?, transpose?, r?, zeros?, duplicates?, size?, and as infer}` +
     tensors -> {batch, work} + tensors;
+    `sparse {op, matrix, other?, preflight?, and those of the op}` + tensors -> {matrix:
+    {sha256, bytes, shape, nnz, dtype, index_dtype}} or tensors, or what it would cost;
+    `chain {steps: [{as, op, matrix, other?, inputs, params, keep}], preflight?}` +
+    tensors -> {matrices} + tensors by the names of steps;
     `stats {name?, version?}` -> {model_stats, scheduler, processes};
     `wake {}` -> {}.
     """

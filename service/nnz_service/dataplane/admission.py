@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from nnz_service.dataplane import allowance
 from nnz_service.dataplane.page import Page
 from nnz_service.errors import OverloadedError, TooLargeError
 from nnz_service.keys import ANYBODY, Caller
 from nnz_service.keys.quota import burst_of, take
-
-_MINUTE = 60.0
 
 
 class Admission:
@@ -52,8 +51,16 @@ class Admission:
         """Bytes of their bodies."""
         return sum(self._page.bytes.tolist())
 
-    def reserve(self, nbytes: int, caller: Caller = ANYBODY) -> Reservation:
+    def reserve(
+        self, nbytes: int, caller: Caller = ANYBODY, *, computes: bool = True
+    ) -> Reservation:
         """Take one slot and so many bytes: the declared length, or the most allowed.
+
+        Args:
+            nbytes: Bytes.
+            caller: Who asks.
+            computes: Whether anything is computed for it: what is only fetched, such as
+                the result of a job, is given to who has used up their computing.
 
         Raises:
             OverloadedError: when they are not free now, or the caller has asked for too
@@ -63,7 +70,7 @@ class Admission:
         self._check_size(nbytes)
         with self._page.lock():
             self._check(nbytes, caller)
-            self._take(caller)
+            self._take(caller, computes=computes)
             self._add(1, nbytes, caller)
         return Reservation(self, nbytes, caller)
 
@@ -103,28 +110,21 @@ class Admission:
             self._check_bytes(nbytes - held)
             self._add(0, nbytes - held, caller)
 
-    def charge(self, caller: Caller, seconds: float) -> None:
-        """Take what a request has computed from the quota of its key.
+    def work_left(self, caller: Caller) -> float | None:
+        """Return the seconds of computing left to a key now; None: without bound."""
+        return allowance.left(self._page, caller)
 
-        It is known only afterwards, so a bucket may go below zero; the key then waits
-        until it is filled again.
-        """
-        if caller.quota.work is not None and seconds > 0:
-            with self._page.lock():
-                bucket = self._page.work[caller.row]
-                self._refill(bucket, caller.quota.work / _MINUTE)
-                bucket["tokens"] -= seconds
-
-    def _take(self, caller: Caller) -> None:
+    def _take(self, caller: Caller, *, computes: bool) -> None:
         """Take a request from the buckets of a key; those without bounds have none."""
         quota, now = caller.quota, time.monotonic()
-        if quota.work is not None:
-            bucket, rate = self._page.work[caller.row], quota.work / _MINUTE
-            self._refill(bucket, rate)
+        if quota.work is not None and computes:
+            bucket = allowance.refilled(self._page, caller, quota.work)
             if bucket["tokens"] < 0:
                 raise OverloadedError(
                     f"this key has used up its {quota.work:g} s of computing a minute",
-                    retry_after=-float(bucket["tokens"]) / rate,
+                    retry_after=-float(bucket["tokens"])
+                    / quota.work
+                    * allowance.MINUTE,
                 )
         if quota.rate is not None:
             bucket, burst = self._page.requests[caller.row], burst_of(quota.rate)
@@ -136,11 +136,6 @@ class Admission:
                     f"this key may send {quota.rate:g} requests a second",
                     retry_after=wait,
                 )
-
-    def _refill(self, bucket: Any, rate: float) -> None:
-        burst, now = max(1.0, rate * _MINUTE), time.monotonic()
-        state = float(bucket["tokens"]), float(bucket["last"])
-        bucket["tokens"], bucket["last"], _ = take(*state, now, rate, burst, 0)
 
     def _full(self, text: str) -> OverloadedError:
         return OverloadedError(text, retry_after=self._page.backlog())
@@ -187,9 +182,15 @@ class Reservation:
             self._admission.grow(self._held, nbytes, self._caller)
             self._held = nbytes
 
-    def charge(self, seconds: float) -> None:
-        """Take what the request has computed from the quota of its key."""
-        self._admission.charge(self._caller, seconds)
+    def add(self, nbytes: int) -> None:
+        """Hold so many bytes more, those of an answer, if they are free.
+
+        Raises:
+            OverloadedError: They are not.
+            TooLargeError: They could never be.
+        """
+        if self._held is not None:
+            self.grow(self._held + nbytes)
 
     def release(self) -> None:
         """Give everything back; a second time does nothing."""

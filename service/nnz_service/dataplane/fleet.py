@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnz_service.dataplane import Dataplane
 
 #: Calls that every worker gets.
-_ALL = frozenset({"load", "unload", "wake", "stats"})
+_ALL = frozenset({"load", "unload", "pin", "wake", "stats"})
 
 
 class FleetDataplane:
@@ -124,7 +124,28 @@ def _added(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "model_stats": list(rows.values()),
         "scheduler": scheduler,
         "processes": processes,
+        "resident": _resident([part.get("resident", {}) for part in parts]),
+        "usage": _used([part.get("usage", {}) for part in parts]),
     }
+
+
+def _used(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the seconds of each key on all workers."""
+    found: dict[str, Any] = {}
+    for owner, row in (pair for part in parts for pair in part.items()):
+        found[owner] = _sum(found[owner], row) if owner in found else row
+    return found
+
+
+def _resident(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all workers hold, each with its number; the budget is of each."""
+    matrices = [
+        {**row, "worker": number}
+        for number, part in enumerate(parts)
+        for row in part.get("matrices", ())
+    ]
+    total = sum(part.get("bytes", 0) for part in parts)
+    return {"budget": parts[0].get("budget"), "bytes": total, "matrices": matrices}
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -92,7 +93,7 @@ class Page:
         os.close(self.fd)
 
     def lock(self) -> PageLock:
-        """Keep other processes out; only for one thread of each."""
+        """Keep other processes and threads out."""
         return self._lock
 
     def beat(self, row: Any) -> None:
@@ -153,7 +154,7 @@ class Page:
 
 
 class PageLock:
-    """A lock over all processes that ends with the one that holds it.
+    """A lock over all processes and their threads, which ends with who holds it.
 
     Args:
         fd: Descriptor of the page.
@@ -161,12 +162,15 @@ class PageLock:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._threads = threading.Lock()  # the kernel knows only processes
 
     def __enter__(self) -> None:
+        self._threads.acquire()
         fcntl.lockf(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        self._threads.release()
 
 
 def note_start(row: Any, name: str) -> None:

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from nnz_service.dataplane import Dataplane
 
 #: Calls that change nothing, so that asking twice is as good as asking once.
-_REPEATABLE = frozenset({"infer", "op", "metadata", "explain", "devices", "index"})
+_REPEATABLE = frozenset(
+    {
+        "infer", "op", "sparse", "chain", "metadata", "explain", "describe", "spy",
+        "revalue", "devices", "index",
+    }
+)  # fmt: skip
 #: Calls that run on the device; only these can be blamed.
-_COMPUTING = frozenset({"infer", "op"})
+_COMPUTING = frozenset({"infer", "op", "sparse", "chain"})
 _PATIENCE = 15.0  # seconds in which a lost worker's successor should be ready
 _LOOK = 0.02  # seconds between looks at it
 _REFUSAL = 600.0  # seconds for which a request that ended two workers is refused

@@ -28,12 +28,17 @@ async def load(parts: Parts, name: str, version: str | None = None) -> dict[str,
     if is_matrix_id(name):
         matrix = await asyncio.to_thread(parts.repository.matrix, name)
         kind, version, path = "matrix", MATRIX_VERSION, matrix.path
+        pinned = bool(matrix.pinned)
     else:
         model = await asyncio.to_thread(parts.repository.model, name, version)
         if model.reason is not None:
             raise InvalidModelError(f"{name} cannot be served: {model.reason}")
         kind, version, path = "model", model.version, model.path
-    params = {"kind": kind, "name": name, "version": version, "path": str(path)}
+        pinned = False
+    params = {
+        "kind": kind, "name": name, "version": version, "path": str(path),
+        "pinned": pinned,
+    }  # fmt: skip
     reply = await parts.dataplane.call("load", params)
     if kind == "model":
         await asyncio.to_thread(parts.repository.set_wanted, name, version, True)

@@ -71,6 +71,12 @@ class Watch:
         finally:
             self._free += 1
 
+    async def close(self) -> None:
+        """Look no more, as the last thing; nobody waits by then."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+
     async def change(self, job_id: str, after: int, seconds: float) -> Job | None:
         """Wait until a job has passed a revision.
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from grpc import StatusCode
@@ -17,6 +23,11 @@ from nnz_service.gateway.timings import Timings
 from nnz_service.grpc.status import code_of
 from nnz_service.keys import ANYBODY, AuditLog
 from nnz_service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from nnz_service.grpc.spans import Spans
 
 #: How a stream may end of which only the requests count.
 _QUIET = frozenset({StatusCode.OK, StatusCode.CANCELLED})
@@ -32,11 +43,13 @@ class Books:
         metrics: What counts calls.
         audit: Where changes and refusals are written; None writes nothing.
         access_log: Write a line of level info about each call, instead of level debug.
+        spans: Begins the spans of calls; None makes none.
     """
 
     metrics: Metrics
     audit: AuditLog | None = None
     access_log: bool = False
+    spans: Spans | None = None
 
 
 class Account(Timings):
@@ -75,11 +88,19 @@ class Account(Timings):
         self.servable: tuple[str, str] | None = None
         #: Rows of the run that the answer came from.
         self.batch: int | None = None
+        self._span: Span | None = None
+
+    def trace(self, sent: Iterable[tuple[str, str | bytes]]) -> None:
+        """Begin its span, in the trace that the metadata of the call name."""
+        if (spans := self._books.spans) is not None:
+            self._span = spans.begin(self._method, sent, self.request_id)
 
     def part(self) -> Account:
         """Return the account of one request of this stream."""
         part = Account(self._books, self._method, self.request_id, self._peer)
         part.caller = self.caller
+        if self._books.spans is not None and self._span is not None:
+            part._span = self._books.spans.part(self._span)
         return part
 
     @contextmanager
@@ -99,20 +120,22 @@ class Account(Timings):
             ServiceError: What the block raised, or what may be said of it.
         """
         code, status = StatusCode.CANCELLED, CLIENT_LEFT
-        try:
-            yield
-            code, status = StatusCode.OK, 200
-        except ServiceError as error:
-            code, status = code_of(error), error.status
-            raise
-        except Exception as error:
-            logs.logger().exception("call failed", request=self.request_id)
-            fault = fault_of(error, self.request_id)
-            code, status = code_of(fault), fault.status
-            raise fault from error
-        finally:
-            self._count(code, status)
-            await self._audit(status)
+        with self._traced():
+            try:
+                yield
+                code, status = StatusCode.OK, 200
+            except ServiceError as error:
+                code, status = code_of(error), error.status
+                raise
+            except Exception as error:
+                logs.logger().exception("call failed", request=self.request_id)
+                fault = fault_of(error, self.request_id)
+                code, status = code_of(fault), fault.status
+                raise fault from error
+            finally:
+                self._count(code, status)
+                self._end_span(code, status)
+                await self._audit(status)
 
     def trailers(self) -> tuple[tuple[str, str], ...]:
         """Say where the time went, and in what company an inference ran."""
@@ -120,6 +143,21 @@ class Account(Timings):
         if self.batch is None:
             return (timing,)
         return (timing, ("x-batch-size", str(self.batch)))
+
+    def _traced(self) -> AbstractContextManager[None]:
+        """Have the lines of the log name the trace."""
+        if self._span is None:
+            return nullcontext()
+        from nnz_service.grpc.spans import trace_of
+
+        return logs.bound(trace_id=trace_of(self._span))
+
+    def _end_span(self, code: StatusCode, status: int) -> None:
+        if self._span is not None:
+            from nnz_service.grpc.spans import end
+
+            servable = "" if self.servable is None else self.servable[0]
+            end(self._span, code, status, servable, self)
 
     def _count(self, code: StatusCode, status: int) -> None:
         seconds, metrics = self.elapsed(), self._books.metrics

@@ -28,7 +28,7 @@ class Call:
         caller: Who sent the call.
         account: Where the time goes, and what is counted in the end.
         until: A `time.monotonic()` after which the answer is of no use; None: never.
-        held: What admission holds for it, and what its computing is charged to.
+        held: What admission holds for it.
     """
 
     parts: Parts
@@ -91,6 +91,4 @@ class Call:
         plane = self.parts.dataplane
         reply = await plane.call(kind, params, tensors, timeout=self.remaining())
         self.account.add(reply.timings)
-        if self.held is not None:
-            self.held.charge(reply.result.get("work", 0.0))
         return reply

@@ -107,6 +107,7 @@ class Door(grpc.GenericRpcHandler):
         identity = request_id(_text(dict(sent).get("x-request-id")))
         lasting, peer = name == STREAM, context.peer()
         account = Account(self._books, name, identity, peer, lasting=lasting)
+        account.trace(sent)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._tasks.add(task)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -13,6 +14,11 @@ from nnz_service.gateway import Parts
 from nnz_service.grpc.account import Books
 from nnz_service.grpc.door import Door
 from nnz_service.keys import AuditLog, Keyring
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from nnz_service.grpc.spans import Spans
 
 #: Calls under way, health and metadata included, for each one that may compute.
 _CALLS_PER_SLOT = 8
@@ -30,6 +36,7 @@ class Server:
         credentials: Certificate and key of TLS; None speaks in the clear.
         audit: Where changes and refusals are written; None writes nothing.
         access_log: Log a line of level info for every call.
+        tracing: Where spans of calls go; others end it.
     """
 
     def __init__(
@@ -41,10 +48,11 @@ class Server:
         *,
         audit: AuditLog | None = None,
         access_log: bool = False,
+        tracing: TracerProvider | None = None,
     ) -> None:
         self._parts = parts
         self._credentials = credentials
-        books = Books(parts.metrics, audit, access_log)
+        books = Books(parts.metrics, audit, access_log, _spans(tracing))
         self._door = Door(parts, admission, keyring or Keyring(), books)
         self._server = grpc.aio.server(
             handlers=[self._door],
@@ -89,3 +97,11 @@ class Server:
             async with asyncio.timeout(grace):
                 await self._door.idle()
         await self._server.stop(_LAST_WORDS)
+
+
+def _spans(tracing: TracerProvider | None) -> Spans | None:
+    if tracing is None:
+        return None
+    from nnz_service.grpc.spans import Spans  # OpenTelemetry may not be installed
+
+    return Spans(tracing)

@@ -92,6 +92,12 @@ class Keyring:
             return key.caller()
         raise UnauthorizedError("this API key is not known here")
 
+    def holder(self, key_id: str) -> Caller | None:
+        """Return who holds a key, be it disabled; None when none has this id."""
+        self._look()
+        key = self._keys.get(key_id)
+        return None if key is None else key.caller()
+
     def _look(self) -> None:
         if self._file is None or self._ticks() < self._due:
             return

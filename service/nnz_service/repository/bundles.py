@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez(file, allow_pickle=False, **{k: arrays[k] for k in sorted(arrays)})
 
 
-def load(path: Path) -> dict[str, NDArray[Any]]:
-    """Read arrays back.
+def load(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read arrays back, all of them or some.
 
     Raises:
         MalformedError: when the file is not a bundle.
@@ -42,6 +42,6 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # Opened here: NumPy leaks the file when it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
-            return {name: bundle[name] for name in bundle.files}
+            return {name: bundle[name] for name in names or bundle.files}
     except _BROKEN as error:
         raise MalformedError(f"not a bundle of arrays: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from nnz_service.repository.records import (
     MatrixRecord,
     ModelRecord,
     check_name,
+    check_same,
     check_version,
     is_matrix_id,
     is_name,
@@ -35,6 +36,10 @@ from nnz_service.repository.records import (
     matrix_id,
 )
 from nnz_service.repository.tables import MATRICES, MODELS, matrix_of, model_of
+from nnz_service.repository.uploads import UploadStore
+
+#: Columns that name blobs.
+_BLOBS = (MODELS.c.sha256, MATRICES.c.sha256, MATRICES.c.pattern)
 
 
 class Repository:
@@ -58,6 +63,7 @@ class Repository:
         self._clock = clock
         self.home = home.resolve()
         self.blobs = BlobStore(self._folder)
+        self.uploads = UploadStore(self.home / "uploads")
         self._sightings = Sightings()
 
     def bind(self) -> None:
@@ -171,6 +177,7 @@ class Repository:
         info: Mapping[str, Any],
         name: str | None = None,
         owner: Owner = EVERYBODY,
+        identity: str | None = None,
     ) -> tuple[MatrixRecord, bool]:
         """Record a matrix by its resident form; returns it and whether it is new.
 
@@ -179,18 +186,26 @@ class Repository:
 
         Args:
             blob: A bundle, as the intake writes it.
-            info: `shape` (m, n), `nnz`, `dtype`, `index_dtype`.
+            info: `shape` (m, n), `nnz`, `dtype`, `index_dtype`; `facts` if known;
+                `pattern`, the hash of the blob that holds its places, if another does.
             name: What people may call it; only shown.
             owner: To whom it belongs from now on.
+            identity: Its id, where the blob is not the whole of it.
+
+        Raises:
+            ConflictError: Another matrix has that id, or the blob is gone.
         """
-        identity = matrix_id(blob.sha256)
+        identity = identity or matrix_id(blob.sha256)
         with writing(self._engine) as connection:
             query = matrices_of(owner).where(MATRICES.c.id == identity)
-            there = select(MATRICES.c.id).where(MATRICES.c.id == identity)
-            if connection.execute(there).first() is not None:
+            there = select(MATRICES).where(MATRICES.c.id == identity)
+            if (old := connection.execute(there).first()) is not None:
+                check_same(matrix_of(old, self._folder), blob, info)
                 new = own(connection, identity, owner, name, self._clock())
                 return matrix_of(connection.execute(query).one(), self._folder), new
             self._require(blob)
+            if (pattern := info.get("pattern")) is not None:
+                self._require(Blob(pattern, self._folder / pattern, 0))
             rows, columns = info["shape"]
             connection.execute(
                 MATRICES.insert().values(
@@ -204,6 +219,8 @@ class Repository:
                     bytes=blob.bytes,
                     sha256=blob.sha256,
                     created=(now := self._clock()),
+                    facts=info.get("facts"),
+                    pattern=pattern,
                 )
             )
             add_owner(connection, identity, owner, name, now)
@@ -232,6 +249,24 @@ class Repository:
             self._sightings.note(identity, owner)
         return matrix_of(row, self._folder)
 
+    def note_facts(self, identity: str, facts: Mapping[str, Any] | None) -> None:
+        """Keep what was found out about a matrix, or forget it; none need be there."""
+        with writing(self._engine) as connection:
+            connection.execute(
+                MATRICES.update().where(MATRICES.c.id == identity).values(facts=facts)
+            )
+
+    def set_pinned(self, identity: str, pinned: bool) -> None:
+        """Say whether workers should always hold a matrix, also after a restart."""
+        with writing(self._engine) as connection:
+            connection.execute(
+                MATRICES.update().where(MATRICES.c.id == identity).values(pinned=pinned)
+            )
+
+    def pinned(self) -> list[MatrixRecord]:
+        """Every matrix that workers should always hold."""
+        return [matrix for matrix in self.matrices() if matrix.pinned]
+
     def saw(self, identity: str, owner: Owner) -> bool:
         """Whether the owner saw the matrix within the last seconds; asks no disk."""
         return self._sightings.fresh(identity, owner)
@@ -252,7 +287,7 @@ class Repository:
             if not disown(connection, identity, owner):
                 return False
             connection.execute(sql_delete(MATRICES).where(MATRICES.c.id == identity))
-            self._drop_blobs(connection, {record.sha256})
+            self._drop_blobs(connection, (record.sha256, record.pattern))
         return True
 
     def used_blobs(self) -> set[str]:
@@ -260,8 +295,9 @@ class Repository:
         with reading(self._engine) as connection:
             return {
                 sha
-                for table in (MODELS, MATRICES)
-                for (sha,) in connection.execute(select(table.c.sha256))
+                for column in _BLOBS
+                for (sha,) in connection.execute(select(column))
+                if sha is not None
             }
 
     # Inside a transaction
@@ -336,13 +372,13 @@ class Repository:
         connection.execute(sql_delete(MODELS).where(chosen))
         return gone
 
-    def _drop_blobs(self, connection: Connection, gone: set[str]) -> None:
-        for sha in gone:
+    def _drop_blobs(self, connection: Connection, gone: Iterable[str | None]) -> None:
+        for sha in filter(None, gone):
             users = sum(
                 connection.execute(
-                    select(func.count()).select_from(table).where(table.c.sha256 == sha)
+                    select(func.count()).where(column == sha)
                 ).scalar_one()
-                for table in (MODELS, MATRICES)
+                for column in _BLOBS
             )
             if not users:
                 self.blobs.delete(sha)

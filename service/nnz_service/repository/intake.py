@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from nnz_service import logs
+from nnz_service import logs, usage
 from nnz_service.errors import (
     ImpossibleError,
     InvalidMatrixError,
@@ -64,7 +64,7 @@ async def inspect(
 
     Returns:
         For a model `inputs` and `outputs`; for a matrix `shape`, `nnz`, `dtype`,
-        `index_dtype`.
+        `index_dtype`, `facts`.
 
     Raises:
         InvalidModelError, InvalidMatrixError: what is wrong with the file, also when
@@ -128,8 +128,7 @@ def _answer(kind: str, code: int, output: bytes) -> dict[str, Any]:
 
 
 def _default_memory() -> int:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(pages * _MEMORY_SHARE / AT_ONCE)
+    return int(usage.memory_limit() * _MEMORY_SHARE / AT_ONCE)
 
 
 def _environment() -> dict[str, str]:

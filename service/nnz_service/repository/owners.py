@@ -16,8 +16,8 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
+    case,
     exists,
-    func,
     select,
 )
 from sqlalchemy import delete as sql_delete
@@ -54,8 +54,10 @@ def matrices_of(owner: Owner) -> Select[Any]:
         MATRIX_OWNERS.c.owner == owner.id
     )
     theirs = ("name", "created")
+    # An owner who gave no name is not shown the one that another owner gave.
+    stranger = MATRIX_OWNERS.c.owner.is_(None)
     columns: list[ColumnElement[Any]] = [
-        func.coalesce(MATRIX_OWNERS.c[column.name], column).label(column.name)
+        case((stranger, column), else_=MATRIX_OWNERS.c[column.name]).label(column.name)
         if column.name in theirs
         else column
         for column in MATRICES.c

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnz_service.errors import ImpossibleError
+from nnz_service.errors import ConflictError, ImpossibleError
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _MATRIX_ID = re.compile(r"m-[0-9a-f]{16}")
+#: What a matrix's description says beside its sizes.
+FACTS = (
+    "symmetry", "pattern_symmetric", "row_nnz", "bandwidth", "zero_diagonal",
+    "stored_zeros", "finite", "pattern",
+)  # fmt: skip
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -62,11 +68,48 @@ class MatrixRecord:
     sha256: str
     path: Path
     created: float
+    #: Hash of the blob that holds the places of the entries; None: its own does.
+    pattern: str | None = None
+    #: Whether a worker should always hold it.
+    pinned: bool | None = None
+    #: What `algebra.facts` found; None while nobody looked.
+    facts: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What a caller may see."""
-        names = ("id", "name", "shape", "nnz", "dtype", "bytes", "created")
-        return {name: getattr(self, name) for name in names}
+        """What a caller may see; facts that nobody found are null."""
+        names = (
+            "id", "name", "shape", "nnz", "dtype", "index_dtype", "bytes", "created",
+        )  # fmt: skip
+        rows, columns = self.shape
+        width = {"FP32": 4, "FP64": 8}.get(self.dtype, 16)
+        return {
+            **{name: getattr(self, name) for name in names},
+            "pinned": bool(self.pinned),
+            "density": self.nnz / max(rows * columns, 1),
+            "dense_bytes": dense if (dense := rows * columns * width) < 2**63 else None,
+            **{name: (self.facts or {}).get(name) for name in FACTS},
+        }
+
+
+def check_same(old: MatrixRecord, blob: Blob, info: Mapping[str, Any]) -> None:
+    """Refuse other content of an id that is taken: 64 bits of a hash can be made to.
+
+    Args:
+        old: What is stored under the id.
+        blob: The new content, or its values alone.
+        info: Of the new one: `shape`, `nnz`, `dtype`; `pattern` if it has one.
+
+    Raises:
+        ConflictError: It is another matrix.
+    """
+    sizes = (*info["shape"], info["nnz"], info["dtype"])
+    same = (*old.shape, old.nnz, old.dtype) == sizes
+    if old.pattern is None and info.get("pattern") is None:
+        same = same and old.sha256 == blob.sha256
+    if not same:
+        raise ConflictError(
+            f"another matrix is stored as {old.id}; change a value of this one"
+        )
 
 
 def matrix_id(sha256: str) -> str:

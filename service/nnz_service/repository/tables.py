@@ -49,6 +49,10 @@ MATRICES = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
     Column("created", Float, nullable=False),
+    Column("facts", JSON(none_as_null=True)),  # null until somebody looked at it
+    # Of the matrix whose file holds the places of the entries, where another does.
+    Column("pattern", String(64), index=True),
+    Column("pinned", Boolean),  # whether a worker should always hold it
 )
 
 #: The name and the time are those of the owner's own upload.

@@ -18,15 +18,15 @@ from typing import Any
 from nnz_service import logs
 from nnz_service.dataplane.page import note_start
 from nnz_service.exit_codes import NO_DEVICE
-from nnz_service.supervisor.places import hold
+from nnz_service.scratch import hold
 
 #: What the supervisor waits for.
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _GRACE = {"web": 10.0, "grpc": 10.0, "worker": 5.0}  # seconds from SIGTERM to SIGKILL
 _BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
-_HEALTHY = 30.0  # seconds of life after which a process counts as started
 _START = 60.0  # seconds until the first sign of life
-_GIVE_UP = 8  # ends in a row without that, and the server ends
+_GIVE_UP = 8  # ends in a row without one, and the server ends
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)  # an operator, or the kernel for memory
 _LOOK = 1.0  # seconds between looks at the signs of life
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded here: a forked child may not load anything
@@ -46,6 +46,7 @@ class Child:
     started: float = 0.0
     failures: int = 0
     due: float = 0.0  # when it is started again
+    given_up: bool = False  # killed by us, for it showed no sign of life
 
     def start(self, environment: dict[str, str]) -> None:
         """Start it in a session of its own: Ctrl-C reaches the supervisor alone."""
@@ -91,10 +92,15 @@ class Child:
         if self.process is None or (code := self.process.poll()) is None:
             return None
         self.process = None
-        now = time.monotonic()
-        self.failures = 1 if now - self.started > _HEALTHY else self.failures + 1
+        # What has lived, or was ended by somebody, would start well: it is needed again
+        # at once, however often that happens.
+        lived = self.row is not None and self.row["beat"] != 0
+        by_others = code in _BY_OTHERS and not self.given_up
+        self.failures = 0 if lived or by_others else self.failures + 1
+        self.given_up = False
         first, longest = _BACKOFF
-        self.due = now + min(first * 2 ** (self.failures - 1), longest)
+        pause = min(first * 2 ** max(0, self.failures - 1), longest)
+        self.due = time.monotonic() + pause
         return code
 
 
@@ -161,6 +167,7 @@ class Supervisor:
         for child in self.children:
             if child.hangs(self.hang_timeout):
                 self.log.error("no sign of life, it is replaced", child=child.name)
+                child.given_up = True
                 child.signal(signal.SIGKILL)
 
     def _pause(self) -> float:

@@ -23,7 +23,13 @@ def workers_of(
     usable = settings.device != "cpu" and importlib.util.find_spec("cupy") is not None
     cards = gpus(os.environ) if usable else ()
     count = settings.workers or max(len(cards), 1)
-    threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
+    given = (
+        ("threads", settings.threads),
+        ("matrix-bytes", settings.matrix_bytes),
+        ("lp-bytes", settings.lp_bytes),
+    )
+    words = (("--" + name, str(value)) for name, value in given if value is not None)
+    more_words = [word for pair in words for word in pair]
     workers = {}
     for number in range(count):
         path = pipe if count == 1 else pipe.with_name(f"{pipe.name}{number}")
@@ -32,7 +38,7 @@ def workers_of(
             *("--socket", str(path), "--number", str(number)),
             *("--page", str(page.fd), "--hang", str(settings.hang_timeout)),
             *("--log-level", settings.log_level, "--device", settings.device),
-            *("--precision", settings.precision, *threads),
+            *("--precision", settings.precision, *more_words),
             *("--job-ttl", str(settings.job_ttl), "--job-bytes"),
             *(str(settings.job_bytes), "--job-keep", str(settings.job_keep)),
         ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from nnz_service.errors import ServiceError
+from nnz_service.scratch import hold
 from nnz_service.settings import Settings
 
 _BACKLOG = 1024
@@ -88,17 +89,6 @@ def runtime() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-
-
-def hold(folder: Path) -> int:
-    """Lock a folder for as long as the descriptor is open or this process lives."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
 
 
 def allow_descriptors() -> None:

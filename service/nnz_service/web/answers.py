@@ -28,6 +28,11 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _WORTH_COMPRESSING = 256
 #: Larger tensors are not copied behind the JSON part once more.
 _WORTH_A_PIECE = 1 << 16
+#: Numbers of an answer as JSON at most, 80 MiB or so of text: a few bytes may ask for
+#: any number, and the bytes of admission count eight for each.
+_MOST_NUMBERS = 1 << 22
+#: Numbers that are written in a millisecond or so.
+_PIECE = 1 << 15
 #: Level 1: higher ones cost several times more for a few percent of float data.
 _LEVEL = 1
 #: Names that libraries list by default; who sends them did not ask for compression.
@@ -66,10 +71,13 @@ async def tensor_answer(
         regions: Where outputs may be asked to go, if anywhere.
 
     Raises:
-        ImpossibleError: A tensor asked for as JSON has no JSON form.
+        ImpossibleError: A tensor asked for as JSON has no JSON form, or there are too
+            many numbers for it.
     """
     outputs: list[dict[str, Any]] = []
     tail: list[memoryview] = []
+    written = (n for n in tensors if not request.wants_binary(n, binary_default))
+    _check_count(sum(tensors[n].size for n in written if not request.place_of(n)))
     for name, array in tensors.items():
         binary = request.wants_binary(name, binary_default)
         entry: dict[str, Any] = {
@@ -85,7 +93,7 @@ async def tensor_answer(
             entry["parameters"] = {"binary_data_size": flat.nbytes}
             tail.append(flat.view(np.uint8).data)
         else:
-            entry["data"] = _json_numbers(flat, name)
+            entry["data"] = await _json_numbers(flat, name)
         outputs.append(entry)
     text = orjson.dumps({**head, "outputs": outputs}, option=_NUMPY)
     if tail:
@@ -153,8 +161,25 @@ class TensorAnswer(Response):
         await send({"type": "http.response.body", "body": last})
 
 
-def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return what orjson can write exactly.
+def pieces_of(response: Response) -> Sequence[bytes | memoryview]:
+    """Return the body of an answer that is complete."""
+    if isinstance(response, TensorAnswer):
+        return response.pieces
+    return [response.body]
+
+
+def _check_count(numbers: int) -> None:
+    if numbers > _MOST_NUMBERS:
+        raise ImpossibleError(
+            f"the answer has {numbers} numbers, JSON goes up to {_MOST_NUMBERS}; ask "
+            "for binary data"
+        )
+
+
+async def _json_numbers(
+    flat: NDArray[Any], name: str
+) -> NDArray[Any] | orjson.Fragment:
+    """Return what orjson can write exactly; many numbers are written elsewhere.
 
     JSON has no NaN and no infinity, and null is not a number: an output that
     holds one is refused here, never silently changed.
@@ -171,7 +196,16 @@ def _json_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:
                 f"{flat[bad[0]]}, at flat index {bad[0]}), which JSON cannot say; ask "
                 "for binary data (parameters.binary_data_output)"
             )
+    if flat.size > _PIECE:
+        return await asyncio.to_thread(_written, flat)
     return flat
+
+
+def _written(flat: NDArray[Any]) -> orjson.Fragment:
+    """Write numbers a piece at a time: orjson keeps the interpreter to itself."""
+    pieces = (flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE))
+    texts = [orjson.dumps(piece, option=_NUMPY)[1:-1] for piece in pieces]
+    return orjson.Fragment(b"[" + b",".join(texts) + b"]")
 
 
 def _encoding(accept: str, size: int, binary: bool) -> str:

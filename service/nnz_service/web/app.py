@@ -18,11 +18,14 @@ from nnz_service.jobs import JobStore
 from nnz_service.metrics import Metrics
 from nnz_service.repository import Repository
 from nnz_service.web import handlers, openapi
+from nnz_service.web.account import Account
 from nnz_service.web.background import lifespan
 from nnz_service.web.bodies import HEADER_LENGTH
+from nnz_service.web.bounds import Bounds
 from nnz_service.web.deps import Parts
+from nnz_service.web.direct import Direct
+from nnz_service.web.door import Door
 from nnz_service.web.guard import Guard
-from nnz_service.web.hot import Hot
 from nnz_service.web.middleware.audit import Audit
 from nnz_service.web.middleware.auth import Auth
 from nnz_service.web.middleware.context import Context
@@ -40,8 +43,10 @@ nnz computes with pruned networks and sparse matrices and pays only for the nonz
 * `/v1` is nnz's own: put models and matrices, apply operations, run long work as jobs.
 
 Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
-`{"error": "..."}`. Answers carry `X-Request-Id` and `Server-Timing`; refusals of what
-is no whole request lack the second, and answers to a browser's preflight both.
+`{"error": "..."}`; besides those that are listed, any request may be a 400 (its head
+cannot be read), 408 (its body stopped arriving), 413 (it is too large) or 504 (there
+was no answer in time). Answers carry `X-Request-Id` and `Server-Timing`; refusals of
+what is no whole request lack the second, and answers to a browser's preflight both.
 """
 
 #: Headers that a web page may send and read, beside those that every page may.
@@ -51,12 +56,16 @@ _SENT_BY_PAGES = (
     "Content-Type",
     HEADER_LENGTH,
     "Idempotency-Key",
+    "Upload-Length",
+    "Upload-Offset",
     "X-Request-Id",
 )
 _READ_BY_PAGES = (
     HEADER_LENGTH,
     "Retry-After",
     "Server-Timing",
+    "Upload-Length",
+    "Upload-Offset",
     "X-Batch-Size",
     "X-Request-Id",
 )
@@ -110,9 +119,10 @@ def create_app(
     alone, metrics = controls is None, metrics or Metrics()
     controls = controls or open_controls(repository.home)
     guard = guard or Guard()
+    watch = Watch(jobs, lambda: drain.begun)
     app = FastAPI(
         **_ABOUT,
-        lifespan=lifespan(dataplane, controls, metrics, tracing, alone=alone),
+        lifespan=lifespan(dataplane, controls, watch, metrics, tracing, alone=alone),
         generate_unique_id_function=_operation_id,
     )
     app.state.parts = Parts(
@@ -124,45 +134,47 @@ def create_app(
         drain,
         Turns(repository.home / "run" / "turns"),
         controls,
-        Watch(jobs, lambda: drain.begun),
+        watch,
+        admission,
     )
     _mount(app)
-    # Starlette runs the middleware that was added last first.
-    app.add_middleware(Hot, parts=app.state.parts)
-    app.add_middleware(Gate, limits=limits, admission=admission, metrics=metrics)
-    _add_door(app, guard, repository)
-    app.add_middleware(Context, metrics=metrics, drain=drain, access_log=access_log)
-    _add_outermost(app, guard, tracing)
+    bounds = Bounds(limits, admission, metrics)
+    _add_layers(app, guard, bounds, Account(metrics, access_log), tracing)
     # FastAPI documents this assignment
     app.openapi = lambda: openapi.describe(app, BODIES)  # type: ignore[method-assign]
     return app
 
 
-def _add_door(app: FastAPI, guard: Guard, repository: Repository) -> None:
-    app.add_middleware(
-        Auth,
-        keyring=guard.keyring,
-        repository=repository,
-        routes=app.state.api_routes,
-        origins=guard.origins,
-        local=guard.local,
-    )
-
-
-def _add_outermost(app: FastAPI, guard: Guard, tracing: TracerProvider | None) -> None:
-    """Put around everything what must see every answer, errors too."""
+def _add_layers(
+    app: FastAPI,
+    guard: Guard,
+    bounds: Bounds,
+    account: Account,
+    tracing: TracerProvider | None,
+) -> None:
+    """Put the layers around the routes, and what answers beside them."""
+    parts: Parts = app.state.parts
+    routes = app.state.api_routes
+    keyring, repository = guard.keyring, parts.repository
+    door = Door(keyring, repository, routes, guard.origins, guard.local)
+    # Starlette runs the middleware that was added last first.
+    app.add_middleware(Gate, bounds=bounds)
+    app.add_middleware(Auth, door=door)
+    app.add_middleware(Context, account=account, drain=parts.drain)
     if guard.audit is not None:
-        app.add_middleware(Audit, log=guard.audit, routes=app.state.api_routes)
+        app.add_middleware(Audit, log=guard.audit, routes=routes)
     if guard.origins:
         # Outside of the door: a browser asks first, without the key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=guard.origins,
-            allow_methods=("DELETE", "GET", "HEAD", "POST", "PUT"),
+            allow_methods=("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"),
             allow_headers=_SENT_BY_PAGES,
             expose_headers=_READ_BY_PAGES,
         )
-    if tracing is not None:
+    if tracing is None:
+        app.state.direct = Direct(parts, door, bounds, account)
+    else:  # every request has a span
         from nnz_service.web.middleware.tracing import Tracing
 
         app.add_middleware(Tracing, provider=tracing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from nnz_service.dataplane import Dataplane
-from nnz_service.gateway import Controls
+from nnz_service.gateway import Controls, Watch
 from nnz_service.gateway.counts import keep, save
 from nnz_service.metrics import Metrics
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def lifespan(
     dataplane: Dataplane,
     controls: Controls,
+    watch: Watch,
     metrics: Metrics,
     tracing: TracerProvider | None,
     *,
@@ -31,6 +32,7 @@ def lifespan(
     Args:
         dataplane: Started, and closed in the end.
         controls: Followed.
+        watch: Closed in the end.
         metrics: Saved again and again.
         tracing: Its last spans are sent in the end.
         alone: No other process changes the controls or reads the metrics.
@@ -52,6 +54,7 @@ def lifespan(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await watch.close()
             await dataplane.close()
             await save(metrics)
             if tracing is not None:

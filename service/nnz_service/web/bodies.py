@@ -119,7 +119,7 @@ async def _piece(request: Request) -> bytes:
 
 
 async def parse_body(
-    request: Request, body: Body, max_json: int, *, lent: bool = False
+    request: Request, body: Body, max_json: int, *, lent: bool = False, least: int = 1
 ) -> TensorRequest:
     """Parse a tensor body; much JSON goes to a thread, so that others go on meanwhile.
 
@@ -128,6 +128,7 @@ async def parse_body(
         body: What it is.
         max_json: Bytes of its JSON part.
         lent: Whether tensors may lie in shared memory.
+        least: How many tensors there must be.
 
     Raises:
         MalformedError, ImpossibleError, TooLargeError: As `read_tensors`.
@@ -135,9 +136,9 @@ async def parse_body(
     header = len(body.data) if body.header is None else body.header
     with stages_of(request).measure("parse"):
         if header > _ON_THE_LOOP:
-            asked = await asyncio.to_thread(read_tensors, body, max_json)
+            asked = await asyncio.to_thread(read_tensors, body, max_json, least=least)
         else:
-            asked = read_tensors(body, max_json)
+            asked = read_tensors(body, max_json, least=least)
     if asked.places and not lent:
         raise ImpossibleError(
             "shared memory is for /v2/models/{name}/infer alone; send the bytes"

@@ -128,8 +128,12 @@ def read_object(text: memoryview, limit: int) -> dict[str, Any]:
     return value
 
 
-def read_tensors(body: Body, max_json: int) -> TensorRequest:
-    """Parse a body of JSON and, behind it, binary tensors.
+#: Kinds of job that may find all they need in what is stored.
+WITHOUT_INPUTS = ("lp", "op", "factorize", "graph", "eigs", "chain")
+
+
+def read_tensors(body: Body, max_json: int, *, least: int = 1) -> TensorRequest:
+    """Parse a body of JSON and, behind it, binary tensors, *least* of them.
 
     Raises:
         MalformedError: Something in it contradicts the protocol or itself.
@@ -151,7 +155,10 @@ def read_tensors(body: Body, max_json: int) -> TensorRequest:
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise MalformedError("parameters.binary_data_output must be true or false")
     reader = _Binary(body.data[header:])
-    inputs = dict(_inputs(fields.pop("inputs", None), reader))
+    if fields.get("kind") in WITHOUT_INPUTS:
+        least = 0
+    given = fields.pop("inputs", None if least else [])
+    inputs = dict(_inputs(given, reader, least))
     reader.finish()
     outputs = tuple(_outputs(fields.pop("outputs", None)))
     lent = {name: x for name, x in inputs.items() if isinstance(x, LentInput)}
@@ -216,10 +223,11 @@ class _Binary:
 
 
 def _inputs(
-    entries: object, binary: _Binary
+    entries: object, binary: _Binary, least: int
 ) -> Iterator[tuple[str, _Array | LentInput]]:
-    if not isinstance(entries, list) or not entries:
-        raise MalformedError("'inputs' must be a list of at least one tensor")
+    if not isinstance(entries, list) or len(entries) < least:
+        many = "at least one tensor" if least else "tensors"
+        raise MalformedError(f"'inputs' must be a list of {many}")
     seen: set[str] = set()
     for position, entry in enumerate(entries):
         name = _name(entry, f"inputs[{position}]", seen)

@@ -1,4 +1,7 @@
-"""One HTTP/1.1 connection: uvicorn's, with bounds on what comes before a request."""
+"""One HTTP/1.1 connection: uvicorn's, with bounds on what comes before a request.
+
+Small requests of some kinds are answered here, without the application.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import asyncio
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import orjson
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
+from nnz_service.web.direct import Direct
 from nnz_service.web.exchange import EXCHANGE, Exchange
 
 #: Bytes that may arrive without completing a head or bringing a piece of a body. The
@@ -23,6 +28,9 @@ from nnz_service.web.exchange import EXCHANGE, Exchange
 MAX_HEAD = 64 << 10
 #: Seconds for a head to become complete, and for what nobody reads any more to end.
 HEAD_SECONDS = 20.0
+#: Seconds for a small body to follow its head. The application, which counts what is
+#: under way and asks how fast a body comes, gets the request then.
+_BODY_SECONDS = 0.25
 
 
 class Connection(HttpToolsProtocol):
@@ -36,19 +44,23 @@ class Connection(HttpToolsProtocol):
         self._exchange = Exchange(self._cut)
         self._patience: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
+        # Whoever serves another application has none.
+        state = getattr(self.app, "state", None)
+        self._direct: Direct | None = getattr(state, "direct", None)
+        self._held: RequestResponseCycle | None = None  # for `_direct`, incomplete
 
     # uvicorn narrows the transport of asyncio's protocol
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._be_patient()
+        self._be_patient(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and what is under way for who has left; begin nothing more."""
         self._stop_waiting()
         while self.pipeline:
             self.pipeline.pop()[0].on_response = _nothing  # it held the connection
-        running, self._running = self._running, None
+        running, self._running, self._held = self._running, None, None
         if running is not None and not running.response_complete:
             running.disconnected = True  # uvicorn knows the youngest request alone
             running.message_event.set()
@@ -64,10 +76,12 @@ class Connection(HttpToolsProtocol):
         self._stalled = 0 if self._moved else self._stalled + len(data)
         if self._stalled > MAX_HEAD:
             self._refuse(431, f"the head of the request passes {MAX_HEAD} bytes")
+        elif self._held is not None:
+            self._be_patient(_BODY_SECONDS)
         elif self._answering():
             self._stop_waiting()
         else:
-            self._be_patient()
+            self._be_patient(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
@@ -77,9 +91,20 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Remember which of several requests is being answered."""
+        """Have a request answered; which of several it is, is remembered."""
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._direct is None or not self._direct.takes(cast(Scope, cycle.scope)):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._held = cycle
+            self._stop_waiting()  # for the head
+        else:
+            self._begin(cycle, self._direct)
+
+    def _begin(self, cycle: RequestResponseCycle, direct: Direct) -> None:
+        task = self.loop.create_task(_answered(cycle, direct, self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_body(self, body: bytes) -> None:
         """See `HttpToolsProtocol`."""
@@ -95,6 +120,9 @@ class Connection(HttpToolsProtocol):
         self._moved = True
         self._exchange.received = True
         super().on_message_complete()
+        held, self._held = self._held, None
+        if held is not None and self._direct is not None:
+            self._begin(held, self._direct)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -120,9 +148,9 @@ class Connection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _be_patient(self) -> None:
+    def _be_patient(self, seconds: float) -> None:
         if self._patience is None:
-            self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._patience = self.loop.call_later(seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
@@ -131,8 +159,24 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        if not self._answering():
+        held, self._held = self._held, None
+        if held is not None:
+            super()._start_asgi_task(held, self.app)
+        elif not self._answering():
             self.transport.close()
+
+
+async def _answered(cycle: RequestResponseCycle, direct: Direct, app: Any) -> None:
+    """Answer a request directly, or else by the application, and let the next begin."""
+    try:
+        if not await direct.answer(cycle):
+            await cycle.run_asgi(app)
+        elif cycle.response_complete:
+            cycle.on_response()
+    finally:
+        if not cycle.response_complete:
+            cycle.transport.close()
+        cycle.on_response = _nothing  # it held the connection
 
 
 def _nothing() -> None:

@@ -11,19 +11,23 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from nnz_service import gateway
-from nnz_service.dataplane import Reply, Tensors
+from nnz_service.dataplane import Admission, Reply, Tensors
 from nnz_service.gateway.ownership import seen
 from nnz_service.keys import ANYBODY, Caller
 from nnz_service.web.exchange import exchange_of
 from nnz_service.web.stages import stages_of
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
+#: Bytes of an answer from which on it counts among those that all requests share.
+_LARGE = 1 << 20
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts(gateway.Parts):
     """Everything that routes stand on."""
+
+    admission: Admission
 
     async def call(
         self,
@@ -36,20 +40,24 @@ class Parts(gateway.Parts):
 
         Raises:
             ClientDisconnect: The client left; the worker was told.
+            OverloadedError: The answer is large, and there is no room for it now.
             ServiceError: What the worker answered.
         """
         stages = stages_of(request)
         work = self.dataplane.call(kind, params, tensors, timeout=stages.remaining())
         reply = await unless_gone(request, work)
         stages.add(reply.timings)
-        if stages.reservation is not None:
-            stages.reservation.charge(reply.result.get("work", 0.0))
+        if (held := stages.reservation) is not None:
+            size = sum(array.nbytes for array in reply.tensors.values())
+            if size > _LARGE:  # a few bytes may ask for much, which slow clients keep
+                held.add(size)
         return reply
 
 
 def caller_of(request: Request) -> Caller:
     """Return who the request comes from; the middleware found it out."""
-    return getattr(request.state, "caller", ANYBODY)
+    caller: Caller = request.scope["state"].get("caller", ANYBODY)
+    return caller
 
 
 def job_owner_of(request: Request) -> str | None:

@@ -73,9 +73,10 @@ def _body(operation: Spec) -> str:
         (f"<code>{kind}</code>", _type(of["schema"])) for kind, of in content.items()
     ]
     examples = "".join(
-        f"<pre>{escape(json.dumps(of['example'], indent=1))}</pre>"
+        f"<p><code>{escape(name)}</code></p>"
+        f"<pre>{escape(json.dumps(one['value'], indent=1))}</pre>"
         for of in content.values()
-        if "example" in of
+        for name, one in of.get("examples", {}).items()
     )
     return _table("Body Type", rows) + examples
 
@@ -132,15 +133,28 @@ def _table(heads: str, rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Paragraphs, lists and code spans are all that descriptions use."""
+    """Paragraphs, lists, tables and code spans are all that descriptions use."""
     parts = []
     for block in filter(None, text.strip().split("\n\n")):
         if block.startswith("* "):
             items = re.split(r"^\* ", block, flags=re.MULTILINE)[1:]
             parts.append(f"<ul>{''.join(f'<li>{_inline(i)}' for i in items)}</ul>")
+        elif block.startswith("|"):
+            parts.append(_drawn(block))
         else:
             parts.append(f"<p>{_inline(block)}</p>")
     return "".join(parts)
+
+
+def _drawn(block: str) -> str:
+    """A table; the row below its head is of dashes."""
+    head, _, *rows = (
+        [_inline(cell.strip()) for cell in line.strip(" |").split("|")]
+        for line in block.splitlines()
+    )
+    heads = "".join(f"<th>{cell}" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{c}' for c in row)}" for row in rows)
+    return f"<table><tr>{heads}{body}</table>"
 
 
 def _inline(text: str) -> str:

@@ -9,8 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from nnz_service import logs
 from nnz_service.errors import ServiceError, UnsupportedModelError
+from nnz_service.gateway.faults import fault_of
 from nnz_service.web.answers import Json
+from nnz_service.web.stages import Stages
 
 
 def error_answer(exc: ServiceError) -> Response:
@@ -26,6 +29,25 @@ def error_answer(exc: ServiceError) -> Response:
     if exc.status == HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"
     return Json(content, status_code=exc.status, headers=headers)
+
+
+def failure_answer(exc: Exception, stages: Stages) -> Response:
+    """Build the answer of whatever went wrong; what nobody foresaw is logged."""
+    if isinstance(exc, ServiceError):
+        return error_answer(exc)
+    logs.logger().error("request failed", exc_info=exc)
+    return error_answer(fault_of(exc, stages.request_id))
+
+
+def own_headers(stages: Stages, *, closing: bool) -> list[tuple[bytes, bytes]]:
+    """Return what every answer carries, whoever made it, last before a close or not."""
+    headers = [
+        (b"x-request-id", stages.request_id.encode()),
+        (b"server-timing", stages.header().encode()),
+    ]
+    if closing:
+        headers.append((b"connection", b"close"))
+    return headers
 
 
 async def _service_error(_: Request, exc: Exception) -> Response:

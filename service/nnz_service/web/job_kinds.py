@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,24 @@ from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, InvalidInputError, MalformedError
 from nnz_service.repository import EVERYBODY, Owner, Repository
+from nnz_service.solving import MAX_COLUMNS, RECTANGULAR, SolveSettings
+from nnz_service.web.chain_jobs import check_chain
 from nnz_service.web.codecs import TensorRequest
+from nnz_service.web.graph_jobs import check_eigs, check_graph
+from nnz_service.web.job_params import (
+    check_known,
+    check_real,
+    check_square,
+    matrix_of,
+)
+from nnz_service.web.lp_jobs import check_lp
+from nnz_service.web.op_jobs import check_factorize, check_op
 
-KINDS = ("cg",)
-_CG_PARAMETERS = frozenset({"matrix", "rtol", "atol", "maxiter", "preconditioner"})
-_PRECONDITIONERS = ("none", "jacobi")
+KINDS = ("cg", "solve", "lp", "op", "factorize", "graph", "eigs", "chain")
+_SOLVE_PARAMETERS = frozenset(field.name for field in fields(SolveSettings)) | {
+    "matrix"
+}
+_CG_PARAMETERS = _SOLVE_PARAMETERS - {"method", "restart"}
 #: Parameters of the protocol that say nothing about the work.
 _ABOUT_THE_ANSWER = frozenset({"binary_data_output", "timeout", "priority"})
 
@@ -37,71 +50,66 @@ def check(
             f"there is no job {kind[:40]!r}; there are {', '.join(KINDS)}"
         )
     params = {k: v for k, v in asked.parameters.items() if k not in _ABOUT_THE_ANSWER}
-    _check_cg(repository, params, asked.tensors, owner)
+    if kind == "chain":
+        steps = asked.fields.get("steps")
+        return kind, check_chain(repository, params, steps, asked.tensors, owner)
+    checks = {
+        "lp": check_lp,
+        "op": check_op,
+        "factorize": check_factorize,
+        "graph": check_graph,
+        "eigs": check_eigs,
+    }
+    if (apart := checks.get(kind)) is not None:
+        apart(repository, params, asked.tensors, owner)
+    else:
+        _check_solve(kind, repository, params, asked.tensors, owner)
     return kind, params
 
 
-def _check_cg(
+def _check_solve(
+    kind: str,
     repository: Repository,
     params: dict[str, Any],
     tensors: dict[str, NDArray[Any]],
     owner: Owner,
 ) -> None:
-    unknown = params.keys() - _CG_PARAMETERS
-    if unknown:
-        raise MalformedError(
-            f"cg has no parameter {min(unknown)[:80]!r}; it takes "
-            f"{', '.join(sorted(_CG_PARAMETERS))}"
-        )
-    for name in ("rtol", "atol"):
-        _check_tolerance(name, params.get(name, 0.0))
-    _check_choices(params)
-    matrix = params.get("matrix")
-    if not isinstance(matrix, str):
-        raise MalformedError("cg needs parameters.matrix, the id of a matrix")
-    rows, columns = repository.matrix(matrix, owner).shape
-    if rows != columns:
-        raise ImpossibleError(
-            f"cg needs a square matrix; {matrix} is {rows} x {columns}"
-        )
+    allowed = _CG_PARAMETERS if kind == "cg" else _SOLVE_PARAMETERS
+    check_known(kind, params, allowed)
+    settings = SolveSettings.of(params)
+    record = matrix_of(kind, repository, params, owner)
+    check_real(kind, record)
+    rows, columns = record.shape
+    if settings.method not in RECTANGULAR:
+        check_square(settings.method, record)
     if "b" not in tensors or not tensors.keys() <= {"b", "x0"}:
         raise InvalidInputError(
-            f"cg takes the inputs b and, if there is a guess, x0; got {[*tensors]}"
+            f"{kind} takes the inputs b and, if there is a guess, x0; got {[*tensors]}"
         )
-    for name, vector in tensors.items():
-        _check_vector(name, vector, rows)
+    b = tensors["b"]
+    _check_vectors("b", b, (rows, *b.shape[1:]))
+    if "x0" in tensors:
+        _check_vectors("x0", tensors["x0"], (columns, *b.shape[1:]))
+    count = b.shape[1] if b.ndim == 2 else 1
+    settings.check_workspace((rows, columns), record.nnz, count)
 
 
-def _check_tolerance(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MalformedError(f"parameters.{name} is {value!r}; it must be a number")
-    if not (math.isfinite(value) and value >= 0):
-        raise ImpossibleError(f"parameters.{name} is {value}; it must be 0 or more")
-
-
-def _check_choices(params: dict[str, Any]) -> None:
-    limit = params.get("maxiter", 1)
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise MalformedError(f"parameters.maxiter is {limit!r}; it must be a number")
-    if not 0 < limit < 2**31:
-        raise ImpossibleError(f"parameters.maxiter is {limit}; it must be 1 or more")
-    preconditioner = params.get("preconditioner", "none")
-    if preconditioner not in _PRECONDITIONERS:
-        raise ImpossibleError(
-            f"parameters.preconditioner is {preconditioner!r}; there are "
-            f"{', '.join(_PRECONDITIONERS)}"
-        )
-
-
-def _check_vector(name: str, vector: NDArray[Any], size: int) -> None:
-    if vector.dtype.kind != "f" or vector.dtype.itemsize < 4:
-        raise InvalidInputError(f"{name} is {vector.dtype}; it must be FP32 or FP64")
-    if vector.shape != (size,):
+def _check_vectors(name: str, block: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check (n,) or (n, k)."""
+    if block.dtype.kind != "f" or block.dtype.itemsize < 4:
+        raise InvalidInputError(f"{name} is {block.dtype}; it must be FP32 or FP64")
+    if block.ndim not in (1, 2) or block.shape != shape:
+        wanted = f"[{shape[0]}] or [{shape[0]}, k]" if name == "b" else f"{[*shape]}"
         raise InvalidInputError(
-            f"{name} has shape {list(vector.shape)}; the matrix needs [{size}]"
+            f"{name} has shape {list(block.shape)}; the matrix needs {wanted}"
         )
-    bad = np.flatnonzero(~np.isfinite(vector))
+    if block.ndim == 2 and not 1 <= block.shape[1] <= MAX_COLUMNS:
+        raise InvalidInputError(
+            f"{name} has {block.shape[1]} columns; there must be 1 to {MAX_COLUMNS}"
+        )
+    bad = np.argwhere(~np.isfinite(block))
     if bad.size:
+        at = ", ".join(str(i) for i in bad[0])
         raise InvalidInputError(
-            f"{name} holds {bad.size} NaN or infinite values, the first at {bad[0]}"
+            f"{name} holds {len(bad)} NaN or infinite values, the first at {at}"
         )

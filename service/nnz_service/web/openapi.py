@@ -6,7 +6,7 @@ are bytes), so what they take and give is described here by hand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -141,19 +141,35 @@ def idempotency_parameter() -> Spec:
     }
 
 
-def tensor_body(model: type[BaseModel], example: Spec, *more: Spec) -> Spec:
-    """Describe a body with tensors; `more` are further parameters."""
+def tensor_body(
+    model: type[BaseModel], examples: Mapping[str, Spec], *more: Spec
+) -> Spec:
+    """Describe a body with tensors.
+
+    Args:
+        model: Its JSON part.
+        examples: Bodies by a name for people.
+        *more: Further parameters.
+    """
     encoding = {"type": "string", "enum": ["gzip", "deflate", "identity"]}
     return {
         "parameters": [
             header_parameter(),
-            {"in": "header", "name": "Content-Encoding", "schema": encoding},
+            {
+                "in": "header",
+                "name": "Content-Encoding",
+                "description": "How the body is compressed, if it is.",
+                "schema": encoding,
+            },
             *more,
         ],
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": _reference(model), "example": example},
+                "application/json": {
+                    "schema": _reference(model),
+                    "examples": {n: {"value": one} for n, one in examples.items()},
+                },
                 "application/octet-stream": {"schema": _BYTES},
             },
         },

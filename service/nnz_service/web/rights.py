@@ -20,15 +20,17 @@ _STATISTICS = "/v2/models/stats"
 #: Only to be looked at.
 _FIXED = {
     **dict.fromkeys(("/v2", "/docs", "/openapi.json", "/metrics"), ANY),
-    **dict.fromkeys(("/v1/devices", "/v1/stats"), ANY),
+    **dict.fromkeys(("/v1/devices", "/v1/stats", "/v1/usage"), ANY),
     _STATISTICS: _INFER,
 }
 _SETTINGS = frozenset({"/v2/logging", "/v2/trace/setting"})
 #: Whatever lies below these takes one scope, for looking too.
 _WHOLE = (
-    (re.compile(r"/v1/(matrices|ops|jobs)(/.*)?", re.S), _ALGEBRA),
+    (re.compile(r"/v1/(matrices|uploads|ops|jobs)(/.*)?", re.S), _ALGEBRA),
     (re.compile(r"/v2/(repository|(system|cuda)sharedmemory)/.*", re.S), _ADMIN),
 )
+#: What is pinned takes memory from everybody.
+_PINS = re.compile(r"/v1/matrices/[^/]+/(un)?pin", re.S)
 _MODELS = re.compile(r"/v1/models(/.*)?", re.S)
 _SERVABLE = re.compile(r"/v2/models/([^/]+)(?:/versions/[^/]+)?(/.*)?", re.S)
 _ASKING = frozenset({None, "/ready", "/stats", "/config", "/trace/setting"})
@@ -55,6 +57,8 @@ def scopes_for(method: str, path: str) -> frozenset[Scope] | None:
         return _FIXED[path] if looking else None
     if path in _SETTINGS:
         return ANY if looking else _ADMIN
+    if _PINS.fullmatch(path):
+        return _ADMIN
     for below, scopes in _WHOLE:
         if below.fullmatch(path):
             return scopes

@@ -13,11 +13,12 @@ from nnz_service.keys import Caller
 from nnz_service.metrics import render
 from nnz_service.snapshots import add
 from nnz_service.web.deps import Parts
+from nnz_service.web.usage import known_to
 from nnz_service.web.worker_metrics import families, jobs_family
 
 
 async def scrape(parts: Parts, caller: Caller, stats: dict[str, Any] | None) -> bytes:
-    """Write every metric; series of matrices that the caller may not know are left out.
+    """Write every metric; series of matrices and keys of others are left out.
 
     They are left out and not added up: a sum would fall when a matrix goes or becomes
     the caller's, and a counter that falls is taken for one that began again.
@@ -33,7 +34,11 @@ async def scrape(parts: Parts, caller: Caller, stats: dict[str, Any] | None) -> 
     visible = await seen(parts.repository, caller, names)
     counted = [_of(family, visible) for family in counted]
     if stats is not None:
-        stats = {**stats, "model_stats": [r for r in rows if r["name"] in visible]}
+        stats = {
+            **stats,
+            "model_stats": [r for r in rows if r["name"] in visible],
+            "usage": known_to(caller, stats.get("usage", {})),
+        }
     found = [*counted, jobs, *families(stats, counted)]
     return await asyncio.to_thread(lambda: render(add(found)))
 

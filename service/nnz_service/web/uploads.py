@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 
-from nnz_service.errors import MalformedError, ServiceError, UnsupportedMediaError
+from nnz_service.dataplane import Tensors
+from nnz_service.errors import (
+    ConflictError,
+    MalformedError,
+    ServiceError,
+    UnsupportedMediaError,
+)
+from nnz_service.gateway.ownership import owner_of
 from nnz_service.gateway.residence import MATRIX_VERSION, forget, load
-from nnz_service.repository import MatrixRecord, ModelRecord, Owner, matrix_id
+from nnz_service.repository import Blob, MatrixRecord, ModelRecord, Owner, matrix_id
 from nnz_service.repository.blobs import BlobWriter
 from nnz_service.repository.intake import inspect
 from nnz_service.repository.records import check_name, check_version
-from nnz_service.web.bodies import header_length, stream_body
-from nnz_service.web.deps import Parts, unless_gone
+from nnz_service.repository.uploads import Upload
+from nnz_service.web.bodies import (
+    HEADER_LENGTH,
+    header_length,
+    parse_body,
+    read_body,
+    stream_body,
+)
+from nnz_service.web.deps import Parts, caller_of, unless_gone
 
 ONNX = "application/octet-stream"
 CSR = "application/x-nnz-csr"
 MATRIX_MARKET = "text/x-matrix-market"
+MPS = "application/x-mps"
 #: Media types of a matrix, and the one under which the intake knows them.
 MATRIX_TYPES = {
     "application/x-npz": "application/x-npz",
@@ -25,6 +43,9 @@ MATRIX_TYPES = {
     "application/x-matrix-market": MATRIX_MARKET,
     "application/gzip": "application/gzip",
     CSR: CSR,
+    # A linear program: its matrix, with costs and bounds beside it; plain or gzip.
+    MPS: MPS,
+    "text/x-mps": MPS,
 }
 
 
@@ -78,16 +99,143 @@ async def take_matrix(
     """
     media_type = _matrix_type(request)
     with await _receive(request, parts) as upload:
-        out = await asyncio.to_thread(parts.repository.blobs.staged)
-        try:
-            work = inspect("matrix", upload.path, media_type=media_type, out=out)
-            info = await unless_gone(request, work)
-            blob = await asyncio.to_thread(parts.repository.blobs.adopt, out)
-        finally:
-            out.unlink(missing_ok=True)
+        blob, info = await _read_matrix(request, parts, upload.path, media_type)
+    return await keep_matrix(parts, matrix_id(blob.sha256), blob, info, name, owner)
+
+
+async def take_uploaded(
+    request: Request, parts: Parts, identity: str, name: str | None, owner: Owner
+) -> tuple[MatrixRecord, bool]:
+    """Make a matrix, as `take_matrix` does, of what came in pieces; then that goes.
+
+    Raises:
+        NotFoundError: There is no such upload.
+        ConflictError: It is not complete, or a piece is still coming.
+        UnsupportedMediaError, InvalidMatrixError: As of a file that came whole.
+    """
+    media_type, store = _matrix_type(request), parts.repository.uploads
+    with store.held(identity, owner) as (upload, path):
+        _check_complete(upload)
+        blob, info = await _read_matrix(request, parts, path, media_type)
+        kept = await keep_matrix(parts, matrix_id(blob.sha256), blob, info, name, owner)
+        await asyncio.to_thread(store.delete, identity, owner)
+    return kept
+
+
+def _check_complete(upload: Upload) -> None:
+    if upload.length not in (None, upload.offset) or not upload.offset:
+        raise ConflictError(
+            f"{upload.offset} of {upload.length or 'more than 0'} bytes are there; "
+            "send the rest"
+        )
+
+
+async def _read_matrix(
+    request: Request, parts: Parts, path: Path, media_type: str
+) -> tuple[Blob, dict[str, Any]]:
+    """Have a file read; returns the resident form and what it says of itself."""
+    out = await asyncio.to_thread(parts.repository.blobs.staged)
+    try:
+        work = inspect("matrix", path, media_type=media_type, out=out)
+        info = await unless_gone(request, work)
+        blob = await asyncio.to_thread(parts.repository.blobs.adopt, out)
+    finally:
+        out.unlink(missing_ok=True)
+    return blob, info
+
+
+async def take_values(
+    request: Request,
+    parts: Parts,
+    base: MatrixRecord,
+    name: str | None,
+    pattern: str | None,
+) -> tuple[MatrixRecord, bool]:
+    """Store a matrix that has other values than one that is there, at its places.
+
+    Returns:
+        The record and whether it is new.
+
+    Raises:
+        InvalidInputError: The body is not the values of such a matrix.
+        ConflictError: The places are not those of `pattern`.
+    """
+    body = await read_body(request, parts.limits.max_body)
+    asked = await parse_body(request, body, parts.limits.max_json)
+    params = {"pattern": pattern}
+    return await _revalued(request, parts, base, name, params, asked.tensors)
+
+
+async def take_uploaded_values(
+    request: Request,
+    parts: Parts,
+    base: MatrixRecord,
+    name: str | None,
+    pattern: str | None,
+    identity: str,
+) -> tuple[MatrixRecord, bool]:
+    """Do what `take_values` does with a body that came in pieces; then that goes.
+
+    Raises:
+        NotFoundError: There is no such upload.
+        ConflictError: It is not complete, or the places are not those of `pattern`.
+        MalformedError, InvalidInputError: As of a body that came whole.
+    """
+    store, owner = parts.repository.uploads, owner_of(caller_of(request))
+    with store.held(identity, owner) as (upload, path):
+        _check_complete(upload)
+        header = header_length(request)
+        if not header:
+            raise MalformedError(
+                f"values of an upload need {HEADER_LENGTH}: the length of its JSON part"
+            )
+        params = {"pattern": pattern, "file": str(path), "header": header}
+        kept = await _revalued(request, parts, base, name, params, {})
+        await asyncio.to_thread(store.delete, identity, owner)
+    return kept
+
+
+async def _revalued(
+    request: Request,
+    parts: Parts,
+    base: MatrixRecord,
+    name: str | None,
+    asked: Mapping[str, Any],
+    tensors: Tensors,
+) -> tuple[MatrixRecord, bool]:
+    places = base.pattern or base.sha256
+    out = await asyncio.to_thread(parts.repository.blobs.staged)
+    params = {**asked, "name": base.id, "out": str(out), "blob": places}
+    try:
+        reply = await parts.call(request, "revalue", params, tensors)
+        blob = await asyncio.to_thread(parts.repository.blobs.adopt, out)
+    finally:
+        out.unlink(missing_ok=True)
+    info = {**reply.result["info"], "pattern": places}
+    identity = matrix_id(reply.result["sha256"])
+    owner = owner_of(caller_of(request))
+    return await keep_matrix(parts, identity, blob, info, name, owner)
+
+
+async def keep_matrix(
+    parts: Parts,
+    identity: str,
+    blob: Blob,
+    info: Mapping[str, Any],
+    name: str | None,
+    owner: Owner,
+) -> tuple[MatrixRecord, bool]:
+    """Record a matrix whose resident form is stored, and make it resident.
+
+    Returns:
+        The record and whether it is new.
+
+    Raises:
+        ServiceError: The worker cannot load it; then it is forgotten.
+    """
     put = parts.repository.put_matrix
-    async with parts.turns.of(matrix_id(blob.sha256)):
-        record, new = await asyncio.to_thread(put, blob, info, name, owner)
+    async with parts.turns.of(identity):
+        record, new = await asyncio.to_thread(put, blob, info, name, owner, identity)
         try:
             await load(parts, record.id, MATRIX_VERSION)
         except ServiceError:

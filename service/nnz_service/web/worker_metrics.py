@@ -44,6 +44,7 @@ def families(
         *always,
         *_scheduler(stats.get("scheduler", {})),
         *_servables(rows),
+        _computed(stats.get("usage", {})),
         *triton_families(rows, counted, gpus),
     ]
 
@@ -74,6 +75,18 @@ def _scheduler(scheduler: dict[str, Any]) -> Iterable[Metric]:
     ):
         if name in scheduler:
             yield GaugeMetricFamily(f"nnz_worker_{name}", text, scheduler[name])
+
+
+def _computed(usage: Mapping[str, Mapping[str, float]]) -> Metric:
+    family = CounterMetricFamily(
+        "nnz_key_computing_seconds",
+        "Computing for the requests and jobs of a key, as quotas count it.",
+        labels=("key", "kind"),
+    )
+    for key, row in usage.items():
+        for kind, seconds in row.items():
+            family.add_metric((key, kind), seconds)
+    return family
 
 
 def _servables(rows: list[dict[str, Any]]) -> Iterable[Metric]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnz_kernels.arrays import HostArray
+from nnz_kernels.formats import Csr
 from nnz_service import faults, logs
 from nnz_service.errors import (
     DatabaseAwayError,
@@ -21,8 +23,16 @@ from nnz_service.errors import (
 from nnz_service.jobs import Job, JobStore, StaleTokenError, Status
 from nnz_service.repository import BlobStore, bundles
 from nnz_service.servable import Servable
+from nnz_service.worker.batches import Charge
 from nnz_service.worker.scheduler import Scheduler
-from nnz_service.worker.solvers import Arrays, Solver
+from nnz_service.worker.solvers import (
+    Arrays,
+    Making,
+    MakingSeveral,
+    Metered,
+    Outside,
+    Solver,
+)
 from nnz_service.worker.toolbox import Toolbox
 
 SLICE = 0.05  # seconds of a slice: what a request waits for at most
@@ -32,6 +42,9 @@ SAVE = 2.0  # seconds between two checkpoints, at least
 SHARE = 0.1  # of the time at most goes into checkpoints
 _OWNER = "job"  # array in a checkpoint that makes its blob this job's alone
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: A matrix, its name, the id of its owner -> what its maker sees of it.
+Keep = Callable[[Csr[HostArray], str | None, str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +57,10 @@ class Bench:
         toolbox: Makes solvers.
         scheduler: Runs the slices.
         find_matrix: Gives a resident matrix by id; may block.
+        keep: Stores a matrix that a job made, under a name, for an owner.
         stopping: Whether the worker is on its way out.
         wakes: How often it was told to look at the store.
+        charge: Told the id of a key and the seconds that were computed for it.
     """
 
     store: JobStore
@@ -53,8 +68,10 @@ class Bench:
     toolbox: Toolbox
     scheduler: Scheduler
     find_matrix: Callable[[str], Servable]
+    keep: Keep
     stopping: Callable[[], bool]
     wakes: Callable[[], int]
+    charge: Charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,13 @@ class Attempt:
         """
         faults.point("job.after-claim")
         solver = self._solver()
+        try:
+            return self._carry(solver)
+        finally:
+            if isinstance(solver, Outside):
+                solver.close()
+
+    def _carry(self, solver: Solver) -> End | None:
         pace = Pace(time.monotonic())
         while not self._slice(solver):
             now = time.monotonic()
@@ -141,17 +165,38 @@ class Attempt:
                 return None
         self._report(solver, pace, save=False)
         result, arrays = solver.result()
-        return End(self.job, Status.SUCCEEDED, result, arrays, seconds=self.seconds)
+        if isinstance(solver, Making):
+            keep = self._bench.keep
+            result |= {"matrix": keep(solver.matrix, solver.label, self.job.owner)}
+        if isinstance(solver, MakingSeveral):
+            keep, owner = self._bench.keep, self.job.owner
+            made = solver.matrices.items()
+            result |= {"matrices": {n: keep(m, label, owner) for n, (label, m) in made}}
+        done = Status.SUCCEEDED
+        return End(self.job, done, result, arrays or None, seconds=self.seconds)
 
     def _slice(self, solver: Solver) -> bool:
+        outside = isinstance(solver, Outside) and solver.outside
+
+        meter = solver if outside and isinstance(solver, Metered) else None
+
+        def clock() -> float:
+            return time.monotonic() if meter is None else meter.elsewhere
+
         def step() -> bool:
-            began = time.monotonic()
+            began = clock()
             try:
                 return solver.step(SLICE)
             finally:
-                self.seconds += time.monotonic() - began
+                self._spend(clock() - began)
 
+        if outside:
+            return step()  # it only waits: here, where nobody waits for it
         return self._bench.scheduler.slice(step).result()
+
+    def _spend(self, seconds: float) -> None:
+        self.seconds += seconds
+        self._bench.charge(self.job.owner, seconds)
 
     def _cancelled(self) -> bool:
         """Look at the store when somebody has said that there is something new."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,12 +14,19 @@ from nnz_service.servable import Tensors
 from nnz_service.worker.statistics import Run
 from nnz_service.worker.tickets import Outcome, Ticket
 
+#: Takes the id of a key and the seconds that were computed for it.
+Charge = Callable[[str, float], None]
 
-def run_batch(batch: Sequence[Ticket]) -> None:
+
+def run_batch(batch: Sequence[Ticket], charge: Charge = lambda *_: None) -> None:
     """Compute and set every ticket's future; never raises for a request's sake.
 
     When a joined run fails each request runs again alone, so that one cannot fail
     those it happened to travel with.
+
+    Args:
+        batch: What runs as one.
+        charge: Told what was computed for whom, also when it failed.
 
     Raises:
         DeviceLostError: Nothing can be computed in this process any more.
@@ -28,7 +35,7 @@ def run_batch(batch: Sequence[Ticket]) -> None:
     if not live:
         return
     try:
-        _run(live)
+        _run(live, charge)
     except DeviceLostError as error:
         for ticket in live:
             _refuse(ticket, lost(error))
@@ -40,7 +47,7 @@ def run_batch(batch: Sequence[Ticket]) -> None:
         logs.logger().warning("a batch failed, running it one by one", error=str(error))
         for at, ticket in enumerate(live):
             try:
-                _run([ticket])
+                _run([ticket], charge)
             except DeviceLostError as fatal:
                 for left in live[at:]:
                     _refuse(left, lost(fatal))
@@ -49,12 +56,17 @@ def run_batch(batch: Sequence[Ticket]) -> None:
                 _refuse(ticket, its_own)
 
 
-def _run(batch: Sequence[Ticket]) -> None:
+def _run(batch: Sequence[Ticket], charge: Charge) -> None:
     head = batch[0]
     started = time.perf_counter_ns()
     tensors = join([ticket.tensors for ticket in batch])
     joined = time.perf_counter_ns()
-    answer = head.servable.run(tensors, head.outputs)
+    try:
+        answer = head.servable.run(tensors, head.outputs)
+    except Exception:
+        if len(batch) == 1:
+            charge(head.order.owner, (time.perf_counter_ns() - joined) / 1e9)
+        raise
     computed = time.perf_counter_ns()
     answers = split(answer, [ticket.rows for ticket in batch])
     ended = time.perf_counter_ns()
@@ -74,6 +86,7 @@ def _run(batch: Sequence[Ticket]) -> None:
             "compute": run.compute / 1e9,
         }
         work = run.compute * ticket.rows / max(run.rows, 1) / 1e9
+        charge(ticket.order.owner, work)
         ticket.future.set_result(Outcome(mine, timings, run.rows, work))
 
 

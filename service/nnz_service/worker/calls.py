@@ -41,8 +41,8 @@ def outputs_of(servable: Servable, wanted: Any) -> tuple[str, ...] | None:
 
 
 def reply_of(outcome: Outcome, result: dict[str, Any]) -> Reply:
-    """Write down how a run ended: of how many rows it was, and its seconds of them."""
-    result["batch"], result["work"] = outcome.rows, outcome.work
+    """Write down how a run ended, and of how many rows it was."""
+    result["batch"] = outcome.rows
     return Reply(result, dict(outcome.tensors), dict(outcome.timings))
 
 

@@ -23,17 +23,21 @@ from nnz_service.errors import (
     UnavailableError,
 )
 from nnz_service.jobs import JobStore
-from nnz_service.repository import Repository, is_matrix_id
+from nnz_service.repository import MatrixRecord, Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
 from nnz_service.worker.batches import lost
 from nnz_service.worker.calls import Params, check_tensors, text_of
+from nnz_service.worker.chains import sparse_answers
 from nnz_service.worker.computing import KINDS, Computing, target
 from nnz_service.worker.health import Watch
+from nnz_service.worker.matrix_calls import MatrixCalls
+from nnz_service.worker.meter import Meter
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
+from nnz_service.worker.sparse_calls import recorded
 from nnz_service.worker.toolbox import Toolbox
 
 _LEFT_OUT = (
@@ -79,17 +83,20 @@ class Host:
         # A device of its own has a thread of its own.
         quick = _QUICK if toolbox.backend is Backend.CPU else 0
         self._scheduler = Scheduler(limits, quick=quick)
-        self._registry = Registry(self._guarded)
+        self._registry = Registry(self._guarded, toolbox.matrix_bytes)
         self._computing = Computing(toolbox)
+        self._meter = Meter(self._page, repository.home)
         self._runner = JobRunner(
-            jobs, repository.blobs, toolbox, self._scheduler, self._matrix, name
-        )
+            jobs, repository.blobs, toolbox, self._scheduler, self._matrix,
+            partial(recorded, repository), name, partial(self._meter.charge, "jobs"),
+        )  # fmt: skip
         self._watch = Watch(self._scheduler, toolbox.check)
         self._lost = threading.Event()
         self._tell_lost: Callable[[], None] = lambda: None
         self._scheduler.on_lost = self._lose
         self._scheduler.on_queue = self._publish_waiting
         self._scheduler.on_change = self._publish
+        self._scheduler.on_work = partial(self._meter.charge, "requests")
         self._state = "starting"
         self._closing = threading.Event()
         self._settled = threading.Event()
@@ -104,8 +111,10 @@ class Host:
             "metadata": self._metadata,
             "explain": self._explain,
             "op": partial(self._compute, "op"),
+            **sparse_answers(self._entry, self._scheduler, repository.blobs),
             "stats": self._stats,
             "wake": self._wake,
+            **MatrixCalls(self._entry, self._registry).answers,
         }
 
     # Life
@@ -162,6 +171,8 @@ class Host:
                     return
                 begin = partial(self._begin, record.name, record.version)
                 self._patiently(begin)
+            for matrix in self._patiently(self._repository.pinned):
+                self._stored(matrix)
             if not self._closing.is_set() and not self.lost:
                 if self._toolbox.compile_first:  # else the first check would
                     self._toolbox.check()
@@ -268,7 +279,8 @@ class Host:
         version, path = text_of(params, "version"), Path(text_of(params, "path"))
         if kind not in {"model", "matrix"} or not version.isdecimal():
             raise MalformedError(f"cannot load a {kind!r} of version {version!r}")
-        entry = self._registry.load(kind, name, version, path)
+        pinned = params.get("pinned", False) is True
+        entry = self._registry.load(kind, name, version, path, pinned=pinned)
         await asyncio.shield(asyncio.wrap_future(entry.loaded))
         return Reply(metadata(entry, self._versions(name)))
 
@@ -308,7 +320,13 @@ class Host:
         }
         facts = usage.process_facts() | {"gpu": self._toolbox.gpu_memory()}
         return Reply(
-            {"model_stats": rows, "scheduler": scheduler, "processes": [facts]}
+            {
+                "model_stats": rows,
+                "scheduler": scheduler,
+                "processes": [facts],
+                "resident": self._registry.residents(),
+                "usage": self._meter.to_json(),
+            }
         )
 
     async def _wake(self, params: Params, tensors: Tensors, _: float | None) -> Reply:
@@ -359,8 +377,7 @@ class Host:
     def _find_stored(self, name: str, version: str | None) -> Entry:
         """Start to load a stored matrix; say why a stored model is not resident."""
         if is_matrix_id(name) and version in (None, "1"):
-            path = self._repository.matrix(name).path
-            return self._registry.load("matrix", name, "1", path)
+            return self._stored(self._repository.matrix(name))
         record = self._repository.model(name, version)
         error = NotLoadedError if self.ready else UnavailableError
         raise error(
@@ -368,10 +385,14 @@ class Host:
             f"POST /v2/repository/models/{name}/load loads it"
         )
 
+    def _stored(self, matrix: MatrixRecord) -> Entry:
+        pinned = bool(matrix.pinned)
+        load = self._registry.load
+        return load("matrix", matrix.id, "1", matrix.path, pinned=pinned)
+
     def _matrix(self, name: str) -> Servable:
         """A resident matrix, loaded when it is not; blocks."""
-        path = self._repository.matrix(name).path
-        entry = self._registry.load("matrix", name, "1", path)
+        entry = self._stored(self._repository.matrix(name))
         entry.loaded.result()
         return entry.ready
 

@@ -75,7 +75,7 @@ class Ops:
         """Bring the answer of a ticket into the shape that the op promises."""
         if op == "spmv":
             return {"y": tensors["y"][0]}
-        return {"y": tensors["y"].T} if op == "spmm" else tensors
+        return {"y": tensors["y"].swapaxes(0, 1)} if op == "spmm" else tensors
 
 
 def _rows(op: str, tensors: Tensors, servable: MatrixServable) -> np.ndarray[Any, Any]:
@@ -83,10 +83,18 @@ def _rows(op: str, tensors: Tensors, servable: MatrixServable) -> np.ndarray[Any
     if set(tensors) != {"x"}:
         raise InvalidInputError(f"{op} takes one input x, not {[*tensors]}")
     x, columns = tensors["x"], servable.inputs[0].shape[1]
-    wanted = f"[{columns}]" if op == "spmv" else f"[{columns}, k]"
-    if x.ndim != (1 if op == "spmv" else 2) or x.shape[0] != columns:
-        raise InvalidInputError(f"x has shape {[*x.shape]}, but must be {wanted}")
+    pair = (2,) if servable.complex else ()
+    sizes = [columns, *pair] if op == "spmv" else [columns, "k", *pair]
+    if x.ndim != len(sizes) or x.shape[:1] + x.shape[len(sizes) - len(pair) :] != (
+        columns,
+        *pair,
+    ):
+        what = ": the matrix is complex, real and imaginary parts last" * bool(pair)
+        wanted = ", ".join(map(str, sizes))
+        raise InvalidInputError(
+            f"x has shape {[*x.shape]}, but must be [{wanted}]{what}"
+        )
     if x.dtype.kind not in "biuf":
         raise InvalidInputError(f"x is {x.dtype}, but must be real numbers")
     x = x.astype(servable.inputs[0].dtype, copy=False)
-    return x[np.newaxis] if op == "spmv" else x.T
+    return x[np.newaxis] if op == "spmv" else x.swapaxes(0, 1)

@@ -18,7 +18,8 @@ from nnz_service.errors import (
 from nnz_service.jobs import Job, JobStore, StaleTokenError, Status
 from nnz_service.repository import BlobStore
 from nnz_service.servable import Servable
-from nnz_service.worker.attempt import Attempt, Bench, End
+from nnz_service.worker.attempt import Attempt, Bench, End, Keep
+from nnz_service.worker.batches import Charge
 from nnz_service.worker.ends import Ends
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.toolbox import Toolbox
@@ -36,7 +37,9 @@ class JobRunner:
         toolbox: Makes solvers.
         scheduler: Runs the slices.
         find_matrix: Gives a resident matrix by id; may block.
+        keep: Stores a matrix that a job made.
         name: What claims carry.
+        charge: Told the id of a key and the seconds that were computed for it.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class JobRunner:
         toolbox: Toolbox,
         scheduler: Scheduler,
         find_matrix: Callable[[str], Servable],
+        keep: Keep,
         name: str,
+        charge: Charge = lambda *_: None,
     ) -> None:
         self._store = store
         self._scheduler = scheduler
@@ -56,8 +61,8 @@ class JobRunner:
         self._closing = self._device_lost = self._away = False
         self._wakes = 0
         self._bench = Bench(
-            store, blobs, toolbox, scheduler, find_matrix,
-            lambda: self._closing, lambda: self._wakes,
+            store, blobs, toolbox, scheduler, find_matrix, keep,
+            lambda: self._closing, lambda: self._wakes, charge,
         )  # fmt: skip
         self._changed = threading.Condition()
         self._claims = threading.Lock()

@@ -18,7 +18,7 @@ from nnz_service.errors import (
     WorkerLostError,
 )
 from nnz_service.worker.batcher import Limits, cut
-from nnz_service.worker.batches import lost, run_batch
+from nnz_service.worker.batches import Charge, lost, run_batch
 from nnz_service.worker.queue import Bounds, Queue
 from nnz_service.worker.statistics import Counters
 from nnz_service.worker.tickets import Outcome, Ticket
@@ -42,6 +42,7 @@ class Scheduler:
     Attributes:
         on_lost: Called on the device thread when the device cannot be used any more.
         on_queue: Called when a request has begun to wait, on the thread that sent it.
+        on_work: Called with the id of a key and the seconds that were computed for it.
         on_change: Called when what runs has changed, with the tokens of the requests
             that run now.
     """
@@ -65,6 +66,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
         self.on_lost: Callable[[], None] = lambda: None
         self.on_queue: Callable[[], None] = lambda: None
+        self.on_work: Charge = lambda *_: None
         self.on_change: Callable[[Sequence[int]], None] = lambda _: None
 
     def start(self) -> None:
@@ -134,7 +136,7 @@ class Scheduler:
         return 0 < ticket.counters.cost(ticket.rows) < self._quick
 
     def _run_here(self, ticket: Ticket) -> None:
-        self._do(lambda: run_batch([ticket]))
+        self._do(lambda: run_batch([ticket], self.on_work))
         with self._changed:
             self._lent = False
             self._rest()
@@ -219,7 +221,7 @@ class Scheduler:
         if batch := cut(self._queue, self._limits):
             self._queue.take(batch)
             self._begin(batch)
-            return lambda: run_batch(batch)
+            return lambda: run_batch(batch, self.on_work)
         self._rest()
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from nnz_kernels.errors import DeviceMemoryError
 from nnz_service import logs
 from nnz_service.engine.heap import give_back
 from nnz_service.errors import (
+    ConflictError,
     DeviceFullError,
     NotFoundError,
     NotLoadedError,
@@ -50,6 +52,8 @@ class Entry:
     reason: str = ""
     servable: Servable | None = None
     counters: Counters = field(default_factory=Counters)
+    used: float = field(default_factory=time.monotonic)
+    pinned: bool = False
     loaded: Future[None] = field(default_factory=Future)
 
     @property
@@ -89,10 +93,13 @@ class Registry:
     Args:
         loader: Turns a kind and a file into a servable; called on a thread of its own,
             one file at a time, because a load wants all the memory it can get.
+        budget: Bytes that matrices may hold together; when one more was loaded, those
+            go that were not used for the longest time. None for no bound.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, budget: int | None = None) -> None:
         self._loader = loader
+        self._budget = budget
         self._entries: dict[str, dict[str, Entry]] = {}  # by name and version
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")
@@ -103,7 +110,9 @@ class Registry:
         with self._lock:
             self._entries.clear()
 
-    def load(self, kind: str, name: str, version: str, path: Path) -> Entry:
+    def load(
+        self, kind: str, name: str, version: str, path: Path, *, pinned: bool = False
+    ) -> Entry:
         """Start to load a file; one that is resident or under way is joined.
 
         Another file under the same name and version takes the place of the first.
@@ -112,7 +121,7 @@ class Registry:
             entry = self._entries.get(name, {}).get(version)
             if entry is not None and entry.path == path and not entry.failed:
                 return entry
-            entry = Entry(name, version, kind, path)
+            entry = Entry(name, version, kind, path, pinned=pinned)
             self._entries.setdefault(name, {})[version] = entry
         self._pool.submit(self._load, entry, path)
         return entry
@@ -154,7 +163,71 @@ class Registry:
         if not found:
             suffix = "" if version is None else f" version {version}"
             raise NotFoundError(f"there is no model or matrix {name!r}{suffix}")
-        return max(found, key=lambda e: (e.state is State.READY, int(e.version)))
+        best = max(found, key=lambda e: (e.state is State.READY, int(e.version)))
+        best.used = time.monotonic()
+        return best
+
+    def pin(self, name: str, on: bool) -> None:
+        """Keep a matrix resident whatever else is loaded, or not any more.
+
+        Raises:
+            ConflictError: Pinned ones would take more than the budget.
+        """
+        with self._lock:
+            entries = [*self._entries.get(name, {}).values()]
+            others = sum(e.nbytes for e in self._matrices() if e.pinned)
+            own = sum(e.nbytes for e in entries if not e.pinned)
+            if on and self._budget is not None and others + own > self._budget:
+                raise ConflictError(
+                    f"{name} takes {own} bytes and pinned matrices {others}; together "
+                    f"they may take {self._budget} (NNZ_MATRIX_BYTES)"
+                )
+            for entry in entries:
+                entry.pinned = on
+
+    def residents(self) -> dict[str, Any]:
+        """Describe the matrices that are resident, the one used last first."""
+        with self._lock:
+            held = sorted(self._matrices(), key=lambda entry: -entry.used)
+        now = time.monotonic()
+        rows = [
+            {
+                "name": entry.name,
+                "bytes": entry.nbytes,
+                "pinned": entry.pinned,
+                "idle_seconds": now - entry.used,
+            }
+            for entry in held
+        ]
+        total = sum(entry.nbytes for entry in held)
+        return {"budget": self._budget, "bytes": total, "matrices": rows}
+
+    def _matrices(self) -> list[Entry]:
+        """Return those that are resident; the caller holds the lock."""
+        entries = (e for held in self._entries.values() for e in held.values())
+        return [e for e in entries if e.kind == "matrix" and e.servable is not None]
+
+    def _evict(self, newest: Entry) -> None:
+        """Let go of matrices, oldest use first, until the rest fit the budget."""
+        if self._budget is None or newest.kind != "matrix":
+            return
+        with self._lock:
+            held = sorted(self._matrices(), key=lambda entry: entry.used)
+            total = sum(entry.nbytes for entry in held)
+            gone = []
+            for entry in held:
+                if total <= self._budget:
+                    break
+                if entry is newest or entry.pinned:
+                    continue
+                total -= entry.nbytes
+                gone.append(entry)
+                del self._entries[entry.name]
+        for entry in gone:
+            logs.logger().info("matrix evicted", name=entry.name, bytes=entry.nbytes)
+        if gone:
+            del held, gone
+            give_back()
 
     def index(self) -> list[Entry]:
         """Everything known, by name and version."""
@@ -172,6 +245,7 @@ class Registry:
             return
         entry.state = State.READY
         entry.loaded.set_result(None)
+        self._evict(entry)
 
 
 def _as_service_error(entry: Entry, error: Exception) -> ServiceError:

@@ -87,6 +87,7 @@ class Sweeper:
             return
         blobs = self._repository.blobs
         blobs.sweep_staging(GRACE)
+        self._repository.uploads.sweep()
         idle = set(blobs.idle(GRACE))
         idle -= self._jobs.blobs() | self._repository.used_blobs()
         if idle:

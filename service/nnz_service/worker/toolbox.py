@@ -10,9 +10,11 @@ from typing import Any
 from nnz_kernels.backends import Backend, choose, probe
 from nnz_kernels.backends import load as load_kernels
 from nnz_kernels.errors import BackendUnavailableError
+from nnz_service.algebra.lp.storage import read_program
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.servable import Servable
 from nnz_service.worker.health import check_product
+from nnz_service.worker.lp_job import make_lp
 from nnz_service.worker.matrices import MatrixServable
 from nnz_service.worker.solvers import (
     SOLVERS,
@@ -58,6 +60,10 @@ class Toolbox:
         precision: Of models, as `engine.load` takes it.
         cache: Folder of compiled kernels and measured choices; None for the user's.
         compile_first: Compile every kernel before the worker is ready.
+        matrix_bytes: That matrices may hold together, unless pinned ones or a lone one
+            take more; None for no bound.
+        lp_bytes: That a process of HiGHS may take, which solves or presolves a linear
+            program; None for no bound.
         loaders: How to load each kind of servable, instead of the usual way.
         solvers: How to make the solver of each kind of job, besides the usual ones.
     """
@@ -67,15 +73,18 @@ class Toolbox:
     precision: str = "fp32"
     cache: Path | None = None
     compile_first: bool = True
+    matrix_bytes: int | None = None
+    lp_bytes: int | None = None
     loaders: dict[str, Callable[[Path], Servable]] = field(default_factory=dict)
     solvers: dict[str, MakeSolver] = field(default_factory=dict)
 
     def warm(self, progress: Progress) -> None:
-        """Compile what the back-end needs, or take it from the cache."""
+        """Compile what the back-end needs and its cache lacks."""
         if self.backend is Backend.CPU and self.compile_first:
             from nnz_kernels.cpu import catalog
 
-            catalog.warm(progress)
+            if not catalog.is_complete():
+                catalog.warm(progress)
         if self.backend is Backend.CUDA and self.compile_first:
             from nnz_kernels.cuda.warm import warm
 
@@ -92,7 +101,8 @@ class Toolbox:
             return loader(path)
         if kind == "matrix":
             operator = MatrixOperator.load(path, self.backend, self.threads)
-            return MatrixServable(operator)
+            program = read_program(path, operator.matrix)
+            return MatrixServable(operator, program=program)
         return self._load_model(path)
 
     @property
@@ -114,6 +124,9 @@ class Toolbox:
             ServiceError: when parameters or inputs are not usable.
         """
         make = self.solvers.get(kind) or SOLVERS[kind]
+        if make is make_lp:
+            memory = self.lp_bytes
+            return make_lp(params, inputs, find_matrix, state, memory=memory)
         return make(params, inputs, find_matrix, state)
 
     def check(self) -> None:

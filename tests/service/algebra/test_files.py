@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from nnz_kernels.convert import csr_from_dense, csr_to_dense
+from nnz_kernels.convert import csr_from_dense, csr_to_dense, csr_to_scipy
 from nnz_service.algebra.files import (
     Limits,
+    canonical,
     csr_from_arrays,
+    csr_from_triplets,
     read_matrix,
     read_resident,
     write_resident,
@@ -45,13 +47,13 @@ def good() -> dict[str, Any]:
 
 
 class TestNpz:
-    @pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+    @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
     @pytest.mark.parametrize("compressed", [True, False])
-    @pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+    @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "c8", "c16"])
     def test_what_scipy_saves(
         self, tmp_path: Path, kind: str, compressed: bool, dtype: str
     ) -> None:
-        """Three formats, compressed or not."""
+        """Five formats, compressed or not."""
         path = tmp_path / "a.npz"
         matrix = scipy.sparse.coo_array(DENSE.astype(dtype)).asformat(kind)
         scipy.sparse.save_npz(path, matrix, compressed=compressed)
@@ -59,7 +61,55 @@ class TestNpz:
         out = read_matrix(path, NPZ)
 
         np.testing.assert_array_equal(csr_to_dense(out), DENSE)
-        assert out.data.dtype == ("f4" if dtype == "f4" else "f8")
+        wide = {"f4": "f4", "c8": "c16", "c16": "c16"}
+        assert out.data.dtype == wide.get(dtype, "f8")
+
+    @pytest.mark.parametrize("block", [(2, 3), (1, 4), (4, 1)])
+    def test_blocks_keep_their_zeros(
+        self, tmp_path: Path, block: tuple[int, int]
+    ) -> None:
+        """A block is stored whole, in SciPy as here."""
+        rng = np.random.default_rng(5)
+        dense = scipy.sparse.random_array((8, 12), density=0.1, rng=rng)
+        matrix = dense.tobsr(blocksize=block)
+        scipy.sparse.save_npz(tmp_path / "a.npz", matrix)
+
+        out = csr_to_scipy(read_matrix(tmp_path / "a.npz", NPZ))
+
+        wanted = matrix.tocsr()
+        wanted.sort_indices()
+        assert out.nnz == matrix.nnz
+        np.testing.assert_array_equal(out.indptr, wanted.indptr)
+        np.testing.assert_array_equal(out.indices, wanted.indices)
+        np.testing.assert_array_equal(out.data, wanted.data)
+
+    @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (1, 7), (7, 1)])
+    def test_diagonals(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        """Diagonals at every place, also those that lie outside, are SciPy's."""
+        offsets = np.array([0, -4, 8, 2, 40, -40], np.int32)
+        data = np.arange(1.0, 73).reshape(6, 12)
+        data[3, 2] = 0
+        matrix = scipy.sparse.dia_array((data, offsets), shape=shape)
+        scipy.sparse.save_npz(tmp_path / "a.npz", matrix)
+
+        out = read_matrix(tmp_path / "a.npz", NPZ)
+
+        np.testing.assert_array_equal(csr_to_dense(out), matrix.toarray())
+
+    @pytest.mark.parametrize("offset", [2**63 - 1, -(2**63), 2**62])
+    def test_diagonals_far_away(self, tmp_path: Path, offset: int) -> None:
+        """An offset at the end of its type wraps nowhere; a repeated one is told."""
+        members = {
+            "format": np.array(b"dia"),
+            "shape": np.array([3, 4]),
+            "data": np.ones((2, 4)),
+        }
+        path = save(tmp_path / "a.npz", offsets=np.array([offset, 1]), **members)
+
+        assert csr_to_dense(read_matrix(path, NPZ)).sum() == 3
+        path = save(tmp_path / "b.npz", offsets=np.array([offset, offset]), **members)
+        with pytest.raises(InvalidMatrixError, match="diagonal twice"):
+            read_matrix(path, NPZ)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -68,10 +118,15 @@ class TestNpz:
             ({"indptr": np.array([0, 1, 0, 4], np.int32)}, r"indptr\[2\] is 0, less"),
             ({"indptr": np.array([0, 1, 4], np.int32)}, "3 rows need 4"),
             ({"data": np.ones(5)}, "data has 5 entries"),
-            ({"data": np.ones(4, complex)}, "the entries are complex128"),
+            ({"data": np.ones(4, np.clongdouble)}, "the entries are complex256"),
             ({"shape": np.array([3, -4])}, "shape is"),
             ({"shape": np.array([3.0, 4.0])}, "shape is"),
-            ({"format": np.array(b"dia")}, "the sparse format is 'dia'"),
+            ({"format": np.array(b"lil")}, "the sparse format is 'lil'"),
+            ({"format": np.array(b"bsr")}, r"data has shape \[4\], .*blocks"),
+            (
+                {"format": np.array(b"dia"), "offsets": np.array([0, 1])},
+                r"offsets is int64 of shape \[2\]",
+            ),
             ({"format": np.array([1, 2])}, "the sparse format is ''"),
         ],
     )
@@ -220,6 +275,52 @@ class TestArrays:
 
         with pytest.raises(InvalidMatrixError, match="shape is"):
             csr_from_arrays(a.indptr, a.indices, a.data, shape)
+
+    @pytest.mark.parametrize("index", ["i4", "i8", "u2"])
+    def test_triplets(self, index: str) -> None:
+        """Any order; what is named twice is summed; a stored zero stays."""
+        row, col = np.array([[2, 0, 2, 0], [1, 1, 1, 0]], index)
+
+        out = csr_from_triplets(row, col, np.float32([5, 2, -1, 0]), [3, 4])
+
+        assert out.indptr.tolist() == [0, 2, 2, 3]
+        assert out.indices.tolist() == [0, 1, 1]
+        assert out.data.tolist() == [0, 2, 4]
+        assert (out.data.dtype, out.indices.dtype) == (np.float32, np.int32)
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [([0, 3], r"row\[1\] is 3, .* 0 to 2"), ([0], "row is int64 of shape")],
+    )
+    def test_faulty_triplets(self, row: list[int], message: str) -> None:
+        """The first coordinate that is wrong is named."""
+        with pytest.raises(InvalidMatrixError, match=message):
+            csr_from_triplets(np.array(row), np.array([0, 1]), np.ones(2), [3, 4])
+
+    def test_declared_shape(self) -> None:
+        """A row count alone asks for memory."""
+        none = np.empty(0, np.int64)
+
+        with pytest.raises(TooLargeError, match="9007199254740992"):
+            csr_from_triplets(none, none, none, [2**53, 1])
+        with pytest.raises(InvalidMatrixError, match=r"2\*\*53"):
+            csr_from_triplets(none, none, none, [2**53 + 1, 1])
+
+    def test_canonical(self) -> None:
+        """Order, duplicates and the width of indices leave no trace."""
+        a = csr_from_arrays(
+            np.array([0, 3, 3, 4]), np.array([3, 0, 3, 1]), np.array([1.0, 2, 4, 0]),
+            [3, 4],
+        )  # fmt: skip
+
+        out = canonical(a)
+
+        assert out.indptr.tolist() == [0, 2, 2, 3]
+        assert out.indices.tolist() == [0, 3, 1]
+        assert out.data.tolist() == [2, 5, 0]
+        assert out.indices.dtype == out.indptr.dtype == np.int32
+        assert a.indices.tolist() == [3, 0, 3, 1]  # the caller's stays
+        assert canonical(out).data is out.data
 
     def test_structure(self) -> None:
         """What `check` finds is told."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
-from nnz_kernels.convert import csr_from_dense
+from nnz_kernels.convert import csr_from_dense, csr_from_scipy
 from nnz_kernels.formats import Csr
 from nnz_service.algebra.files import write_resident
 from nnz_service.algebra.operator import MatrixOperator
@@ -44,7 +45,7 @@ class TestProducts:
         [
             (np.zeros(19), r"x has shape \[19\], but this matrix needs \[20\]"),
             (np.zeros((20, 1)), r"x has shape \[20, 1\]"),
-            (np.zeros(20, complex), "x has type complex128"),
+            (np.zeros(20, complex), "x has type complex128, but must be float32"),
             (np.array(["a"] * 20), "x has type"),
         ],
     )
@@ -63,36 +64,31 @@ class TestProducts:
         with pytest.raises(InvalidInputError, match="result would take"):
             wide.spmv(np.ones(1), transpose=True)
         with pytest.raises(InvalidInputError, match="result would take"):
-            narrow.infer({"x": np.ones((10**9, 0))})
+            narrow.spmm(np.zeros((0, 10**9)))
 
 
-class TestInfer:
-    def test_rows(self, operator: MatrixOperator) -> None:
-        """Every row is one vector."""
-        out = operator.infer({"x": X.T})
-
-        np.testing.assert_allclose(out["y"], X.T @ DENSE.T)
-        assert out["y"].flags.c_contiguous
-
+class TestColumns:
     def test_company_does_not_matter(self) -> None:
-        """A row alone has the bits of the row in a batch."""
+        """A column alone has the bits of the column among others."""
         operator = MatrixOperator(csr_from_dense(DENSE))
-        together = operator.infer({"x": X.T})["y"]
+        together = operator.spmm(X)
 
         for k in range(5):
-            alone = operator.infer({"x": X.T[k : k + 1]})["y"]
-            assert alone.tobytes() == together[k].tobytes()
+            alone = operator.spmv(X[:, k].copy())
+            assert alone.tobytes() == together[:, k].tobytes()
 
-    def test_no_rows(self, operator: MatrixOperator) -> None:
-        """An empty batch gives an empty answer."""
-        assert operator.infer({"x": np.zeros((0, 20))})["y"].shape == (0, 30)
+    def test_complex(self) -> None:
+        """A matrix of complex numbers takes those, and real ones as such."""
+        dense = DENSE + 2j * DENSE
+        operator = MatrixOperator(csr_from_scipy(csr_array(dense)), "reference")
 
-    def test_refusals(self, operator: MatrixOperator) -> None:
-        """Names and shapes are told."""
-        with pytest.raises(InvalidInputError, match="one input, 'x'"):
-            operator.infer({"z": X.T})
-        with pytest.raises(InvalidInputError, match=r"must be \[k, 20\]"):
-            operator.infer({"x": X})
+        np.testing.assert_allclose(operator.spmv(X[:, 0] * 1j), dense @ X[:, 0] * 1j)
+        np.testing.assert_allclose(operator.spmm(X), dense @ X)
+        with pytest.raises(InvalidInputError, match="integer or complex128"):
+            operator.spmv(np.zeros(20, np.complex64))
+
+    def test_no_columns(self, operator: MatrixOperator) -> None:
+        assert operator.spmm(np.zeros((20, 0))).shape == (30, 0)
 
 
 class TestResident:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnz_service.dataplane import Admission
+from nnz_service.dataplane import Admission, Page, allowance
 from nnz_service.errors import OverloadedError, TooLargeError
 from nnz_service.keys import Caller, Quota
 
@@ -78,17 +78,31 @@ class TestQuotas:
 
     def test_work_a_minute(self) -> None:
         """A minute's worth may be used at once; for more one has to wait."""
-        admission = Admission(slots=99, nbytes=99)
+        page = Page()
+        admission = Admission(slots=99, nbytes=99, page=page)
         caller = Caller("k-1", quota=Quota(work=30.0), row=3)
-        with admission.reserve(1, caller) as held:
-            held.charge(29.0)
-        with admission.reserve(1, caller) as held:
-            held.charge(5.0)
+        assert admission.work_left(caller) == 30
+        for seconds in (29.0, 5.0):
+            admission.reserve(1, caller).release()
+            allowance.charge(page, caller, seconds)
 
         with pytest.raises(OverloadedError, match="30 s of computing") as caught:
             admission.reserve(1, caller)
 
         assert caught.value.retry_after == 8  # 4 s too many, half a second a second
+        assert admission.work_left(caller) == pytest.approx(-4, abs=0.5)
+        assert admission.work_left(Caller("k-2", row=3)) is None
+
+    def test_what_is_only_fetched_needs_no_work(self) -> None:
+        """The result of a job that used up all of it can be fetched."""
+        page = Page()
+        admission = Admission(slots=99, nbytes=99, page=page)
+        caller = Caller("k-1", quota=Quota(work=30.0), row=3)
+        allowance.charge(page, caller, 3600.0)
+
+        admission.reserve(1, caller, computes=False).release()
+        with pytest.raises(OverloadedError, match="30 s of computing"):
+            admission.reserve(1, caller)
 
     def test_a_refused_request_takes_nothing(self) -> None:
         admission = Admission(slots=1, nbytes=99)

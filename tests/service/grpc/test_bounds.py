@@ -23,6 +23,7 @@ from service.grpc.serving import (
     request_of,
     trailing,
 )
+from service.processes import until
 from service.web.doubler import Doubler
 
 from nnz_service.gateway import Limits
@@ -178,6 +179,7 @@ class TestFull:
             sent = (request.SerializeToString() for request in requests)
             answers = call.stream(sent, timeout=SOON)
             assert worker.entered.wait(SOON)
+            until(lambda: found.parts.metrics.refused._value.get() == 1)
             worker.release.set()
             first, second = map(m.ModelStreamInferResponse.FromString, answers)
 

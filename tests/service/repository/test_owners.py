@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nnz_service.errors import ForbiddenError, NotFoundError
+from nnz_service.errors import ConflictError, ForbiddenError, NotFoundError
 from nnz_service.repository import Blob, Owner, Repository
 from nnz_service.repository.owners import Sightings
 
@@ -68,6 +68,31 @@ class TestOwners:
 
         assert repository.matrix(matrix, ANN).name == "again"
         assert repository.matrix(matrix, BOB).name == "of bob"
+
+    def test_nobody_reads_the_name_that_another_gave(
+        self, repository: Repository, blob: Blob
+    ) -> None:
+        matrix = repository.put_matrix(blob, INFO, "secret of ann", ANN)[0].id
+
+        assert repository.put_matrix(blob, INFO, None, BOB)[0].name is None
+        assert [m.name for m in repository.matrices(BOB)] == [None]
+        assert repository.matrix(matrix, ADMIN).name == "secret of ann"
+
+    @pytest.mark.parametrize("owner", [ANN, BOB])
+    def test_other_content_of_the_same_id_is_refused(
+        self, repository: Repository, blob: Blob, owner: Owner
+    ) -> None:
+        matrix = repository.put_matrix(blob, INFO, None, ANN)[0].id
+        with repository.blobs.writer() as writer:
+            writer.write(b"made to have the same 64 bits")
+            other = writer.commit()
+
+        with pytest.raises(ConflictError, match=matrix):
+            repository.put_matrix(other, INFO, None, owner, matrix)
+        with pytest.raises(ConflictError, match=matrix):
+            repository.put_matrix(
+                other, INFO | {"nnz": 6, "pattern": blob.sha256}, None, owner, matrix
+            )
 
     def test_a_deletion_is_seen_at_once(
         self, repository: Repository, blob: Blob

@@ -139,7 +139,12 @@ class Doubler:
 def running(app: FastAPI) -> Iterator[str]:
     """Serve an application from a thread; gives host:port."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="error", http=Connection
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_level="error",
+        http=Connection,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -46,7 +46,9 @@ class Door:
         if who is not None:
             sent = self.secrets.get(who, who)
             headers["Authorization"] = f"Bearer {sent}"
-        return httpx2.Client(base_url=f"http://{self.address}", headers=headers)
+        return httpx2.Client(
+            base_url=f"http://{self.address}", headers=headers, timeout=30
+        )
 
     def ask(
         self, who: str | None, method: str, path: str, **options: Any
@@ -209,7 +211,7 @@ class TestPages:
         exposed = answer.headers["access-control-expose-headers"].split(", ")
         assert set(exposed) == {
             "Inference-Header-Content-Length", "Retry-After", "Server-Timing",
-            "X-Batch-Size", "X-Request-Id",
+            "Upload-Length", "Upload-Offset", "X-Batch-Size", "X-Request-Id",
         }  # fmt: skip
 
     def test_strangers_read_nothing(self, door: Door) -> None:
@@ -321,7 +323,9 @@ def _everything(door: Door, keys: list[str]) -> list[str]:
     for key in keys:
         for method, path in paths:
             for value in (f"Bearer {key}", f"Basic {key}", key):
-                with httpx2.Client(base_url=f"http://{door.address}") as http:
+                with httpx2.Client(
+                    base_url=f"http://{door.address}", timeout=30
+                ) as http:
                     headers = {"Authorization": value}
                     answer = http.request(method, path, headers=headers)
                 told += [answer.text, repr(answer.headers)]

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from fastapi import FastAPI, Request
 from service.web.doubler import Doubler, running
+from service.web.wire import send
 
 from nnz_service.gateway import Limits
+from nnz_service.web.bounds import rule_of
 
 INFER = "/v2/models/double/infer"
 LENGTH = "Inference-Header-Content-Length"
@@ -265,3 +268,25 @@ class TestHeaders:
         assert counted['code="404",method="any",route="unmatched",servable=""'] == "2.0"
         assert "nnz_worker_up 1.0" in text
         assert 'nnz_servable_rows_total{servable="double",version="1"} 2.0' in text
+
+
+class TestAnswers:
+    def test_large_ones_count(self, make_app: Make) -> None:
+        """What a slow client has yet to take is memory that all requests share."""
+        x = np.zeros((100_000, 3), np.float32)
+        limits = Limits(max_inflight_bytes=2 * x.nbytes - 1)
+        with running(make_app(limits)) as address, client(address) as http:
+            large = send(http, INFER, {"x": x})
+            small = send(http, INFER, {"x": x[: len(x) // 4]})
+
+        assert large.status_code == 413
+        assert "that all requests share" in large.json()["error"]
+        assert small.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/v1/uploads"), ("GET", "/v1/matrices/m/spy")]
+    )
+    def test_what_works_or_writes_has_a_slot(self, method: str, path: str) -> None:
+        """So that rates and quotas count it."""
+        assert rule_of(method, path, Limits()).reserve == 0
+        assert rule_of("GET", "/v1/matrices/m", Limits()).reserve is None

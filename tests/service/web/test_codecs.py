@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnz_service.errors import MalformedError, ServiceError
+from nnz_service.errors import ImpossibleError, MalformedError, ServiceError
 from nnz_service.servable import DATATYPES
-from nnz_service.web.answers import tensor_answer
+from nnz_service.web import answers
+from nnz_service.web.answers import _PIECE, tensor_answer
 from nnz_service.web.codecs import Body, TensorRequest, read_raw, read_tensors
 
 MAX_JSON = 1 << 20
@@ -184,3 +185,30 @@ class TestTensorAnswer:
             "outputs": [{"name": "a", "datatype": "FP32", "shape": [1], "data": [0.1]}]
         }
         assert answer.headers["content-type"] == "application/json"
+
+    @pytest.mark.parametrize("kind", ["f8", "f4", "i8", "?"])
+    async def test_many_json_numbers_are_what_they_were(self, kind: str) -> None:
+        """They are written in pieces, so that others go on meanwhile."""
+        x = np.random.default_rng(1).standard_normal(2 * _PIECE + 1).astype(kind)
+        asked = TensorRequest({}, {}, {}, (), False)
+
+        answer = await tensor_answer({}, {"a": x[:_PIECE], "b": x}, asked)
+
+        outputs = json.loads(b"".join(answer.pieces))["outputs"]
+        for output, right in zip(outputs, (x[:_PIECE], x), strict=True):
+            np.testing.assert_array_equal(np.array(output["data"], kind), right)
+
+    async def test_too_many_numbers_for_json(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A few bytes may ask for any number; as bytes they come."""
+        monkeypatch.setattr(answers, "_MOST_NUMBERS", 5)
+        arrays = {"a": np.ones(3), "b": np.ones(3)}
+        asked = TensorRequest({}, {}, {}, (), False)
+
+        with pytest.raises(
+            ImpossibleError, match=r"6 numbers, .* up to 5; ask for binary"
+        ):
+            await tensor_answer({}, arrays, asked)
+        answer = await tensor_answer({}, arrays, asked, binary_default=True)
+        assert b"".join(answer.pieces).endswith(np.ones(6).tobytes())

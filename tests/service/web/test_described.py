@@ -24,6 +24,9 @@ from nnz_service.web.routers import ROUTERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + CASES / 100)]
 
+#: A piece of a file is bytes like any other.
+schemathesis.serializer.alias("application/partial-upload", "application/octet-stream")
+
 OPERATIONS = sorted(
     (verb, route.path)
     for router in ROUTERS
@@ -52,8 +55,16 @@ def session() -> Iterator[requests.Session]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def uploads(real: httpx2.Client) -> list[str]:
+    """Ids of uploads that were begun; the last is the one to use."""
+    begun = real.post("/v1/uploads")
+    assert begun.status_code == 201, begun.text
+    return [begun.json()["id"]]
+
+
 @pytest.fixture
-def there(real: httpx2.Client) -> dict[str, str]:
+def there(real: httpx2.Client, uploads: list[str]) -> dict[str, str]:
     """Names of things that are there and ready, whatever was asked before."""
     if real.post("/v1/models/there/load").status_code != 200:
         assert real.put("/v1/models/there", content=linear()).status_code == 201
@@ -65,9 +76,12 @@ def there(real: httpx2.Client) -> dict[str, str]:
     submitted = send(real, "/v1/jobs", {"b": np.ones(3)}, asked, kind="cg")
     job = submitted.json()["id"]
     assert real.get(f"/v1/jobs/{job}?wait=30").json()["status"] == "succeeded"
+    if real.head(f"/v1/uploads/{uploads[-1]}").status_code == 404:
+        begun = real.post("/v1/uploads")  # refused when strangers have begun too many
+        uploads += [begun.json()["id"]] if begun.is_success else []
     return {
         "name": "there", "version": "1", "matrix_id": matrix, "job_id": job,
-        "op": "spmv",
+        "op": "spmv", "upload_id": uploads[-1],
     }  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def _spoil(draw: st.DrawFn, value: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def http(server: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"http://{server}") as client:
+    with httpx2.Client(base_url=f"http://{server}", timeout=30) as client:
         yield client
 
 

@@ -4,69 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import orjson
 import pytest
+import scipy.sparse
 from service.web.doubler import running
-from service.web.wire import as_npz, infer, poisson, send
+from service.web.tenants import ABSENT, NPZ, House, listed, put, put_values, spmv
+from service.web.wire import infer, send
 
-from nnz_kernels.backends import Backend
-from nnz_service.dataplane import Admission, InlineDataplane
-from nnz_service.gateway import Limits
-from nnz_service.jobs import SqlStore
-from nnz_service.keys import AuditLog, KeyFile, Keyring, Scope
 from nnz_service.repository import Repository
-from nnz_service.web import create_app
-from nnz_service.web.guard import Guard
-from nnz_service.worker import Host, Toolbox
-
-NPZ = {"Content-Type": "application/x-npz"}
-#: Of a matrix that nobody has put.
-ABSENT = "m-00000000deadbeef"
-
-
-class House:
-    """A server over the real worker, with two tenants and an admin."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        algebra = frozenset({Scope.INFER, Scope.ALGEBRA})
-        file = KeyFile(home)
-        self.secrets = {
-            "ann": file.create("ann", algebra)[1],
-            "bob": file.create("bob", algebra)[1],
-            "admin": file.create("admin", frozenset({Scope.ADMIN}))[1],
-        }
-        self.repository = Repository(home)
-        self.jobs = SqlStore(home / "catalog.sqlite")
-        self.address = ""
-        self._size = 10
-
-    def app(self) -> Any:
-        host = Host(self.repository, self.jobs, Toolbox(Backend.REFERENCE))
-        limits = Limits()
-        return create_app(
-            limits=limits,
-            dataplane=InlineDataplane(host),
-            repository=self.repository,
-            jobs=self.jobs,
-            admission=Admission(limits.max_inflight, limits.max_inflight_bytes),
-            guard=Guard(Keyring(None, self.home), AuditLog(self.home, 1 << 20)),
-        )
-
-    def client(self, who: str) -> httpx2.Client:
-        headers = {"Authorization": f"Bearer {self.secrets[who]}"}
-        base = f"http://{self.address}"
-        return httpx2.Client(base_url=base, headers=headers, timeout=60)
-
-    def fresh(self) -> Any:
-        """A matrix that nobody has put yet."""
-        self._size += 1
-        return poisson(self._size).tocsr()
+from nnz_service.web.sparse import SPARSE_OPS
 
 
 @pytest.fixture(scope="module")
@@ -96,25 +46,15 @@ def admin(house: House) -> Iterator[httpx2.Client]:
         yield client
 
 
-def put(http: httpx2.Client, matrix: Any, name: str | None = None) -> httpx2.Response:
-    params = {} if name is None else {"name": name}
-    answer = http.post(
-        "/v1/matrices", content=as_npz(matrix), headers=NPZ, params=params
-    )
-    assert answer.status_code in (200, 201), answer.text
-    return answer
+def masked(http: httpx2.Client, mask: str, size: int) -> dict[str, Any]:
+    """A product of matrices that are one's own, of which another says the part."""
+    own = put(http, scipy.sparse.csr_array(np.eye(size))).json()["id"]
+    return {"matrix": own, "other": own, "mask": mask}
 
 
-def listed(http: httpx2.Client) -> dict[str, str | None]:
-    rows = http.get("/v1/matrices").json()["matrices"]
-    return {row["id"]: row["name"] for row in rows}
-
-
-def spmv(http: httpx2.Client, matrix: str, size: int) -> httpx2.Response:
-    return send(http, "/v1/ops/spmv", {"x": np.ones(size)}, {"matrix": matrix})
-
-
-def uses(size: int) -> dict[str, Callable[[httpx2.Client, str], httpx2.Response]]:
+def uses(
+    size: int, entries: int
+) -> dict[str, Callable[[httpx2.Client, str], httpx2.Response]]:
     """Every way to use or to see one matrix."""
     model = "/v2/models/{}"
     paths = ("", "/ready", "/stats", "/config", "/trace/setting", "/versions/1")
@@ -124,15 +64,65 @@ def uses(size: int) -> dict[str, Callable[[httpx2.Client, str], httpx2.Response]
     return {
         **looks,
         "get": lambda http, m: http.get(f"/v1/matrices/{m}"),
+        "load": lambda http, m: http.post(f"/v1/matrices/{m}/load"),
+        "unload": lambda http, m: http.post(f"/v1/matrices/{m}/unload"),
+        "spy": lambda http, m: http.get(f"/v1/matrices/{m}/spy"),
+        "content": lambda http, m: http.get(f"/v1/matrices/{m}/content"),
+        "chain": lambda http, m: send(
+            http, "/v1/ops", {}, steps=[{"op": "norm", "matrix": m}]
+        ),
+        "op job": lambda http, m: send(
+            http, "/v1/jobs", {}, {"op": "add", "matrix": m, "other": m}, kind="op"
+        ),
+        "chain job": lambda http, m: send(
+            http, "/v1/jobs", {}, kind="chain", steps=[{"op": "norm", "matrix": m}]
+        ),
+        "factors": lambda http, m: send(
+            http, "/v1/jobs", {}, {"matrix": m}, kind="factorize"
+        ),
+        "graph": lambda http, m: send(
+            http, "/v1/jobs", {}, {"matrix": m, "algorithm": "components"}, kind="graph"
+        ),
+        "eigs": lambda http, m: send(
+            http, "/v1/jobs", {}, {"matrix": m, "k": 1}, kind="eigs"
+        ),
+        "mask": lambda http, m: send(http, "/v1/ops/spgemm", {}, masked(http, m, size)),
+        "mask of a job": lambda http, m: send(
+            http, "/v1/jobs", {}, masked(http, m, size) | {"op": "spgemm"}, kind="op"
+        ),
+        "mask of a step": lambda http, m: send(
+            http, "/v1/ops", {}, steps=[masked(http, m, size) | {"op": "spgemm"}]
+        ),
+        "values": lambda http, m: put_values(http, m, [1.0] * entries),
         "spmv": lambda http, m: spmv(http, m, size),
         "infer": lambda http, m: infer(http, m, {"x": np.ones((1, size))}),
         "versioned": lambda http, m: infer(
             http, f"{m}/versions/1", {"x": np.ones((1, size))}
         ),
-        "job": lambda http, m: send(
-            http, "/v1/jobs", {"b": np.ones(size)}, {"matrix": m}, kind="cg"
+        **{
+            kind: lambda http, m, k=kind: send(
+                http, "/v1/jobs", {"b": np.ones(size)}, {"matrix": m}, kind=k
+            )
+            for kind in ("cg", "solve")
+        },
+        "lp": lambda http, m: send(
+            http, "/v1/jobs", {"c": np.ones(size)}, {"matrix": m}, kind="lp"
         ),
+        **{op: operation(op, size) for op in SPARSE_OPS},
     }
+
+
+def operation(op: str, size: int) -> Callable[[httpx2.Client, str], httpx2.Response]:
+    """One of the operations on a matrix, or on it and itself."""
+    x = np.ones((size, 2))
+    inputs = {"sddmm": {"x": x, "y": x}, "triangular_solve": {"b": x}}.get(op, {})
+
+    def use(http: httpx2.Client, matrix: str) -> httpx2.Response:
+        names = {"matrix", "other"} & SPARSE_OPS[op]
+        params: dict[str, Any] = dict.fromkeys(names, matrix)
+        return send(http, f"/v1/ops/{op}", inputs, params)
+
+    return use
 
 
 class TestOneOwner:
@@ -143,11 +133,126 @@ class TestOneOwner:
         matrix = house.fresh()
         mine = put(ann, matrix).json()["id"]
 
-        for name, use in uses(matrix.shape[0]).items():
+        for name, use in uses(matrix.shape[0], matrix.nnz).items():
             theirs, absent = use(bob, mine), use(bob, ABSENT)
             assert theirs.status_code == absent.status_code == 404, name
             assert theirs.text.replace(mine, ABSENT) == absent.text, name
-            assert use(ann, mine).status_code in (200, 202), name
+            assert use(ann, mine).status_code in (200, 201, 202), name
+
+    def test_what_a_job_makes_is_its_askers(
+        self, house: House, ann: httpx2.Client, bob: httpx2.Client
+    ) -> None:
+        mine = put(ann, house.fresh()).json()["id"]
+        params = {"op": "add", "matrix": mine, "other": mine}
+
+        asked = send(ann, "/v1/jobs", {}, params, kind="op").json()["id"]
+        job = ann.get(f"/v1/jobs/{asked}?wait=30").json()
+
+        made = job["result"]["matrix"]["id"]
+        assert ann.get(f"/v1/matrices/{made}").status_code == 200
+        assert bob.get(f"/v1/matrices/{made}").status_code == 404
+
+    def test_another_matrix_of_an_operation(
+        self, house: House, ann: httpx2.Client, bob: httpx2.Client
+    ) -> None:
+        """What is theirs cannot be multiplied with what is not, nor estimated."""
+        matrix = house.fresh()
+        mine, his = put(ann, matrix).json()["id"], put(bob, house.fresh()).json()["id"]
+
+        for op in ("spgemm", "add"):
+            for more in ({}, {"preflight": True}):
+                params = {"matrix": his, **more}
+                theirs, absent = (
+                    send(bob, f"/v1/ops/{op}", {}, params | {"other": other})
+                    for other in (mine, ABSENT)
+                )
+                assert theirs.status_code == absent.status_code == 404
+                assert theirs.text.replace(mine, ABSENT) == absent.text
+
+    def test_what_an_operation_makes_belongs_to_who_asked(
+        self, house: House, ann: httpx2.Client, bob: httpx2.Client
+    ) -> None:
+        """As do other values at the same places."""
+        matrix = house.fresh()
+        mine = put(ann, matrix).json()["id"]
+        made = send(ann, "/v1/ops/transpose", {}, {"matrix": mine}).json()["matrix"]
+        square = send(ann, "/v1/ops/spgemm", {}, {"matrix": mine, "other": mine})
+        values = put_values(ann, mine, [2.0] * matrix.nnz)
+
+        for found in (made["id"], square.json()["matrix"]["id"], values.json()["id"]):
+            assert found in listed(ann)
+            if found != mine:
+                assert found not in listed(bob)
+                assert bob.get(f"/v1/matrices/{found}").status_code == 404
+
+    def test_pins_are_for_admins(
+        self, house: House, ann: httpx2.Client, admin: httpx2.Client
+    ) -> None:
+        """What is pinned takes memory from everybody."""
+        mine = put(ann, house.fresh()).json()["id"]
+
+        for verb in ("pin", "unpin"):
+            assert ann.post(f"/v1/matrices/{mine}/{verb}").status_code == 403
+            assert admin.post(f"/v1/matrices/{mine}/{verb}").status_code == 200
+            assert admin.post(f"/v1/matrices/{ABSENT}/{verb}").status_code == 404
+
+    def test_uploads(
+        self, house: House, ann: httpx2.Client, bob: httpx2.Client
+    ) -> None:
+        """Another's unfinished upload looks absent in every way to use it."""
+        matrix = house.fresh()
+        his = put(bob, matrix).json()["id"]
+        mine = ann.post("/v1/uploads").json()["id"]
+        absent = "u-" + "0" * 32
+        ways: dict[str, Callable[[str], httpx2.Response]] = {
+            "piece": lambda u: bob.patch(
+                f"/v1/uploads/{u}", content=b"x", headers={"Upload-Offset": "0"}
+            ),
+            "head": lambda u: bob.head(f"/v1/uploads/{u}"),
+            "delete": lambda u: bob.delete(f"/v1/uploads/{u}"),
+            "matrix": lambda u: bob.post(f"/v1/matrices?upload={u}", headers=NPZ),
+            "values": lambda u: bob.put(f"/v1/matrices/{his}/values?upload={u}"),
+        }
+
+        for name, use in ways.items():
+            theirs, nobodys = use(mine), use(absent)
+            assert theirs.status_code == nobodys.status_code == 404, name
+            assert theirs.text.replace(mine, absent) == nobodys.text, name
+        assert ann.head(f"/v1/uploads/{mine}").status_code == 204
+        assert ann.delete(f"/v1/uploads/{mine}").status_code == 204
+
+    def test_jobs(self, house: House, ann: httpx2.Client, bob: httpx2.Client) -> None:
+        """A job, its result and its key for sending it again are its owner's."""
+        matrix = house.fresh()
+        mine, size = put(ann, matrix).json()["id"], matrix.shape[0]
+        put(bob, matrix)
+        inputs, params = {"b": np.ones(size)}, {"matrix": mine}
+        headers = {"Idempotency-Key": "once"}
+
+        def submit(http: httpx2.Client) -> str:
+            answer = send(http, "/v1/jobs", inputs, params, headers, kind="solve")
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["id"])
+
+        job, his = submit(ann), submit(bob)
+
+        assert submit(ann) == job != his == submit(bob)
+        absent = "j" * len(job)
+        for path, verb in (
+            ("", "GET"), ("?wait=1", "GET"), ("/result", "GET"), ("/events", "GET"),
+            ("/cancel", "POST"), ("", "DELETE"),
+        ):  # fmt: skip
+            theirs, nobodys = (
+                bob.request(verb, f"/v1/jobs/{one}{path}") for one in (job, absent)
+            )
+            assert theirs.status_code == nobodys.status_code == 404, path
+            assert theirs.text.replace(job, absent) == nobodys.text, path
+        theirs, nobodys = (
+            send(bob, "/v1/jobs", {}, params | {"start": one}, kind="lp")
+            for one in (job, absent)
+        )
+        assert theirs.status_code == nobodys.status_code == 404
+        assert theirs.text.replace(job, absent) == nobodys.text
 
     def test_others_cannot_delete(
         self, house: House, ann: httpx2.Client, bob: httpx2.Client

@@ -56,6 +56,24 @@ class TestJobs:
         assert real.delete(f"/v1/jobs/{job['id']}").status_code == 204
         assert real.get(f"/v1/jobs/{job['id']}").status_code == 404
 
+    def test_solve(self, real: httpx2.Client) -> None:
+        """Many right-hand sides by another method; each has its figures."""
+        matrix = poisson(50).tocsr()
+        key = put_matrix(real, matrix)
+        b = np.random.default_rng(5).standard_normal((50, 3))
+        asked = {"matrix": key, "method": "gmres", "preconditioner": "ilu0"}
+
+        submitted = send(real, "/v1/jobs", {"b": b}, asked, kind="solve")
+        job = real.get(f"/v1/jobs/{submitted.json()['id']}?wait=30").json()
+
+        assert job["status"] == "succeeded"
+        assert job["result"]["status"] == "converged"
+        assert len(job["result"]["columns"]) == 3
+        x = read(real.get(f"/v1/jobs/{job['id']}/result"))["x"]
+        residuals = np.linalg.norm(b - matrix @ x, axis=0)
+        assert (residuals <= 1e-5 * np.linalg.norm(b, axis=0)).all()
+        assert real.get("/v1/jobs?kind=solve").json()["jobs"][0]["id"] == job["id"]
+
     def test_idempotency(self, real: httpx2.Client, small: str) -> None:
         """The same key and body is the same job; another body is refused."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -97,9 +115,9 @@ class TestJobs:
         """The worker is told, and looks at the next slice."""
         monkeypatch.setattr(attempt, "REPORT", 600.0)
         monkeypatch.setattr(attempt, "FIRST_SAVE", 600.0)
-        key = put_matrix(real, poisson(20_000).tocsr())
+        key = put_matrix(real, poisson(3_000).tocsr())
         parameters = {"matrix": key, "rtol": 0.0, "maxiter": 2_000_000_000}
-        b = {"b": np.ones(20_000)}
+        b = {"b": np.ones(3_000)}
         job = send(real, "/v1/jobs", b, parameters, kind="cg").json()
         path = f"/v1/jobs/{job['id']}"
         while real.get(path).json()["status"] == "queued":
@@ -138,6 +156,72 @@ class TestJobs:
             pytest.param(None, {}, {"b": np.ones(7)}, 400, id="no kind"),
             pytest.param("lu", {}, {"b": np.ones(7)}, 422, id="unknown kind"),
             pytest.param("cg", {}, {"b": np.ones(7)}, 400, id="no matrix"),
+            pytest.param(
+                "cg",
+                {"matrix": "A", "method": "gmres"},
+                {"b": np.ones(20)},
+                400,
+                id="cg has no method",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "method": "lu"},
+                {"b": np.ones(20)},
+                422,
+                id="no such method",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "method": 3},
+                {"b": np.ones(20)},
+                422,
+                id="method is a number",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "method": ["cg"]},
+                {"b": np.ones(20)},
+                422,
+                id="method is a list",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "preconditioner": "ilu0"},
+                {"b": np.ones(20)},
+                422,
+                id="ilu0 is not for cg",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "restart": 0},
+                {"b": np.ones(20)},
+                422,
+                id="restart",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A", "time_limit": "1 h"},
+                {"b": np.ones(20)},
+                400,
+                id="time limit",
+            ),
+            pytest.param(
+                "solve", {"matrix": "A"}, {"b": np.ones((20, 0))}, 422, id="no columns"
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A"},
+                {"b": np.ones((20, 257))},
+                422,
+                id="too many columns",
+            ),
+            pytest.param(
+                "solve",
+                {"matrix": "A"},
+                {"b": np.ones((20, 2)), "x0": np.ones(20)},
+                422,
+                id="one guess for two",
+            ),
             pytest.param("cg", {"matrix": 1}, {"b": np.ones(7)}, 400, id="no text"),
             pytest.param(
                 "cg", {"matrix": "m-00"}, {"b": np.ones(7)}, 404, id="no such matrix"

@@ -20,7 +20,7 @@ LENGTH = "Inference-Header-Content-Length"
 
 @pytest.fixture
 def http(server: str):
-    with httpx2.Client(base_url=f"http://{server}") as client:
+    with httpx2.Client(base_url=f"http://{server}", timeout=30) as client:
         yield client
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 from service.web.wire import MATRIX, as_mtx, as_npz, infer, put_matrix, read, send
+
+from nnz_service.repository import Repository
 
 
 class TestMatrices:
@@ -50,6 +53,16 @@ class TestMatrices:
         for other in others:
             assert other.status_code == 200, other.text
             assert other.json()["id"] == first.json()["id"]
+        coo = MATRIX.tocoo()
+        shuffled = np.random.default_rng(0).permutation(MATRIX.nnz)
+        triplets = {
+            "row": coo.coords[0][shuffled].astype(np.int64),
+            "col": coo.coords[1][shuffled].astype(np.int64),
+            "data": coo.data[shuffled],
+        }
+        kind = {"Content-Type": "application/x-nnz-csr"}
+        answer = send(real, "/v1/matrices", triplets, {"shape": [7, 5]}, kind)
+        assert (answer.status_code, answer.json()["id"]) == (200, first.json()["id"])
         listed = real.get("/v1/matrices").json()["matrices"]
         assert first.json()["id"] in [row["id"] for row in listed]
 
@@ -93,6 +106,112 @@ class TestMatrices:
 
         assert answer.status_code == 422
         assert "9" in answer.json()["error"]
+
+    def test_picture(self, real: httpx2.Client) -> None:
+        """A PNG of the size that was asked for, drawn once; other sizes are a 400."""
+        key = put_matrix(real, MATRIX)
+
+        answer = real.get(f"/v1/matrices/{key}/spy?size=70")
+
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content[16:24] == bytes([0, 0, 0, 50, 0, 0, 0, 70])
+        assert real.get(f"/v1/matrices/{key}/spy?size=70").content == answer.content
+        for size in ("15", "2049", "large"):
+            assert real.get(f"/v1/matrices/{key}/spy?size={size}").status_code == 400
+
+    def test_facts_of_an_older_catalog(
+        self, real: httpx2.Client, real_home: Path
+    ) -> None:
+        """They are found at the first look, and kept."""
+        key = put_matrix(real, MATRIX)
+        before = real.get(f"/v1/matrices/{key}").json()
+        repository = Repository(real_home)
+        repository.note_facts(key, None)
+        assert repository.matrix(key).facts is None
+
+        after = real.get(f"/v1/matrices/{key}").json()
+
+        assert after == before
+        assert after["symmetry"] == "none"
+        assert repository.matrix(key).facts is not None
+        repository.close()
+
+    def test_values(self, real: httpx2.Client, real_home: Path) -> None:
+        """The places are stored once, and for as long as one of the two is there."""
+        rng = np.random.default_rng(7)
+        matrix = scipy.sparse.random_array((300, 200), density=0.1, rng=rng).tocsr()
+        first = put_matrix(real, matrix)
+        other = matrix.copy()
+        other.data = rng.random(matrix.nnz)
+        data = {"name": "data", "shape": [matrix.nnz], "datatype": "FP64"}
+        body = {"inputs": [{**data, "data": other.data.tolist()}]}
+
+        answer = real.put(f"/v1/matrices/{first}/values", json=body)
+
+        assert answer.status_code == 201, answer.text
+        second = answer.json()["id"]
+        assert (
+            answer.json()["bytes"]
+            < 0.7 * real.get(f"/v1/matrices/{first}").json()["bytes"]
+        )
+        assert real.delete(f"/v1/matrices/{first}").status_code == 204
+        assert real.post(f"/v2/repository/models/{second}/unload").status_code == 200
+        x = rng.random(200)
+        y = read(send(real, "/v1/ops/spmv", {"x": x}, {"matrix": second}))["y"]
+        np.testing.assert_allclose(y, other @ x)
+        files = {path.name for path in (real_home / "blobs").iterdir()}
+        assert real.delete(f"/v1/matrices/{second}").status_code == 204
+        assert len(files - {p.name for p in (real_home / "blobs").iterdir()}) == 2
+
+    @pytest.mark.parametrize(
+        ("query", "inputs", "code"),
+        [
+            ("", [], 400),
+            ("", [("data", [2], "FP64", [1.0, 2.0])], 422),
+            ("", [("values", [5], "FP64", [1.0] * 5)], 422),
+            ("", [("data", [5], "C128", [1.0] * 5)], 400),
+            ("?pattern=0123", [("data", [5], "FP64", [1.0] * 5)], 409),
+            ("?name=", [("data", [5], "FP64", [1.0] * 5)], 422),
+        ],
+    )
+    def test_bad_values(
+        self, real: httpx2.Client, query: str, inputs: list[Any], code: int
+    ) -> None:
+        """What does not fit the places makes no matrix."""
+        key = put_matrix(real, scipy.sparse.eye_array(5, format="csr") * 2.0)
+        names = ("name", "shape", "datatype", "data")
+        body = {"inputs": [dict(zip(names, row, strict=True)) for row in inputs]}
+
+        answer = real.put(f"/v1/matrices/{key}/values{query}", json=body)
+
+        assert answer.status_code == code, answer.text
+        assert answer.json()["error"]
+
+    def test_residence(self, real: httpx2.Client, real_home: Path) -> None:
+        """In memory or not, and pinned there, as /v1/stats tells."""
+        key = put_matrix(real, MATRIX)
+
+        def held() -> dict[str, Any]:
+            rows = real.get("/v1/stats").json()["resident"]["matrices"]
+            return {row["name"]: row for row in rows}
+
+        def ask(verb: str) -> Any:
+            answer = real.post(f"/v1/matrices/{key}/{verb}")
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        assert held()[key]["bytes"] >= MATRIX.data.nbytes
+        assert ask("unload")["state"] == "UNAVAILABLE"
+        assert key not in held()
+        assert ask("load")["state"] == "READY"
+        assert ask("pin")["pinned"] is True
+        assert held()[key]["pinned"] is True
+        repository = Repository(real_home)
+        assert [one.id for one in repository.pinned()] == [key]
+        repository.close()
+        assert ask("unpin")["pinned"] is False
+        assert real.get(f"/v1/matrices/{key}").json()["pinned"] is False
 
     def test_delete(self, real: httpx2.Client) -> None:
         """A deleted matrix is gone for info and for products."""
@@ -227,7 +346,9 @@ class TestServer:
         """Counters of servables, of the scheduler, and the state of the worker."""
         found = real.get("/v1/stats").json()
 
-        assert set(found) == {"model_stats", "scheduler", "worker", "processes"}
+        assert set(found) == {
+            "model_stats", "scheduler", "worker", "processes", "resident",
+        }  # fmt: skip
         assert found["worker"]["ready"] is True
 
     def test_metrics(self, real: httpx2.Client) -> None:

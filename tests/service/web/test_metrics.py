@@ -137,7 +137,7 @@ class TestTriton:
     def test_a_fault(self, server: str, doubler: Doubler) -> None:
         """A fault inside is the back-end's."""
         doubler.broken = True
-        with httpx2.Client(base_url=f"http://{server}") as client:
+        with httpx2.Client(base_url=f"http://{server}", timeout=30) as client:
             body = {"inputs": [{**BODY["inputs"][0]}]}
             assert client.post("/v2/models/double/infer", json=body).status_code == 500
             found = of(
@@ -190,7 +190,7 @@ class TestAccessLog:
     def logged(self, make_app: Callable[..., FastAPI]) -> Iterator[httpx2.Client]:
         with (
             running(make_app(key="sesame", access_log=True)) as address,
-            httpx2.Client(base_url=f"http://{address}") as client,
+            httpx2.Client(base_url=f"http://{address}", timeout=30) as client,
         ):
             client.headers["Authorization"] = "Bearer sesame"
             yield client

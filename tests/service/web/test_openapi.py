@@ -17,7 +17,7 @@ Spec = dict[str, Any]
 
 @pytest.fixture
 def http(server: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=f"http://{server}") as client:
+    with httpx2.Client(base_url=f"http://{server}", timeout=30) as client:
         yield client
 
 
@@ -140,12 +140,13 @@ class TestTruth:
         for verb, path, operation in operations(spec):
             if verb == "DELETE" or "/{job_id}" in path:
                 continue
-            url = path.format(name="double", version="1", op="dot", matrix_id="m-0")
+            names = {"matrix_id": "m-0", "upload_id": "u-0", "op": "dot"}
+            url = path.format(name="double", version="1", **names)
 
             answer = http.request(verb, url)
 
             assert str(answer.status_code) in operation["responses"], (verb, path)
-            if answer.status_code >= 400:
+            if answer.status_code >= 400 and verb != "HEAD":
                 assert answer.json()["error"]
 
     @pytest.mark.parametrize("path", ["/v2", "/v2/models/double", "/v1/models"])

@@ -42,14 +42,6 @@ def client(lending: str) -> Iterator[triton.InferenceServerClient]:
         client.unregister_system_shared_memory()
 
 
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """A shared memory object of ours with room for x, y and something before."""
-    handle = shm.create_shared_memory_region("r", f"nnz-{uuid.uuid4().hex}", 64)
-    yield handle
-    shm.destroy_shared_memory_region(handle)
-
-
 def key(memory: Any) -> str:
     return str(memory._shm_key)
 

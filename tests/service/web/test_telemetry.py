@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -41,13 +42,17 @@ def http(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with (
         running(make_app(tracing=provider)) as address,
-        httpx2.Client(base_url=f"http://{address}") as client,
+        httpx2.Client(base_url=f"http://{address}", timeout=30) as client,
     ):
         yield client
 
 
 def only(exporter: InMemorySpanExporter) -> ReadableSpan:
-    (span,) = exporter.get_finished_spans()
+    """Return the one span; it ends a little after its answer."""
+    limit = time.monotonic() + 10
+    while not (found := exporter.get_finished_spans()) and time.monotonic() < limit:
+        time.sleep(0.001)
+    (span,) = found
     return span
 
 

@@ -25,7 +25,10 @@ def app(make_app: Callable[..., FastAPI]) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def http(app: FastAPI) -> Iterator[httpx2.Client]:
-    with running(app) as address, httpx2.Client(base_url=f"http://{address}") as client:
+    with (
+        running(app) as address,
+        httpx2.Client(base_url=f"http://{address}", timeout=30) as client,
+    ):
         yield client
 
 

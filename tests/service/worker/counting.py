@@ -16,6 +16,7 @@ from nnz_service.jobs import Job, JobStore, MemoryStore
 from nnz_service.repository import BlobStore
 from nnz_service.servable import Servable
 from nnz_service.worker import Toolbox, runner
+from nnz_service.worker.batches import Charge
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.solvers import Arrays, FindMatrix
 
@@ -71,10 +72,11 @@ class Bench:
         self.toolbox = Toolbox(solvers={"count": Counting})
         self.runner = self.another()
 
-    def another(self) -> runner.JobRunner:
+    def another(self, charge: Charge = lambda *_: None) -> runner.JobRunner:
         return runner.JobRunner(
-            self.store, self.blobs, self.toolbox, self.scheduler, no_matrix, "w"
-        )
+            self.store, self.blobs, self.toolbox, self.scheduler, no_matrix, no_keep,
+            "w", charge,
+        )  # fmt: skip
 
     def submit(self, **params: Any) -> Job:
         job = self.store.submit("count", params)
@@ -94,3 +96,7 @@ class Bench:
 
 def no_matrix(name: str) -> Servable:
     raise NotFoundError(name)
+
+
+def no_keep(matrix: object, name: str | None, owner: str) -> dict[str, Any]:
+    raise AssertionError("these jobs make no matrix")

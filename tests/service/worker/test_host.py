@@ -118,8 +118,6 @@ class TestMatrices:
 
         reply = await plane.call("infer", {"name": record.id}, {"x": x})
 
-        work = reply.result.pop("work")
-        assert 0 < work <= reply.timings["compute"]
         assert reply.result == {"name": record.id, "version": "1", "batch": 3}
         np.testing.assert_allclose(reply.tensors["y"], (matrix @ x.T).T, rtol=1e-12)
 

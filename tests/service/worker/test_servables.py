@@ -5,11 +5,17 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from service.worker.servables import SOON, load_doubler
 
-from nnz_service.errors import NotFoundError, ServiceError, UnavailableError
+from nnz_service.errors import (
+    ConflictError,
+    NotFoundError,
+    ServiceError,
+    UnavailableError,
+)
 from nnz_service.servable import Servable
 from nnz_service.worker.servables import Entry, Registry, State, metadata
 
@@ -159,3 +165,69 @@ class TestUnload:
         registry.refuse("model", "net", "1", "no such op")
 
         assert registry.find("net").reason == "no such op"
+
+
+class Sized:
+    """A matrix that takes as many bytes as its file says."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+class Budgeted:
+    """A registry whose matrices hold 100 bytes together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(lambda _, path: cast(Any, Sized(int(path.stem))), 100)
+        self._folder = folder
+
+    def hold(self, *names: str, pinned: bool = False, nbytes: int = 40) -> list[str]:
+        """Load matrices and use them; returns which are resident then."""
+        for name in names:
+            path = self._folder / f"{nbytes}.{name}"
+            entry = self.registry.load("matrix", name, "1", path, pinned=pinned)
+            entry.loaded.result(SOON)
+            self.registry.find(name)
+            # What a load does last has happened when the next one begins.
+            self.registry._pool.submit(lambda: None).result(SOON)
+        return [row["name"] for row in self.registry.residents()["matrices"]]
+
+
+class TestBudget:
+    @pytest.fixture
+    def few(self, tmp_path: Path) -> Iterator[Budgeted]:
+        made = Budgeted(tmp_path)
+        yield made
+        made.registry.close()
+
+    def test_the_oldest_use_goes_first(self, few: Budgeted) -> None:
+        assert few.hold("a", "b") == ["b", "a"]
+        few.registry.find("a")
+
+        assert few.hold("c") == ["c", "a"]
+        assert few.hold("d", nbytes=90) == ["d"]
+        assert few.registry.residents()["bytes"] == 90
+
+    def test_what_is_larger_than_all_stays_alone(self, few: Budgeted) -> None:
+        assert few.hold("a", "b") == ["b", "a"]
+        assert few.hold("large", nbytes=1000) == ["large"]
+        assert few.hold("a") == ["a"]
+
+    def test_pinned_ones_stay(self, few: Budgeted) -> None:
+        few.hold("a", pinned=True)
+        few.hold("b")
+        few.registry.pin("b", True)
+
+        assert few.hold("c") == ["c", "b", "a"]
+        assert few.hold("d") == ["d", "b", "a"]
+        with pytest.raises(ConflictError, match=r"d takes 40 .* pinned matrices 80;"):
+            few.registry.pin("d", True)
+        few.registry.pin("a", False)
+        assert few.hold("c") == ["c", "b"]
+
+    def test_models_do_not_count(self, few: Budgeted, tmp_path: Path) -> None:
+        entry = few.registry.load("model", "net", "1", tmp_path / "1000.net")
+        entry.loaded.result(SOON)
+
+        assert few.hold("a", "b") == ["b", "a"]
+        assert few.registry.find("net").state is State.READY

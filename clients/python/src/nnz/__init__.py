@@ -7,7 +7,9 @@
 """
 
 from nnz._async_client import AsyncClient
-from nnz._async_handles import AsyncJob, AsyncMatrix, AsyncModel
+from nnz._async_handles import AsyncJob, AsyncModel
+from nnz._async_matrix import AsyncMatrix
+from nnz._chain_jobs import AsyncChainJob, ChainJob
 from nnz._client import Client
 from nnz._errors import (
     AuthenticationError,
@@ -31,36 +33,51 @@ from nnz._errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
-from nnz._handles import Job, Matrix, Model
+from nnz._expressions import Dense, Expression
+from nnz._factors import AsyncFactors, Factors
+from nnz._graphs import EigenResult, GraphResult
+from nnz._handles import Job, Model
+from nnz._matrix import Matrix
 from nnz._models import (
     CgResult,
     JobInfo,
     MatrixInfo,
     ModelInfo,
     ServerInfo,
+    SolveResult,
     SparseVector,
     TensorSpec,
 )
+from nnz._programs import LpResult
 from nnz._retry import RetryPolicy
 
 __all__ = [
+    "AsyncChainJob",
     "AsyncClient",
+    "AsyncFactors",
     "AsyncJob",
     "AsyncMatrix",
     "AsyncModel",
     "AuthenticationError",
     "BadRequestError",
     "CgResult",
+    "ChainJob",
     "Client",
     "ConflictError",
     "ConnectError",
     "DeadlineError",
+    "Dense",
+    "EigenResult",
+    "Expression",
+    "Factors",
+    "GraphResult",
     "ImpossibleError",
     "Job",
     "JobCancelledError",
     "JobFailedError",
     "JobInfo",
     "LocalServerMissingError",
+    "LpResult",
     "Matrix",
     "MatrixInfo",
     "Model",
@@ -74,6 +91,7 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "ServerInfo",
+    "SolveResult",
     "SparseVector",
     "StatusError",
     "TensorSpec",

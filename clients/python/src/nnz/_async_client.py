@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -12,17 +13,22 @@ import httpx2
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
 from nnz import _content, _local
 from nnz import _rules as rules
+from nnz._async_jobs import AsyncJobs
+from nnz._async_matrix import AsyncMatrix, held
 from nnz._async_resources import (
-    AsyncJobs,
     AsyncMatrices,
     AsyncModels,
     AsyncOps,
     AsyncServer,
 )
 from nnz._calls import Answer, Call
-from nnz._errors import NnzError
+from nnz._errors import NnzError, ProtocolError
+from nnz._expressions import Dense, Expression
+from nnz._matrices import MatrixSource
+from nnz._programs import LpResult
 from nnz._retry import RetryPolicy
 from nnz._session import (
     LAST_EVENT,
@@ -85,6 +91,20 @@ class AsyncClient:
         server = _local.LocalServer(_local.open_app(options))
         return cls(_local.URL, transport=_local.AsyncTransport(server))
 
+    @classmethod
+    def anywhere(cls, **options: Any) -> AsyncClient:
+        """A client of the server at NNZ_URL, or `local` where that is not set.
+
+        A program that begins with it runs remotely or in its own process, unchanged.
+
+        Args:
+            **options: Settings of a server of its own; one elsewhere has its own.
+
+        Raises:
+            LocalServerMissingError: As `local`.
+        """
+        return cls() if os.environ.get("NNZ_URL") else cls.local(**options)
+
     @property
     def url(self) -> str:
         """Of the server."""
@@ -103,6 +123,38 @@ class AsyncClient:
             signature = await self.models.signature(name, version=version)
             feeds = rules.feeds(signature, feeds)
         return await self._send(calls.infer(name, feeds, outputs, version))
+
+    async def solve_lp(
+        self,
+        source: MatrixSource | AsyncMatrix,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 (the same names as Client's)
+        **given: Any,
+    ) -> LpResult:
+        """Solve a linear program and wait; see `nnz.Client.solve_lp`."""
+        held = (
+            source
+            if isinstance(source, AsyncMatrix)
+            else await self.matrices.put(source)
+        )
+        job = await self.jobs.lp(held, **given)
+        found = await job.result(timeout)
+        if not isinstance(found, LpResult):
+            raise ProtocolError(f"job {job.id} is of kind {job.info.kind!r}, not lp")
+        return found
+
+    async def chain(
+        self,
+        *wanted: Expression | Dense,
+        names: Sequence[str | None] | None = None,
+    ) -> list[AsyncMatrix | Array | float]:
+        """Compute expressions in one request; see `nnz.Client.chain`."""
+        made = await self._send(chain_calls.chain(wanted, names))
+        return held(self._send, wanted, made)
+
+    async def preflight(self, *wanted: Expression | Dense) -> dict[str, Any]:
+        """What expressions would cost at most; see `nnz.Client.preflight`."""
+        return await self._send(chain_calls.preflight(wanted))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
 from nnz import _rules as rules
-from nnz._calls import Call
-from nnz._models import CgResult, JobInfo, MatrixInfo, ModelInfo, TensorSpec
+from nnz._async_matrix import AsyncMatrix
+from nnz._factors import AsyncFactors
+from nnz._graphs import EigenResult, GraphResult
+from nnz._models import JobInfo, ModelInfo, SolveResult, TensorSpec
+from nnz._programs import LpResult
+from nnz._sending import AsyncFollow, AsyncSend
 from nnz._tensors import Array
 
-T = TypeVar("T")
-
-
-class AsyncSend(Protocol):
-    """Sends a call and reads its answer."""
-
-    def __call__(self, call: Call[T], /) -> Awaitable[T]:
-        """Do both, with retries."""
-        ...
-
-
-class AsyncFollow(Protocol):
-    """Follows a stream of events, across connections."""
-
-    def __call__(self, watch: Callable[[str], Call[T]], /) -> AsyncGenerator[T, None]:
-        """What each event says; `watch` makes the call from the last event's id."""
-        ...
+#: What a job ends with, as its kind has it.
+AsyncResult = (
+    SolveResult
+    | LpResult
+    | GraphResult
+    | EigenResult
+    | AsyncMatrix
+    | AsyncFactors
+    | dict[str, AsyncMatrix | Array]
+)
 
 
 class AsyncModel:
@@ -76,80 +74,6 @@ class AsyncModel:
     def __repr__(self) -> str:
         """Name and version."""
         return f"AsyncModel({self.name!r}, version={self.version!r})"
-
-
-class AsyncMatrix:
-    """A sparse matrix on the server; see `nnz.Matrix`.
-
-    ``await (A @ x)`` and ``await A.matvec(x)`` multiply; several at once are answered
-    together.
-    """
-
-    __array_ufunc__ = None
-    ndim = 2
-
-    def __init__(
-        self, send: AsyncSend, info: MatrixInfo, transposed: bool = False
-    ) -> None:
-        self._send = send
-        self.info = info
-        self._transposed = transposed
-        self.shape = info.shape[::-1] if transposed else info.shape
-        self.dtype = rules.matrix_dtype(info)
-
-    @property
-    def id(self) -> str:
-        """The server's name for it."""
-        return self.info.id
-
-    @property
-    def nnz(self) -> int:
-        """Stored entries."""
-        return self.info.nnz
-
-    @property
-    def T(self) -> AsyncMatrix:  # noqa: N802 (numpy's name)
-        """The transpose; nothing is sent or copied."""
-        return AsyncMatrix(self._send, self.info, not self._transposed)
-
-    async def matvec(self, x: ArrayLike) -> Array:
-        """``A x``: x of shape ``(n,)`` or ``(n, 1)``; the answer has the same form."""
-        vector = rules.operand(self.shape, self.dtype, x)
-        if vector.ndim == 2 and vector.shape[1] == 1:
-            return (await self._product(vector[:, 0]))[:, None]
-        return await self._product(rules.one_dimensional(vector))
-
-    async def rmatvec(self, y: ArrayLike) -> Array:
-        """``A^T y``: y of shape ``(m,)`` or ``(m, 1)``."""
-        return await self.T.matvec(y)
-
-    async def matmat(self, x: ArrayLike) -> Array:
-        """``A X``: X of shape ``(n, k)``."""
-        operand = rules.operand(self.shape, self.dtype, x)
-        return await self._product(rules.two_dimensional(operand))
-
-    async def rmatmat(self, y: ArrayLike) -> Array:
-        """``A^T Y``: Y of shape ``(m, k)``."""
-        return await self.T.matmat(y)
-
-    async def __matmul__(self, x: ArrayLike) -> Array:
-        """``A @ x`` for a vector ``(n,)`` or the columns of ``(n, k)``."""
-        return await self._product(rules.operand(self.shape, self.dtype, x))
-
-    async def __rmatmul__(self, x: ArrayLike) -> Array:
-        """``x @ A`` for a vector ``(m,)`` or the rows of ``(k, m)``."""
-        return (await (self.T @ rules.transposed(x))).T
-
-    async def delete(self) -> None:
-        """Remove it from the server."""
-        await self._send(calls.delete_matrix(self.id))
-
-    async def _product(self, x: Array) -> Array:
-        return await self._send(calls.product(self.id, x, transpose=self._transposed))
-
-    def __repr__(self) -> str:
-        """Id, shape and entries."""
-        return rules.matrix_repr("AsyncMatrix", self.info, self._transposed)
 
 
 class AsyncJob:
@@ -205,10 +129,20 @@ class AsyncJob:
     async def result(
         self,
         timeout: float | None = None,  # noqa: ASYNC109 (the same names as Job.result)
-    ) -> CgResult:
+    ) -> AsyncResult:
         """Wait for the end and fetch what came out; see `nnz.Job.result`."""
         rules.succeeded((await self.wait(timeout)).info)
-        return rules.cg_result(self.info, await self._send(calls.job_result(self.id)))
+        if self.info.kind == "op":
+            return AsyncMatrix(self._send, rules.made_by(self.info))
+        if self.info.kind == "factorize":
+            name = str(self.info.params.get("matrix"))
+            matrix = await self._send(calls.get_matrix(name))
+            return AsyncFactors(self._send, matrix, self.info.summary)
+        outputs = await self._send(calls.job_result(self.id))
+        if self.info.kind == "chain":
+            made = chain_calls.matrices_of(self.info).items()
+            return outputs | {n: AsyncMatrix(self._send, info) for n, info in made}
+        return rules.result_of(self.info, outputs)
 
     async def cancel(self) -> AsyncJob:
         """Ask it to stop; one that has ended stays as it is."""

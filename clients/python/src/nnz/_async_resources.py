@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
+from nnz import _matrix_calls as matrix_calls
 from nnz import _rules as rules
-from nnz._async_handles import AsyncFollow, AsyncJob, AsyncMatrix, AsyncModel, AsyncSend
-from nnz._errors import ConnectError, UnavailableError
+from nnz._async_handles import AsyncModel
+from nnz._async_matrix import AsyncMatrix
+from nnz._errors import ConnectError, NnzError, UnavailableError
 from nnz._matrices import MatrixSource, VectorSource, pairs
+from nnz._matrix_calls import Progress
 from nnz._models import MatrixInfo, ModelInfo, ServerInfo, SparseVector
+from nnz._sending import AsyncSend
+from nnz._tensors import Array
 
 
 class AsyncServer:
@@ -93,10 +100,19 @@ class AsyncMatrices:
         self._send = send
 
     async def put(
-        self, source: MatrixSource, *, name: str | None = None
+        self,
+        source: MatrixSource,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
+        resume: str | None = None,
     ) -> AsyncMatrix:
         """Put a matrix on the server; the same content has the same id."""
-        info = await self._send(calls.put_matrix(source, name))
+        if matrix_calls.goes_in_pieces(source, progress, resume):
+            plan = matrix_calls.in_pieces(source, name, progress, resume)
+            info = await _carried(self._send, plan)
+        else:
+            info = await self._send(calls.put_matrix(source, name))
         return AsyncMatrix(self._send, info)
 
     async def get(self, matrix_id: str) -> AsyncMatrix:
@@ -107,16 +123,67 @@ class AsyncMatrices:
         """All matrices."""
         return await self._send(calls.list_matrices())
 
+    async def load(self, matrix_id: str) -> MatrixInfo:
+        """Make it resident now instead of at its next use."""
+        return await self._send(matrix_calls.reside(matrix_id, "load"))
+
+    async def unload(self, matrix_id: str) -> MatrixInfo:
+        """Free its memory; its next use loads it again."""
+        return await self._send(matrix_calls.reside(matrix_id, "unload"))
+
+    async def pin(self, matrix_id: str) -> MatrixInfo:
+        """Keep it resident whatever else is loaded; for admins."""
+        return await self._send(matrix_calls.reside(matrix_id, "pin"))
+
+    async def unpin(self, matrix_id: str) -> MatrixInfo:
+        """Let it go when others need the memory; for admins."""
+        return await self._send(matrix_calls.reside(matrix_id, "unpin"))
+
     async def delete(self, matrix_id: str) -> None:
         """Remove one."""
         await self._send(calls.delete_matrix(matrix_id))
 
 
+async def _carried(send: AsyncSend, plan: matrix_calls.Plan) -> MatrixInfo:
+    """Send the calls of a plan and tell it what became of each."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                answer = await send(call)
+            except NnzError as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(answer)
+    except StopIteration as end:
+        found: MatrixInfo = end.value
+        return found
+
+
 class AsyncOps:
-    """Operations on sparse vectors that travel with the call."""
+    """Operations on matrices of the server, and on vectors sent with the call."""
 
     def __init__(self, send: AsyncSend) -> None:
         self._send = send
+
+    async def apply(
+        self,
+        op: str,
+        matrix: AsyncMatrix | str,
+        other: AsyncMatrix | str | None = None,
+        *,
+        inputs: Mapping[str, ArrayLike] | None = None,
+        name: str | None = None,
+        **parameters: Any,
+    ) -> AsyncMatrix | dict[str, Array]:
+        """Do an operation by its name on the server; see the blocking client."""
+        ids = [None if one is None else rules.id_of(one) for one in (matrix, other)]
+        made = await self._send(
+            chain_calls.apply_op(
+                op, str(ids[0]), ids[1], inputs or {}, name, parameters
+            )
+        )
+        return AsyncMatrix(self._send, made) if isinstance(made, MatrixInfo) else made
 
     async def axpy(
         self,
@@ -137,68 +204,3 @@ class AsyncOps:
         """Inner product, summed in float64."""
         parameters = {"duplicates": duplicates}
         return await self._send(calls.dot(pairs(u, "u"), pairs(v, "v"), parameters))
-
-
-class AsyncJobs:
-    """Work that takes longer than a request should."""
-
-    def __init__(self, send: AsyncSend, follow: AsyncFollow) -> None:
-        self._send = send
-        self._follow = follow
-
-    async def cg(
-        self,
-        matrix: AsyncMatrix | str,
-        b: ArrayLike,
-        *,
-        x0: ArrayLike | None = None,
-        rtol: float = 1e-5,
-        atol: float = 0.0,
-        maxiter: int | None = None,
-        preconditioner: str = "none",
-        idempotency_key: str | None = None,
-    ) -> AsyncJob:
-        """Solve ``A x = b`` by conjugate gradients; see the blocking client."""
-        info = matrix.info if isinstance(matrix, AsyncMatrix) else None
-        inputs, parameters = rules.cg_request(
-            b,
-            x0,
-            info,
-            {
-                "matrix": matrix if isinstance(matrix, str) else matrix.id,
-                "rtol": rtol,
-                "atol": atol,
-                "maxiter": maxiter,
-                "preconditioner": preconditioner,
-            },
-        )
-        call = calls.submit_job("cg", inputs, parameters, idempotency_key)
-        return AsyncJob(self._send, self._follow, await self._send(call))
-
-    async def get(self, job_id: str) -> AsyncJob:
-        """A handle of a job that was submitted."""
-        return AsyncJob(
-            self._send, self._follow, await self._send(calls.get_job(job_id))
-        )
-
-    async def list(
-        self,
-        *,
-        status: str | None = None,
-        kind: str | None = None,
-        limit: int | None = None,
-        before: str | None = None,
-    ) -> list[AsyncJob]:
-        """Jobs, newest first; see the blocking client."""
-        infos = await self._send(calls.list_jobs(limit, status, kind, before))
-        return [AsyncJob(self._send, self._follow, info) for info in infos]
-
-    async def cancel(self, job_id: str) -> AsyncJob:
-        """Ask a job to stop."""
-        return AsyncJob(
-            self._send, self._follow, await self._send(calls.cancel_job(job_id))
-        )
-
-    async def delete(self, job_id: str) -> None:
-        """Forget a job and its result."""
-        await self._send(calls.delete_job(job_id))

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from numpy.typing import ArrayLike
 
 from nnz import _matrices, _tensors
-from nnz._content import Content, of_buffers, of_file
+from nnz._content import READING, Content, of_buffers, of_file
 from nnz._errors import ProtocolError
 from nnz._models import JobInfo, MatrixInfo, ModelInfo, ServerInfo, SparseVector
 from nnz._tensors import Array
@@ -169,6 +169,7 @@ def put_model(
         params=_given(version=version),
         headers=OCTETS,
         content=content,
+        wait=READING,
     )
 
 
@@ -246,6 +247,7 @@ def put_matrix(source: _matrices.MatrixSource, name: str | None) -> Call[MatrixI
         params=_given(name=name),
         headers=headers,
         content=content,
+        wait=READING,
     )
 
 
@@ -262,14 +264,6 @@ def list_matrices() -> Call[list[MatrixInfo]]:
 def delete_matrix(matrix_id: str) -> Call[None]:
     """Remove a matrix."""
     return Call("DELETE", _path("v1", "matrices", matrix_id), _nothing)
-
-
-def product(matrix_id: str, x: Array, *, transpose: bool) -> Call[Array]:
-    """A resident matrix times a vector ``(n,)`` or the columns of ``(n, k)``."""
-    op = "spmv" if x.ndim == 1 else "spmm"
-    parameters = {"matrix": matrix_id, "transpose": transpose}
-    headers, content = _tensors.encode({"x": x}, parameters=parameters)
-    return Call("POST", f"/v1/ops/{op}", _output("y"), headers=headers, content=content)
 
 
 def _two_vectors(u: SparseVector, v: SparseVector) -> dict[str, ArrayLike]:

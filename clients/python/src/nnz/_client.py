@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -12,11 +13,17 @@ import httpx2
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
 from nnz import _local
 from nnz import _rules as rules
 from nnz._calls import Answer, Call
-from nnz._errors import NnzError
-from nnz._resources import Jobs, Matrices, Models, Ops, Server
+from nnz._errors import NnzError, ProtocolError
+from nnz._expressions import Dense, Expression
+from nnz._jobs import Jobs
+from nnz._matrices import MatrixSource
+from nnz._matrix import Matrix, held
+from nnz._programs import LpResult
+from nnz._resources import Matrices, Models, Ops, Server
 from nnz._retry import RetryPolicy
 from nnz._session import (
     LAST_EVENT,
@@ -86,6 +93,20 @@ class Client:
         server = _local.LocalServer(_local.open_app(options))
         return cls(_local.URL, transport=_local.Transport(server))
 
+    @classmethod
+    def anywhere(cls, **options: Any) -> Client:
+        """A client of the server at NNZ_URL, or `local` where that is not set.
+
+        A program that begins with it runs remotely or in its own process, unchanged.
+
+        Args:
+            **options: Settings of a server of its own; one elsewhere has its own.
+
+        Raises:
+            LocalServerMissingError: As `local`.
+        """
+        return cls() if os.environ.get("NNZ_URL") else cls.local(**options)
+
     @property
     def url(self) -> str:
         """Of the server."""
@@ -111,6 +132,66 @@ class Client:
         if not isinstance(feeds, Mapping):
             feeds = rules.feeds(self.models.signature(name, version=version), feeds)
         return self._send(calls.infer(name, feeds, outputs, version))
+
+    def solve_lp(
+        self,
+        source: MatrixSource | Matrix,
+        *,
+        timeout: float | None = None,
+        **given: Any,
+    ) -> LpResult:
+        """Solve a linear program and wait for it.
+
+        Args:
+            source: An MPS file, a matrix of scipy or in a file, or a handle.
+            timeout: Seconds to wait; None waits as long as it takes.
+            **given: Costs, bounds and settings, as `jobs.lp` takes them.
+
+        Raises:
+            JobFailedError: It failed; its message says why.
+            RequestTimeoutError: It had not ended in time; it goes on.
+        """
+        held = source if isinstance(source, Matrix) else self.matrices.put(source)
+        job = self.jobs.lp(held, **given)
+        found = job.result(timeout)
+        if not isinstance(found, LpResult):
+            raise ProtocolError(f"job {job.id} is of kind {job.info.kind!r}, not lp")
+        return found
+
+    def chain(
+        self,
+        *wanted: Expression | Dense,
+        names: Sequence[str | None] | None = None,
+    ) -> list[Matrix | Array | float]:
+        """Compute expressions in one request; what only they need is never stored.
+
+        Example:
+            >>> a, p = A.lazy(), P.lazy()  # doctest: +SKIP
+            >>> coarse = p.T @ a @ p  # doctest: +SKIP
+            >>> C, d = client.chain(coarse, coarse.diagonal())  # doctest: +SKIP
+
+        Args:
+            *wanted: Made of `Matrix.lazy`; parts that they share are computed once.
+            names: A label for each result that is a matrix.
+
+        Returns:
+            In the order of `wanted`: handles, arrays, and numbers for norms.
+
+        Raises:
+            ValueError: An expression is a stored matrix as it is.
+            TooLargeError, ImpossibleError: A step cannot be done; the message names it.
+        """
+        made = self._send(chain_calls.chain(wanted, names))
+        return held(self._send, wanted, made)
+
+    def preflight(self, *wanted: Expression | Dense) -> dict[str, Any]:
+        """What expressions would cost at most; nothing is computed.
+
+        Returns:
+            ``flops``, ``output_bytes``, ``seconds``, ``fits``, the limits, and the same
+            of each of the ``steps``.
+        """
+        return self._send(chain_calls.preflight(wanted))
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,6 +13,10 @@ CHUNK = 1 << 20
 #: Bodies up to this size are joined and sent in one piece.
 SMALL = 1 << 18
 
+#: Seconds besides the timeout for which the server may say nothing while it reads a
+#: file: 300 for the file, and as long for others before it.
+READING = 600.0
+
 Buffer = bytes | memoryview
 
 
@@ -43,7 +47,14 @@ def of_buffers(parts: Sequence[Buffer]) -> Content:
 
 def of_file(path: Path) -> Content:
     """A body that is the content of a file, read while it is sent."""
-    return Content(path.stat().st_size, lambda: _read(path), blocking=True)
+    size = path.stat().st_size
+    return Content(size, lambda: _read(path, 0, size), blocking=True)
+
+
+def of_part(path: Path, offset: int, length: int) -> Content:
+    """A body that is a part of a file, shorter where the file ends."""
+    left = min(length, path.stat().st_size - offset)
+    return Content(left, lambda: _read(path, offset, left), blocking=True)
 
 
 def _slices(views: Sequence[memoryview]) -> Iterator[bytes]:
@@ -53,9 +64,11 @@ def _slices(views: Sequence[memoryview]) -> Iterator[bytes]:
             yield cast("bytes", view[start : start + CHUNK])
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def _read(path: Path, offset: int, length: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        file.seek(offset)
+        while chunk := file.read(min(CHUNK, length)):
+            length -= len(chunk)
             yield chunk
 
 

@@ -1,4 +1,4 @@
-"""Things on the server, held by the caller: a model, a matrix, a job."""
+"""Things on the server, held by the caller: a model, a job."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
 from nnz import _rules as rules
-from nnz._calls import Call
-from nnz._models import CgResult, JobInfo, MatrixInfo, ModelInfo, TensorSpec
+from nnz._factors import Factors
+from nnz._graphs import EigenResult, GraphResult
+from nnz._matrix import Matrix
+from nnz._models import JobInfo, ModelInfo, SolveResult, TensorSpec
+from nnz._programs import LpResult
+from nnz._sending import Follow, Send
 from nnz._tensors import Array
 
-if TYPE_CHECKING:
-    from scipy.sparse.linalg import LinearOperator
-
-T = TypeVar("T")
-
-
-class Send(Protocol):
-    """Sends a call and reads its answer."""
-
-    def __call__(self, call: Call[T], /) -> T:
-        """Do both, with retries."""
-        ...
-
-
-class Follow(Protocol):
-    """Follows a stream of events, across connections."""
-
-    def __call__(self, watch: Callable[[str], Call[T]], /) -> Generator[T, None, None]:
-        """What each event says; `watch` makes the call from the last event's id."""
-        ...
+#: What a job ends with, as its kind has it.
+Result = (
+    SolveResult
+    | LpResult
+    | GraphResult
+    | EigenResult
+    | Matrix
+    | Factors
+    | dict[str, Matrix | Array]
+)
 
 
 class Model:
@@ -89,98 +84,6 @@ class Model:
     def __repr__(self) -> str:
         """Name and version."""
         return f"Model({self.name!r}, version={self.version!r})"
-
-
-class Matrix:
-    """A sparse matrix on the server; only vectors travel.
-
-    ``A @ x`` and ``A.T @ y`` multiply. scipy's iterative solvers take it as it is, or
-    as `as_linear_operator()`.
-
-    Args:
-        send: How calls are sent.
-        info: What the server said about it.
-        transposed: This is the transpose of the stored matrix.
-    """
-
-    #: numpy leaves ``x @ A`` to us instead of making an array of objects.
-    __array_ufunc__ = None
-    ndim = 2
-
-    def __init__(self, send: Send, info: MatrixInfo, transposed: bool = False) -> None:
-        self._send = send
-        self.info = info
-        self._transposed = transposed
-        self.shape = info.shape[::-1] if transposed else info.shape
-        self.dtype = rules.matrix_dtype(info)
-
-    @property
-    def id(self) -> str:
-        """The server's name for it."""
-        return self.info.id
-
-    @property
-    def nnz(self) -> int:
-        """Stored entries."""
-        return self.info.nnz
-
-    @property
-    def T(self) -> Matrix:  # noqa: N802 (numpy's name)
-        """The transpose; nothing is sent or copied."""
-        return Matrix(self._send, self.info, not self._transposed)
-
-    def matvec(self, x: ArrayLike) -> Array:
-        """``A x``: x of shape ``(n,)`` or ``(n, 1)``; the answer has the same form."""
-        vector = rules.operand(self.shape, self.dtype, x)
-        if vector.ndim == 2 and vector.shape[1] == 1:
-            return self._product(vector[:, 0])[:, None]
-        return self._product(rules.one_dimensional(vector))
-
-    def rmatvec(self, y: ArrayLike) -> Array:
-        """``A^T y``: y of shape ``(m,)`` or ``(m, 1)``."""
-        return self.T.matvec(y)
-
-    def matmat(self, x: ArrayLike) -> Array:
-        """``A X``: X of shape ``(n, k)``."""
-        operand = rules.operand(self.shape, self.dtype, x)
-        return self._product(rules.two_dimensional(operand))
-
-    def rmatmat(self, y: ArrayLike) -> Array:
-        """``A^T Y``: Y of shape ``(m, k)``."""
-        return self.T.matmat(y)
-
-    def __matmul__(self, x: ArrayLike) -> Array:
-        """``A @ x`` for a vector ``(n,)`` or the columns of ``(n, k)``."""
-        return self._product(rules.operand(self.shape, self.dtype, x))
-
-    def __rmatmul__(self, x: ArrayLike) -> Array:
-        """``x @ A`` for a vector ``(m,)`` or the rows of ``(k, m)``."""
-        return (self.T @ rules.transposed(x)).T
-
-    def as_linear_operator(self) -> LinearOperator:
-        """The matrix as scipy sees operators; needs scipy."""
-        from scipy.sparse.linalg import LinearOperator
-
-        operator: LinearOperator = LinearOperator(
-            self.shape,
-            matvec=self.matvec,
-            rmatvec=self.rmatvec,
-            matmat=self.matmat,
-            rmatmat=self.rmatmat,
-            dtype=self.dtype,
-        )
-        return operator
-
-    def delete(self) -> None:
-        """Remove it from the server."""
-        self._send(calls.delete_matrix(self.id))
-
-    def _product(self, x: Array) -> Array:
-        return self._send(calls.product(self.id, x, transpose=self._transposed))
-
-    def __repr__(self) -> str:
-        """Id, shape and entries."""
-        return rules.matrix_repr("Matrix", self.info, self._transposed)
 
 
 class Job:
@@ -249,8 +152,13 @@ class Job:
                 self.info = info
                 yield info
 
-    def result(self, timeout: float | None = None) -> CgResult:
+    def result(self, timeout: float | None = None) -> Result:
         """Wait for the end and fetch what came out.
+
+        Of `solve` and `cg` that is a `SolveResult`, of `lp` an `LpResult`, of `op` a
+        handle of the matrix that was made, of `factorize` its `Factors`, of `graph` a
+        `GraphResult`, of `eigs` an `EigenResult`, of `chain` a dict of handles and
+        arrays by step: `ChainJob.results` has them as they were asked for.
 
         Args:
             timeout: Seconds to wait; None waits as long as it takes.
@@ -261,7 +169,16 @@ class Job:
             RequestTimeoutError: It had not ended in time; it goes on.
         """
         rules.succeeded(self.wait(timeout).info)
-        return rules.cg_result(self.info, self._send(calls.job_result(self.id)))
+        if self.info.kind == "op":
+            return Matrix(self._send, rules.made_by(self.info))
+        if self.info.kind == "factorize":
+            matrix = self._send(calls.get_matrix(str(self.info.params.get("matrix"))))
+            return Factors(self._send, matrix, self.info.summary)
+        outputs = self._send(calls.job_result(self.id))
+        if self.info.kind == "chain":
+            made = chain_calls.matrices_of(self.info).items()
+            return outputs | {name: Matrix(self._send, info) for name, info in made}
+        return rules.result_of(self.info, outputs)
 
     def cancel(self) -> Job:
         """Ask it to stop; one that has ended stays as it is."""

@@ -1,14 +1,15 @@
 """Matrices and sparse vectors of scipy, or in files, made ready to be sent.
 
-scipy itself is never imported here: what its objects can do is enough.
+What objects of scipy can do is enough; it is imported only to make one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,11 +18,16 @@ from nnz._content import Content, of_file
 from nnz._models import SparseVector
 from nnz._tensors import Array, encode
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 CSR_TYPE = "application/x-nnz-csr"
 _FILE_TYPES: Mapping[str, dict[str, str]] = {
     ".npz": {"Content-Type": "application/x-npz"},
     ".mtx": {"Content-Type": "text/x-matrix-market"},
     ".mtx.gz": {"Content-Type": "text/x-matrix-market", "Content-Encoding": "gzip"},
+    ".mps": {"Content-Type": "application/x-mps"},
+    ".mps.gz": {"Content-Type": "application/x-mps"},
 }
 
 
@@ -51,10 +57,10 @@ def upload(source: MatrixSource) -> tuple[dict[str, str], Content]:
         TypeError: Not a scipy matrix and not a path, or values of a type that has no
             place on the server.
         ValueError: A one-dimensional array, or a file whose name does not end in
-            .npz, .mtx or .mtx.gz.
+            .npz, .mtx, .mtx.gz, .mps or .mps.gz.
     """
     if isinstance(source, str | os.PathLike):
-        return _file(Path(source))
+        return file_headers(Path(source)), of_file(Path(source))
     if not isinstance(source, ScipyMatrix):
         raise TypeError(
             f"a matrix is a scipy.sparse matrix or the path of a .npz, .mtx or .mtx.gz "
@@ -63,25 +69,74 @@ def upload(source: MatrixSource) -> tuple[dict[str, str], Content]:
         )
     if len(source.shape) != 2:
         raise ValueError(f"a matrix has two dimensions, not {len(source.shape)}")
-    csr = source.tocsr()
-    if not csr.has_canonical_format:
-        csr = csr.copy()  # the caller's matrix stays as it was
-        csr.sum_duplicates()
+    csr = _canonical(source)
     headers, content = encode(
-        {"indptr": csr.indptr, "indices": csr.indices, "data": floats(csr.data)},
+        {"indptr": csr.indptr, "indices": csr.indices, "data": entries(csr.data)},
         parameters={"shape": [int(extent) for extent in csr.shape]},
+        entries=True,
     )
     return {**headers, "Content-Type": CSR_TYPE}, content
 
 
-def _file(path: Path) -> tuple[dict[str, str], Content]:
-    suffix = ".mtx.gz" if path.name.endswith(".mtx.gz") else path.suffix
+def values(source: ScipyMatrix | ArrayLike) -> tuple[Array, str | None]:
+    """Values in stored order, and the digest of their places if they have any.
+
+    Real values are ``(nnz,)``; of complex ones the parts are ``(nnz, 2)``.
+    """
+    if isinstance(source, ScipyMatrix):
+        csr = _canonical(source)
+        data, pattern = entries(csr.data), _digest(csr)
+    else:
+        data, pattern = entries(source), None
+    if data.dtype.kind == "c":
+        data = data.astype(np.complex128).view(np.float64).reshape(-1, 2)
+    return data, pattern
+
+
+def _canonical(source: ScipyMatrix) -> Any:
+    """CSR with sorted rows and no duplicates; the caller's matrix stays as it was."""
+    csr = source.tocsr()
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    return csr
+
+
+def _digest(csr: Any) -> str:
+    """The server's digest of where entries are stored."""
+    fits = max(*csr.shape, csr.nnz) < 2**31
+    found = hashlib.sha256(np.array(csr.shape, "<i8").tobytes())
+    for part in (csr.indptr, csr.indices):
+        found.update(part.astype("<i4" if fits else "<i8").tobytes())
+    return found.hexdigest()[:32]
+
+
+def entries(values: ArrayLike) -> Array:
+    """The entries of a matrix as float32, float64 or complex, whichever holds them.
+
+    Raises:
+        TypeError: Objects or text.
+    """
+    array = np.asarray(values)
+    if array.dtype in (np.complex64, np.complex128):
+        return array
+    return floats(array)
+
+
+def file_headers(path: Path) -> dict[str, str]:
+    """Headers that go with a matrix file.
+
+    Raises:
+        ValueError: Its name does not end in .npz, .mtx, .mtx.gz, .mps or
+            .mps.gz.
+    """
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     headers = _FILE_TYPES.get(suffix)
     if headers is None:
         raise ValueError(
             f"{path.name}: the name of a matrix file ends in {', '.join(_FILE_TYPES)}"
         )
-    return dict(headers), of_file(path)
+    return dict(headers)
 
 
 def floats(values: ArrayLike) -> Array:
@@ -149,3 +204,25 @@ def _scipy_vector(source: Any, name: str) -> tuple[Array, Array, int]:
             f"{name} has shape {coo.shape}; a vector has one row or column"
         )
     return (coo.row, coo.data, rows) if columns == 1 else (coo.col, coo.data, columns)
+
+
+def to_scipy(
+    parts: tuple[Array, Array, Array],
+    shape: tuple[int, int],
+    transposed: bool,
+    conjugated: bool,
+) -> csr_array[Any]:
+    """A scipy csr_array of data, indices and indptr; needs scipy.
+
+    Args:
+        parts: Of the stored matrix.
+        shape: Of the stored matrix.
+        transposed: The transpose of it is wanted.
+        conjugated: The conjugate entries are wanted.
+    """
+    from scipy.sparse import csr_array
+
+    found: csr_array[Any] = csr_array(parts, shape=shape)
+    if transposed:
+        found = found.T.tocsr()
+    return found.conj() if conjugated else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,13 @@ class ModelInfo:
         )
 
 
+#: What a server may say of a matrix, or not yet.
+_FACTS = (
+    "dense_bytes", "density", "symmetry", "pattern_symmetric", "row_nnz", "bandwidth",
+    "zero_diagonal", "stored_zeros", "finite", "pattern",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class MatrixInfo:
     """A matrix that the server keeps.
@@ -97,11 +105,24 @@ class MatrixInfo:
         id: Made from the content; the same matrix has the same id.
         shape: Rows, columns.
         nnz: Stored entries.
-        dtype: Protocol type of the values, FP32 or FP64.
+        dtype: Type of the values: FP32, FP64 or C128 (complex).
         name: Name that it was put under, if any.
         bytes: Size of the stored arrays.
         created: When it was put, in seconds since 1970.
         state: READY when it is resident.
+        pinned: It stays resident whatever else is loaded.
+        index_dtype: INT32 or INT64.
+        dense_bytes: What it would take without sparsity.
+        density: Stored entries over all places.
+        symmetry: symmetric, skew-symmetric, hermitian or none; of the numbers. This and
+            what follows is None while the server does not know.
+        pattern_symmetric: Whether the stored places are symmetric.
+        row_nnz: Entries a row: min, mean, max, and how many rows are empty.
+        bandwidth: Diagonals used below (lower) and above (upper) the main one.
+        zero_diagonal: Places of the diagonal that are zero or not stored.
+        stored_zeros: Entries that are zero.
+        finite: No entry is a NaN or an infinity.
+        pattern: Digest of shape and stored places.
     """
 
     id: str
@@ -112,6 +133,18 @@ class MatrixInfo:
     bytes: int | None = None
     created: float | None = None
     state: str = ""
+    pinned: bool = False
+    index_dtype: str = ""
+    dense_bytes: int | None = None
+    density: float | None = None
+    symmetry: str | None = None
+    pattern_symmetric: bool | None = None
+    row_nnz: Json | None = None
+    bandwidth: Json | None = None
+    zero_diagonal: int | None = None
+    stored_zeros: int | None = None
+    finite: bool | None = None
+    pattern: str | None = None
 
     @classmethod
     def of(cls, data: Json) -> MatrixInfo:
@@ -126,6 +159,9 @@ class MatrixInfo:
             bytes=data.get("bytes"),
             created=data.get("created"),
             state=data.get("state") or "",
+            pinned=bool(data.get("pinned")),
+            index_dtype=data.get("index_dtype") or "",
+            **{name: data.get(name) for name in _FACTS},
         )
 
 
@@ -202,17 +238,26 @@ def _text(error: object) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class CgResult:
-    """Where conjugate gradients ended.
+class SolveResult:
+    """Where the solve of a linear system ended.
+
+    With several right-hand sides each figure is the largest, and the status that of
+    the first that did not converge.
 
     Args:
-        x: ``(n,)`` solution, or the last iterate when it did not converge.
-        status: converged, iteration_limit, breakdown or not_spd.
+        x: ``(n,)`` or ``(n, k)`` solution, or the last iterate short of one.
+        status: converged, iteration_limit, time_limit, breakdown, not_spd, singular,
+            numerical_error or cancelled.
         iterations: Steps that moved x.
-        residual: Norm of ``b - A x``.
+        residual: Norm of ``b - A x``; infinite beyond the range of numbers.
         relative_residual: The same divided by the norm of b.
         backward_error: Relative size of the change to A and b that makes x exact.
         message: One sentence on why it ended.
+        componentwise_backward_error: The same for the entries of A and b each by
+            itself.
+        method: That was used.
+        preconditioner: That was used.
+        columns: Status and figures of each right-hand side, when there are several.
     """
 
     x: Array = field(repr=False)  # it would bury the rest
@@ -222,24 +267,37 @@ class CgResult:
     relative_residual: float | None = None
     backward_error: float | None = None
     message: str = ""
+    componentwise_backward_error: float | None = None
+    method: str = ""
+    preconditioner: str = ""
+    columns: tuple[Json, ...] = field(default=(), repr=False)
 
     @property
     def converged(self) -> bool:
-        """The tolerance was reached."""
+        """The tolerance was reached, by every right-hand side."""
         return self.status == "converged"
 
     @classmethod
-    def of(cls, x: Array, summary: Json) -> CgResult:
+    def of(cls, x: Array, summary: Json) -> SolveResult:
         """Join the tensor and the summary of the job."""
+        residual = summary["residual"]
         return cls(
             x=x,
             status=summary["status"],
             iterations=int(summary["iterations"]),
-            residual=float(summary["residual"]),
+            residual=math.inf if residual is None else float(residual),
             relative_residual=summary.get("relative_residual"),
             backward_error=summary.get("backward_error"),
             message=summary.get("message") or "",
+            componentwise_backward_error=summary.get("componentwise_backward_error"),
+            method=summary.get("method") or "",
+            preconditioner=summary.get("preconditioner") or "",
+            columns=tuple(summary.get("columns") or ()),
         )
+
+
+#: Its name when conjugate gradients were the only method.
+CgResult = SolveResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,25 @@
-"""The parts of a `Client`: server, models, matrices, operations, jobs."""
+"""The parts of a `Client`: server, models, matrices, operations."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from nnz import _calls as calls
+from nnz import _chain_calls as chain_calls
+from nnz import _matrix_calls as matrix_calls
 from nnz import _rules as rules
-from nnz._errors import ConnectError, UnavailableError
-from nnz._handles import Follow, Job, Matrix, Model, Send
+from nnz._errors import ConnectError, NnzError, UnavailableError
+from nnz._handles import Model
 from nnz._matrices import MatrixSource, VectorSource, pairs
+from nnz._matrix import Matrix
+from nnz._matrix_calls import Progress
 from nnz._models import MatrixInfo, ModelInfo, ServerInfo, SparseVector
+from nnz._sending import Send
+from nnz._tensors import Array
 
 
 class Server:
@@ -104,20 +111,40 @@ class Matrices:
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    def put(self, source: MatrixSource, *, name: str | None = None) -> Matrix:
+    def put(
+        self,
+        source: MatrixSource,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
+        resume: str | None = None,
+    ) -> Matrix:
         """Put a matrix on the server; the same content has the same id.
+
+        Files of 64 MiB and more go in pieces; after a cut connection only the rest goes
+        again.
 
         Args:
             source: A scipy.sparse matrix or array of any format, or the path of a
                 .npz (``scipy.sparse.save_npz``), .mtx or .mtx.gz file. float32 and
-                float64 stay as they are; integers become float64.
+                float64 stay as they are; integers become float64, complex numbers
+                complex128.
             name: A label for people.
+            progress: Called with the bytes that are there and all of them, after each
+                piece of a file; then smaller files go in pieces, too.
+            resume: Id of an upload that ended with an error, which has it as
+                ``details["upload"]``: only the rest of the file is sent.
 
         Raises:
-            TypeError: Not a matrix, or its values are complex.
+            TypeError: Not a matrix, or its values are no numbers.
             ImpossibleError: The file breaks the rules of its format.
         """
-        return Matrix(self._send, self._send(calls.put_matrix(source, name)))
+        if matrix_calls.goes_in_pieces(source, progress, resume):
+            plan = matrix_calls.in_pieces(source, name, progress, resume)
+            info = _carried(self._send, plan)
+        else:
+            info = self._send(calls.put_matrix(source, name))
+        return Matrix(self._send, info)
 
     def get(self, matrix_id: str) -> Matrix:
         """A handle of a matrix that is there.
@@ -131,19 +158,87 @@ class Matrices:
         """All matrices."""
         return self._send(calls.list_matrices())
 
+    def load(self, matrix_id: str) -> MatrixInfo:
+        """Make it resident now instead of at its next use."""
+        return self._send(matrix_calls.reside(matrix_id, "load"))
+
+    def unload(self, matrix_id: str) -> MatrixInfo:
+        """Free its memory; its next use loads it again."""
+        return self._send(matrix_calls.reside(matrix_id, "unload"))
+
+    def pin(self, matrix_id: str) -> MatrixInfo:
+        """Keep it resident whatever else is loaded; for admins."""
+        return self._send(matrix_calls.reside(matrix_id, "pin"))
+
+    def unpin(self, matrix_id: str) -> MatrixInfo:
+        """Let it go when others need the memory; for admins."""
+        return self._send(matrix_calls.reside(matrix_id, "unpin"))
+
     def delete(self, matrix_id: str) -> None:
         """Remove one."""
         self._send(calls.delete_matrix(matrix_id))
 
 
+def _carried(send: Send, plan: matrix_calls.Plan) -> MatrixInfo:
+    """Send the calls of a plan and tell it what became of each."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                answer = send(call)
+            except NnzError as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(answer)
+    except StopIteration as end:
+        found: MatrixInfo = end.value
+        return found
+
+
 class Ops:
-    """Operations on sparse vectors that travel with the call.
+    """Operations on matrices of the server, and on sparse vectors sent with the call.
 
     A vector is a pair ``(indices, values)``, in any order, or a scipy sparse vector.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
+
+    def apply(
+        self,
+        op: str,
+        matrix: Matrix | str,
+        other: Matrix | str | None = None,
+        *,
+        inputs: Mapping[str, ArrayLike] | None = None,
+        name: str | None = None,
+        **parameters: Any,
+    ) -> Matrix | dict[str, Array]:
+        """Do an operation on matrices of the server, by its name there.
+
+        The operators and methods of `Matrix` do the same in scipy's words.
+
+        Args:
+            op: Such as ``spgemm`` or ``norm``.
+            matrix: A handle or an id.
+            other: The second one, where it takes two.
+            inputs: Dense operands by name.
+            name: A label for the matrix that it makes.
+            **parameters: Of the operation.
+
+        Returns:
+            A handle of the matrix that it made, or arrays by output name.
+
+        Raises:
+            ValueError: A handle is a view, such as ``A.T``.
+        """
+        ids = [None if one is None else rules.id_of(one) for one in (matrix, other)]
+        made = self._send(
+            chain_calls.apply_op(
+                op, str(ids[0]), ids[1], inputs or {}, name, parameters
+            )
+        )
+        return Matrix(self._send, made) if isinstance(made, MatrixInfo) else made
 
     def axpy(
         self,
@@ -172,91 +267,3 @@ class Ops:
         """Inner product, summed in float64."""
         parameters = {"duplicates": duplicates}
         return self._send(calls.dot(pairs(u, "u"), pairs(v, "v"), parameters))
-
-
-class Jobs:
-    """Work that takes longer than a request should."""
-
-    def __init__(self, send: Send, follow: Follow) -> None:
-        self._send = send
-        self._follow = follow
-
-    def cg(
-        self,
-        matrix: Matrix | str,
-        b: ArrayLike,
-        *,
-        x0: ArrayLike | None = None,
-        rtol: float = 1e-5,
-        atol: float = 0.0,
-        maxiter: int | None = None,
-        preconditioner: str = "none",
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Solve ``A x = b`` by conjugate gradients, A symmetric positive definite.
-
-        Args:
-            matrix: On the server: a handle or an id.
-            b: ``(n,)`` right-hand side.
-            x0: ``(n,)`` first guess; zero when None.
-            rtol: Stop when the residual is below ``max(rtol * norm(b), atol)``.
-            atol: See rtol.
-            maxiter: Most iterations; None lets the server decide (10 n).
-            preconditioner: ``none`` or ``jacobi``.
-            idempotency_key: Submitting twice with one key makes one job. Made anew
-                for each call when None, so that retries are safe.
-        """
-        info = matrix.info if isinstance(matrix, Matrix) else None
-        inputs, parameters = rules.cg_request(
-            b,
-            x0,
-            info,
-            {
-                "matrix": matrix if isinstance(matrix, str) else matrix.id,
-                "rtol": rtol,
-                "atol": atol,
-                "maxiter": maxiter,
-                "preconditioner": preconditioner,
-            },
-        )
-        call = calls.submit_job("cg", inputs, parameters, idempotency_key)
-        return Job(self._send, self._follow, self._send(call))
-
-    def get(self, job_id: str) -> Job:
-        """A handle of a job that was submitted.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        return Job(self._send, self._follow, self._send(calls.get_job(job_id)))
-
-    def list(
-        self,
-        *,
-        status: str | None = None,
-        kind: str | None = None,
-        limit: int | None = None,
-        before: str | None = None,
-    ) -> list[Job]:
-        """Jobs, newest first.
-
-        Args:
-            status: Only queued, running, succeeded, failed or cancelled ones.
-            kind: Only of this kind, such as ``cg``.
-            limit: How many at most; 100 when None, up to 1000.
-            before: Id of a job; only those that were submitted before it. The last one
-                of a list gives the next page.
-
-        Raises:
-            NotFoundError: There is no job `before`.
-        """
-        infos = self._send(calls.list_jobs(limit, status, kind, before))
-        return [Job(self._send, self._follow, info) for info in infos]
-
-    def cancel(self, job_id: str) -> Job:
-        """Ask a job to stop."""
-        return Job(self._send, self._follow, self._send(calls.cancel_job(job_id)))
-
-    def delete(self, job_id: str) -> None:
-        """Forget a job and its result."""
-        self._send(calls.delete_job(job_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +14,16 @@ from nnz._errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from nnz._graphs import EigenResult, GraphResult
 from nnz._matrices import floats
-from nnz._models import CgResult, JobInfo, MatrixInfo, ModelInfo
+from nnz._models import JobInfo, MatrixInfo, ModelInfo, SolveResult
+from nnz._programs import LpResult
 from nnz._tensors import Array, as_tensor, dtype_of
+
+if TYPE_CHECKING:
+    from nnz._expressions import Expression, HasExpression
+
+H = TypeVar("H")
 
 #: Seconds that the server may hold back the answer about a job; it allows 60.
 LONG_POLL = 30.0
@@ -62,16 +69,64 @@ def operand(shape: tuple[int, int], dtype: np.dtype[Any], x: ArrayLike) -> Array
     """A dense operand in the matrix's own type.
 
     Raises:
-        TypeError: Complex numbers, objects or text.
+        TypeError: Complex numbers for a real matrix, a sparse matrix, objects or text.
         ValueError: It does not fit the matrix.
     """
-    array = floats(x)
+    if hasattr(x, "tocsr"):
+        raise TypeError(
+            "a scipy matrix is not on the server; put it there with "
+            "client.matrices.put, or send its toarray()"
+        )
+    array = np.asarray(x)
+    if dtype.kind != "c" or array.dtype.kind != "c":
+        array = floats(array)
     if array.ndim not in (1, 2) or array.shape[0] != shape[1]:
         raise ValueError(
             f"a matrix of shape {shape} multiplies ({shape[1]},) or ({shape[1]}, k), "
             f"not {array.shape}"
         )
     return array.astype(dtype, copy=False)
+
+
+def bare_operand(
+    shape: tuple[int, int], dtype: np.dtype[Any], x: ArrayLike, *more: object
+) -> Array:
+    """A dense operand, of whose product no part is picked and which has no label.
+
+    Raises:
+        TypeError: Some are given, or as `operand`.
+        ValueError: It does not fit the matrix.
+    """
+    if any(one is not None for one in more):
+        raise TypeError("a mask and a name are for products of two matrices")
+    return operand(shape, dtype, x)
+
+
+def numbers(dtype: np.dtype[Any], x: Array, conjugated: bool) -> Array:
+    """Results of a matrix as numbers: of a complex one they come as pairs.
+
+    Args:
+        dtype: Of the matrix.
+        x: What came.
+        conjugated: Whether the matrix is seen with conjugate entries.
+    """
+    if dtype.kind != "c":
+        return x
+    z: Array = np.ascontiguousarray(x, np.float64).view(np.complex128)[..., 0]
+    return z.conj() if conjugated else z
+
+
+def real_only(dtype: np.dtype[Any]) -> None:
+    """Refuse dense operands of complex matrices in expressions.
+
+    Raises:
+        TypeError: It is complex.
+    """
+    if dtype.kind == "c":
+        raise TypeError(
+            "expressions take dense operands of real matrices alone; A @ x multiplies "
+            "a complex one"
+        )
 
 
 def one_dimensional(x: Array) -> Array:
@@ -140,14 +195,22 @@ def succeeded(info: JobInfo) -> None:
         raise JobCancelledError(f"job {info.id} was cancelled")
 
 
-def cg_result(info: JobInfo, outputs: dict[str, Array]) -> CgResult:
-    """The solution and its numbers.
+def result_of(
+    info: JobInfo, outputs: dict[str, Array]
+) -> SolveResult | LpResult | GraphResult | EigenResult:
+    """The solution and its numbers, as the kind of the job has them.
 
     Raises:
         ProtocolError: The server left something out.
     """
     try:
-        return CgResult.of(outputs["x"], info.summary)
+        if info.kind == "lp":
+            return LpResult.of(outputs, info.summary)
+        if info.kind == "graph":
+            return GraphResult.of(outputs, info.summary)
+        if info.kind == "eigs":
+            return EigenResult.of(outputs, info.summary)
+        return SolveResult.of(outputs["x"], info.summary)
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(
             f"the result of job {info.id} lacks {error}; it has the tensors "
@@ -155,21 +218,87 @@ def cg_result(info: JobInfo, outputs: dict[str, Array]) -> CgResult:
         ) from error
 
 
-def cg_request(
+def made_by(info: JobInfo) -> MatrixInfo:
+    """The matrix that a job made.
+
+    Raises:
+        ProtocolError: The server does not say.
+    """
+    try:
+        return MatrixInfo.of(info.summary["matrix"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"job {info.id} lacks its matrix: {error!r}") from error
+
+
+def solve_request(
     b: ArrayLike,
     x0: ArrayLike | None,
     matrix: MatrixInfo | None,
     parameters: Mapping[str, Any],
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Inputs and parameters of a conjugate-gradient job.
+    """Inputs and parameters of a job that solves a linear system.
 
     Raises:
-        ValueError: The right-hand side does not fit the matrix.
+        ValueError: The right-hand side or the guess does not fit the matrix.
     """
     inputs = {"b": floats(b)} | ({} if x0 is None else {"x0": floats(x0)})
-    for name, vector in inputs.items():
-        expected = vector.shape if matrix is None else (matrix.shape[0],)
-        if vector.ndim != 1 or vector.shape != expected:
-            rows = "n" if matrix is None else matrix.shape[0]
-            raise ValueError(f"{name} has shape {vector.shape}; ({rows},) is right")
+    right = inputs["b"]
+    for name, block in inputs.items():
+        axis = 0 if name == "b" else 1
+        n = block.shape[:1] if matrix is None else (matrix.shape[axis],)
+        if block.ndim not in (1, 2) or block.shape != (*n, *right.shape[1:]):
+            rows = "n" if matrix is None else matrix.shape[axis]
+            other = f" or ({rows}, k)" if name == "b" else ""
+            columns = right.shape[1] if right.ndim == 2 else ""
+            one = f"({rows}, {columns})" if columns != "" else f"({rows},)"
+            raise ValueError(f"{name} has shape {block.shape}; {one}{other} is right")
     return inputs, dict(parameters)
+
+
+def handle(other: object, kind: type[H]) -> H:
+    """The other operand of a sum.
+
+    Raises:
+        TypeError: It is no matrix on the server.
+    """
+    if not isinstance(other, kind):
+        raise TypeError(
+            f"a matrix on the server adds another one, not {type(other).__name__}; put "
+            "it there first"
+        )
+    return other
+
+
+def factor(number: object) -> float:
+    """A number by which every entry is multiplied.
+
+    Raises:
+        TypeError: It is none, or complex.
+    """
+    right = isinstance(number, int | float | np.integer | np.floating)
+    if isinstance(number, bool) or not right:
+        raise TypeError(
+            f"a matrix on the server is multiplied by real numbers, not "
+            f"{type(number).__name__}; a product of matrices is A @ B"
+        )
+    return float(cast("float", number))
+
+
+def stored_id(one: Expression) -> str:
+    """The id of a matrix that is stored as it is.
+
+    Raises:
+        ValueError: It is a view.
+    """
+    if not isinstance(one.source, str) or one.transposed or one.conjugated:
+        raise ValueError("this is for stored matrices; a view becomes one by stored()")
+    return one.source
+
+
+def id_of(matrix: HasExpression | str) -> str:
+    """The id of a matrix that is given as a handle or by its id.
+
+    Raises:
+        ValueError: The handle is a view.
+    """
+    return matrix if isinstance(matrix, str) else stored_id(matrix.lazy())

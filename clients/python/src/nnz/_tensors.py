@@ -39,6 +39,9 @@ _DTYPES = {
     "FP64": np.dtype("<f8"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+#: Types that the entries of a matrix may have besides.
+_COMPLEX: dict[str, np.dtype[Any]] = {"C64": np.dtype("<c8"), "C128": np.dtype("<c16")}
+_ENTRIES = {dtype: name for name, dtype in (_DTYPES | _COMPLEX).items()}
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -47,12 +50,10 @@ def dtype_of(name: str) -> np.dtype[Any]:
     Raises:
         ProtocolError: The name is not one of the numeric types.
     """
-    try:
-        return _DTYPES[name]
-    except KeyError:
-        raise ProtocolError(
-            f"tensor type {name!r} is not one of {', '.join(_DTYPES)}"
-        ) from None
+    dtype = _DTYPES.get(name) or _COMPLEX.get(name)
+    if dtype is None:
+        raise ProtocolError(f"tensor type {name!r} is not one of {', '.join(_DTYPES)}")
+    return dtype
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
@@ -77,12 +78,21 @@ def as_tensor(value: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     return np.asarray(array, dtype=wire, order="C")
 
 
+def as_entries(value: ArrayLike) -> Array:
+    """The entries of a matrix, as `as_tensor`, but complex numbers too."""
+    array = np.asarray(value)
+    if array.dtype.kind != "c":
+        return as_tensor(array)
+    return np.asarray(array, np.complex64 if array.itemsize == 8 else np.complex128)
+
+
 def encode(
     tensors: Mapping[str, ArrayLike],
     *,
     parameters: Mapping[str, Any] | None = None,
     outputs: Sequence[str] | None = None,
     fields: Mapping[str, Any] | None = None,
+    entries: bool = False,
 ) -> tuple[dict[str, str], Content]:
     """Make the headers and the body of a request.
 
@@ -92,8 +102,10 @@ def encode(
         parameters: Request parameters; None values are left out.
         outputs: Names of the outputs wanted; None asks for all of them.
         fields: Further top-level JSON fields.
+        entries: They are a matrix's arrays, so that complex ones may be among them.
     """
-    arrays = {name: as_tensor(value) for name, value in tensors.items()}
+    make = as_entries if entries else as_tensor
+    arrays = {name: make(value) for name, value in tensors.items()}
     head: dict[str, Any] = {
         **(fields or {}),
         "parameters": {
@@ -104,7 +116,7 @@ def encode(
             {
                 "name": name,
                 "shape": list(array.shape),
-                "datatype": type_name(array.dtype),
+                "datatype": _ENTRIES[array.dtype.newbyteorder("<")],
                 "parameters": {"binary_data_size": array.nbytes},
             }
             for name, array in arrays.items()
@@ -143,7 +155,7 @@ def decode(
     try:
         split = len(body) if declared is None else int(declared)
         head = json.loads(body[:split])
-        outputs = head["outputs"]
+        outputs = head.get("outputs", ()) if "matrix" in head else head["outputs"]
         tensors = {}
         for output in outputs:
             size = output.get("parameters", {}).get("binary_data_size")

@@ -2,6 +2,12 @@
 #pragma once
 #include "numeric.cuh"
 
+// What the lane has whose number differs in one bit.
+template <typename T>
+__device__ __forceinline__ T of_partner(T value, int step) {
+  return __shfl_xor_sync(WARP, value, step);
+}
+
 template <typename T>
 __device__ __forceinline__ T warp_sum(T value, int width = 32) {
   for (int step = width / 2; step > 0; step /= 2)

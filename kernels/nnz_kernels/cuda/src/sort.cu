@@ -58,11 +58,12 @@ __global__ void __launch_bounds__(THREADS)
 // Sums of what comes before, within tiles; `totals` gets the sum of each tile.
 constexpr int EACH = 4, SPAN = THREADS * EACH;
 
+template <typename N>
 __global__ void __launch_bounds__(THREADS)
-    scan_tiles(i64 n, const int* x, int* y, int* __restrict__ totals) {
-  __shared__ int sums[THREADS];
+    scan_tiles(i64 n, const N* x, N* y, N* __restrict__ totals) {
+  __shared__ N sums[THREADS];
   const i64 start = static_cast<i64>(blockIdx.x) * SPAN + threadIdx.x * EACH;
-  int values[EACH], sum = 0;
+  N values[EACH], sum = 0;
   for (int i = 0; i < EACH; ++i) {
     values[i] = start + i < n ? x[start + i] : 0;
     sum += values[i];
@@ -70,12 +71,12 @@ __global__ void __launch_bounds__(THREADS)
   sums[threadIdx.x] = sum;
   __syncthreads();
   for (int reach = 1; reach < THREADS; reach *= 2) {
-    const int left = static_cast<int>(threadIdx.x) >= reach ? sums[threadIdx.x - reach] : 0;
+    const N left = static_cast<int>(threadIdx.x) >= reach ? sums[threadIdx.x - reach] : 0;
     __syncthreads();
     sums[threadIdx.x] += left;
     __syncthreads();
   }
-  int before = sums[threadIdx.x] - sum;
+  N before = sums[threadIdx.x] - sum;
   for (int i = 0; i < EACH; ++i) {
     if (start + i < n) y[start + i] = before;
     before += values[i];
@@ -83,7 +84,8 @@ __global__ void __launch_bounds__(THREADS)
   if (threadIdx.x == THREADS - 1) totals[blockIdx.x] = before;
 }
 
-__global__ void __launch_bounds__(THREADS) scan_add(i64 n, const int* __restrict__ starts, int* y) {
+template <typename N>
+__global__ void __launch_bounds__(THREADS) scan_add(i64 n, const N* __restrict__ starts, N* y) {
   const i64 start = static_cast<i64>(blockIdx.x) * SPAN + threadIdx.x * EACH;
   for (int i = 0; i < EACH; ++i)
     if (start + i < n) y[start + i] += starts[blockIdx.x];

@@ -1,7 +1,7 @@
 // Sparse vectors: entries of both operands are sorted by (vector, index), stably, so that
 // those which meet lie side by side, in their order. Each run then makes one entry of the
 // result, whose place is where its first entry came. No bit depends on a schedule.
-#include "reduce.cuh"
+#include "rows.cuh"
 
 enum Duplicates { ADD_UP, TAKE_LAST };
 enum Mode { AXPY, COMBINE };
@@ -12,18 +12,6 @@ struct Pairs {
   int bits;        // of an index
   int one_u;       // COMBINE: u is one vector, and so is the result
 };
-
-// Which vector entry p belongs to: the last that begins at or before it.
-template <typename I>
-__device__ __forceinline__ i64 owner(const I* __restrict__ indptr, i64 count, i64 p) {
-  i64 low = 0, high = count;
-  while (high - low > 1) {
-    const i64 middle = (low + high) / 2;
-    if (static_cast<i64>(indptr[middle]) <= p) low = middle;
-    else high = middle;
-  }
-  return low;
-}
 
 // Key and number of every entry. Numbers follow the order of the result: by vector, and in
 // each what u has before what v has. Bit 31 of `source` tells v's entries from u's.
@@ -46,7 +34,6 @@ __global__ void __launch_bounds__(256)
   numbers[at] = static_cast<int>(at);
   source[at] = static_cast<u32>(p) | (is_v ? 0x80000000u : 0u);
 }
-
 
 // One value for each run of equal keys, kept at the number of its first entry.
 // `repeated` gets the least number of an entry that repeats one of its operand.

@@ -22,6 +22,7 @@ _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Posted, but nothing is changed by it.
 _COMPUTING = frozenset(
     {
+        "/v1/ops",
         "/v1/ops/{op}",
         "/v2/models/{name}/infer",
         "/v2/models/{name}/versions/{version}/infer",

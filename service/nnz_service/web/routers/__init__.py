@@ -11,6 +11,7 @@ from nnz_service.web.routers import (
     repository,
     shared_memory,
     status,
+    uploads,
 )
 
 ROUTERS = (
@@ -21,6 +22,7 @@ ROUTERS = (
     shared_memory.router,
     models.router,
     matrices.router,
+    uploads.router,
     ops.router,
     jobs.router,
     status.router,

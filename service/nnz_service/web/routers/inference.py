@@ -17,6 +17,7 @@ from nnz_service.web.answers import Json, tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.codecs import Body, TensorRequest, read_raw
 from nnz_service.web.deps import Parts, Served, caller_of, visible_rows
+from nnz_service.web.fields import field
 from nnz_service.web.lent import fetch
 from nnz_service.web.names import VERSION, Name, Version
 from nnz_service.web.openapi import answers, empty, tensor_answers, tensor_body
@@ -118,12 +119,12 @@ async def metadata(
 @router.post(
     f"{_VERSIONED}/infer",
     responses=tensor_answers(InferenceOut, 404),
-    openapi_extra=tensor_body(TensorsIn, _EXAMPLE, VERSION),
+    openapi_extra=tensor_body(TensorsIn, {"infer": _EXAMPLE}, VERSION),
 )
 @router.post(
     f"{_MODEL}/infer",
     responses=tensor_answers(InferenceOut, 404),
-    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+    openapi_extra=tensor_body(TensorsIn, {"infer": _EXAMPLE}),
 )
 async def infer(
     request: Request, parts: Served, name: Name, version: Version = None
@@ -189,7 +190,7 @@ async def _answer(
     }
     if asked.id is not None:
         head["id"] = asked.id
-    accept = request.headers.get("accept-encoding", "")
+    accept = field(request.scope, b"accept-encoding") or ""
     return await tensor_answer(
         head,
         reply.tensors,

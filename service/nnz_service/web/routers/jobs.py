@@ -27,8 +27,10 @@ from nnz_service.web.deps import (
     unless_gone,
 )
 from nnz_service.web.events import EventStream
+from nnz_service.web.examples import JOBS
 from nnz_service.web.job_kinds import check
 from nnz_service.web.job_views import describe
+from nnz_service.web.lp_starts import with_start
 from nnz_service.web.openapi import (
     answers,
     empty,
@@ -46,13 +48,6 @@ JobId = Annotated[str, Path(description="As the submission answered it.")]
 _MAX_KEY = 255
 #: Seconds before a stream of events would be cut, in which it ends by itself.
 _LAST_WORDS = 5.0
-_EXAMPLE = {
-    "kind": "cg",
-    "parameters": {"matrix": "m-0123456789abcdef", "rtol": 1e-8},
-    "inputs": [
-        {"name": "b", "shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}
-    ],
-}
 
 
 @router.post(
@@ -64,14 +59,54 @@ _EXAMPLE = {
         *(400, 404, 408, 413, 415, 422, 429, 503),
         status=202,
     ),
-    openapi_extra=tensor_body(JobIn, _EXAMPLE, idempotency_parameter()),
+    openapi_extra=tensor_body(JobIn, JOBS, idempotency_parameter()),
 )
 async def submit(request: Request, parts: Served) -> Response:
     """Submit a job.
 
-    `cg` solves A x = b by conjugate gradients, A symmetric positive definite:
-    parameters `matrix`, `rtol` (1e-5), `atol` (0), `maxiter` (10 n), `preconditioner`
-    (none, jacobi); inputs `b` [n] and, if there is a guess, `x0` [n]; result `x` [n].
+    `solve` solves A x = b: parameters `matrix`, `method`, `rtol` (1e-5), `atol` (0),
+    `maxiter` (10 n), `restart` (30, of gmres), `preconditioner` (none), `time_limit`
+    (seconds of computing); inputs `b` [n] or [n, k] and, if there is a guess, `x0` of
+    the shape of the result `x`. It has converged when the residual, recomputed from
+    the definition, is at most max(rtol ||b||, atol).
+
+    | method | A | preconditioners |
+    |---|---|---|
+    | `cg` (the default) | symmetric positive definite | none, jacobi, ic0, chebyshev |
+    | `minres` | symmetric | the same, which must be positive definite |
+    | `bicgstab`, `gmres` | square | none, jacobi, ilu0, ic0, chebyshev |
+    | `lsqr` | any shape: least squares | none, jacobi |
+    | `direct` | square: LU factors, then refinement | none |
+
+    The result says `status` (converged, iteration_limit, time_limit, breakdown,
+    not_spd, singular, numerical_error, cancelled), `message`, `iterations`, `residual`,
+    `relative_residual`, `backward_error` and `componentwise_backward_error`; with
+    several right-hand sides these are the worst, and `columns` has those of each.
+
+    `cg` is `solve` with that method.
+
+    `lp` solves min c'x, lc <= A x <= uc, lv <= x <= uv: parameters `matrix` (of a
+    matrix, or of an MPS file put as `application/x-mps`), `method` (auto, pdhg, highs),
+    `eps_rel` and `eps_abs` (1e-6), `max_iterations`, `time_limit` (s), `maximize`,
+    `offset` and, for pdhg, `presolve` (true unless it has a start), `start` (an lp job
+    of this shape, whose solution it starts from), `polish` (relative residuals that
+    polishing is to reach); inputs `c`, `lc`, `uc`, `lv`, `uv` where they are not stored
+    or differ, `x0` and `y0` instead of `start`; results `x` [n], `y` [m],
+    `reduced_costs` [n] and, where there is no solution, perhaps the proof `ray`.
+
+    `op` is an operation between matrices that may take long: parameters `op` (spgemm,
+    add, scale, sddmm) and those that it has as an operation. Its `result.matrix` is the
+    matrix that it made. It goes on by rows after a restart.
+
+    `factorize` makes the LU factors of `matrix`, which stay with the worker within its
+    budget and serve every later `solve` by the method `direct`; `result.factors` says
+    `entries`, `bytes` and whether they are `kept`.
+
+    `graph` takes entries (i, j) of `matrix` as edges from i to j: `algorithm` pagerank
+    (`damping`, `tol`, `maxiter`; `ranks` [n]), bfs (`source`; `levels` [n]), sssp
+    (`source`; `distances` [n]), components (`labels` [n]) or triangles. `eigs` gives
+    `k` eigenpairs of a symmetric `matrix`: `which` (largest, smallest, magnitude),
+    `tol`, `maxiter`; `eigenvalues` [k], `eigenvectors` [n, k], `residuals`.
 
     With an `Idempotency-Key`, sending the same job again gives the one that is there,
     for as long as that is kept.
@@ -79,8 +114,7 @@ async def submit(request: Request, parts: Served) -> Response:
     key, owner = _idempotency_key(request), caller_of(request).id
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json)
-    whose = owner_of(caller_of(request))
-    kind, params = await asyncio.to_thread(check, parts.repository, asked, whose)
+    kind, params, asked = await _checked(request, parts, asked)
     write = partial(_write_down, parts, kind, params, asked)
     row = await asyncio.to_thread(write, key, owner)
     name_resource(request, row["id"])
@@ -93,7 +127,7 @@ async def submit(request: Request, parts: Served) -> Response:
 async def list_jobs(
     request: Request,
     parts: Served,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
     status: Annotated[Status | None, Query(description="Only these.")] = None,
     kind: Annotated[
         str | None,
@@ -196,6 +230,18 @@ async def delete_job(request: Request, parts: Served, job_id: JobId) -> Response
     """Forget an ended job and its result."""
     await asyncio.to_thread(_forget, parts, job_id, job_owner_of(request))
     return Response(status_code=204)
+
+
+async def _checked(
+    request: Request, parts: Parts, asked: TensorRequest
+) -> tuple[str, dict[str, Any], TensorRequest]:
+    """Return kind, parameters and all inputs of a job that can run."""
+    whose = owner_of(caller_of(request))
+    kind, params = await asyncio.to_thread(check, parts.repository, asked, whose)
+    if kind == "lp" and "start" in params:
+        seen, held = job_owner_of(request), stages_of(request).reservation
+        asked = await asyncio.to_thread(with_start, parts, params, asked, seen, held)
+    return kind, params, asked
 
 
 async def _when_ended(parts: Parts, job: Job, wait: float) -> Job:

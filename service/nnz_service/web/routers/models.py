@@ -53,7 +53,7 @@ async def put_model(
     return Json(await _describe(parts, record), status_code=201 if new else 200)
 
 
-@router.get("/v1/models", responses=answers(ModelsOut, "Every version."))
+@router.get("/v1/models", responses=answers(ModelsOut, "Every version.", 503))
 async def list_models(parts: Served) -> Response:
     """List every version of every model, by name, newest version first."""
     found = await states(parts)
@@ -63,7 +63,7 @@ async def list_models(parts: Served) -> Response:
 
 @router.get(
     "/v1/models/{name}",
-    responses=answers(PlannedModelOut, "The model and its plan.", 404),
+    responses=answers(PlannedModelOut, "The model and its plan.", 404, 503),
 )
 async def get_model(
     request: Request, parts: Served, name: Name, version: VersionQuery = None
@@ -84,7 +84,7 @@ async def get_model(
 @router.delete(
     "/v1/models/{name}",
     status_code=204,
-    responses=empty("It is gone.", 404, status=204),
+    responses=empty("It is gone.", 404, 503, status=204),
 )
 async def delete_model(
     parts: Served, name: Name, version: VersionQuery = None

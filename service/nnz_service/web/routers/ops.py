@@ -1,25 +1,29 @@
-"""/v1/ops: one operation, answered now."""
+"""/v1/ops: operations, answered now."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service.errors import MalformedError, NotFoundError
 from nnz_service.gateway.ownership import check_servable
 from nnz_service.gateway.parameters import order_of
+from nnz_service.web import examples
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
-from nnz_service.web.deps import Served, caller_of
+from nnz_service.web.chains import apply_chain
+from nnz_service.web.codecs import TensorRequest
+from nnz_service.web.deps import Parts, Served, caller_of
+from nnz_service.web.fields import field
 from nnz_service.web.openapi import tensor_answers, tensor_body
-from nnz_service.web.schemas.oip import TensorsIn
-from nnz_service.web.schemas.v1 import OpOut
+from nnz_service.web.schemas.v1 import ChainIn, ChainOut, OpIn, OpOut
+from nnz_service.web.sparse import SPARSE_OPS, apply_sparse, check_semiring
 from nnz_service.web.stages import stages_of
 
 router = APIRouter(tags=["ops"])
 
-_PRODUCT = frozenset({"matrix", "transpose"})
+_PRODUCT = frozenset({"matrix", "transpose", "semiring"})
 #: Operations and the parameters that each takes.
 OPS: dict[str, frozenset[str]] = {
     "spmv": _PRODUCT,
@@ -28,32 +32,82 @@ OPS: dict[str, frozenset[str]] = {
     "dot": frozenset({"size", "duplicates", "zeros"}),
 }
 _ALWAYS = frozenset({"binary_data_output", "timeout", "priority", "deterministic"})
-_EXAMPLE = {
-    "parameters": {"matrix": "m-0123456789abcdef"},
-    "inputs": [
-        {"name": "x", "shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}
-    ],
-}
+
+
+@router.post(
+    "/v1/ops",
+    responses=tensor_answers(ChainOut, 404),
+    openapi_extra=tensor_body(ChainIn, {"chain": examples.CHAIN}),
+)
+async def chain(
+    request: Request,
+    parts: Served,
+    preflight: Annotated[
+        bool | None, Query(description="Only say what the steps would cost.")
+    ] = None,
+) -> Response:
+    """Apply several operations, one after the other, to resident matrices and tensors.
+
+    Each of `steps` is an operation on resident matrices as below, or `spmv` or `spmm`,
+    with the parameters that it has there, and
+
+    * `as`: the name of its result, `step1`, `step2` and so on if not given;
+    * `matrix`, `other`: ids, or names of earlier steps that give a matrix;
+    * `inputs`: its dense operands, each the name of a tensor of the request or of an
+      earlier step that gives one, such as `{"x": "v"}`;
+    * `keep`: whether the result belongs to the answer; of the last step it does;
+    * `name`: a label for a matrix that is kept.
+
+    What is kept comes back under the name of its step: matrices, now resident, in
+    `matrices`, others as tensors. Everything else is forgotten and never stored. A step
+    that cannot be done is named. The limits of one operation
+    hold for all steps together; `preflight` bounds their cost without doing anything.
+    """
+    del preflight  # read with the parameters, which say it as well
+    body = await read_body(request, parts.limits.max_body)
+    asked = await parse_body(request, body, parts.limits.max_json, least=0)
+    return await apply_chain(request, parts, asked)
 
 
 @router.post(
     "/v1/ops/{op}",
-    responses=tensor_answers(OpOut, 404),
-    openapi_extra=tensor_body(TensorsIn, _EXAMPLE),
+    responses={
+        201: {"model": OpOut, "description": "The matrix that it made is new."},
+        **tensor_answers(OpOut, 404),
+    },
+    openapi_extra=tensor_body(OpIn, examples.OPS),
 )
 async def apply(
     request: Request,
     parts: Served,
-    op: Annotated[str, Path(description="spmv, spmm, axpy or dot.")],
+    op: Annotated[str, Path(description="One of those below.")],
 ) -> Response:
     """Apply an operation to tensors.
 
-    * `spmv`: `matrix`, `transpose`; input `x` [n] -> `y` [m].
+    * `spmv`: `matrix`, `transpose`, `semiring`; input `x` [n] -> `y` [m].
     * `spmm`: the same with `x` [n, k] -> `y` [m, k].
     * `axpy`: `r`, `size`, `zeros` (keep, drop_exact), `duplicates` (sum, error,
       last); inputs `u.indices u.values v.indices v.values` -> `w.indices w.values`,
       w = u + r v.
     * `dot`: the same inputs -> `dot` [1], FP64.
+
+    A `semiring` says what adds and multiplies: plus_times (the usual), min_plus
+    (shortest paths; of real matrices, and a row without entries gives inf), max_times
+    (for numbers that are not negative) or or_and (reachability, in ones and zeros).
+
+    Tensors of a complex matrix have one axis more, the last, of length 2: real and
+    imaginary part, FP64. So `x` is [n, 2] or [n, k, 2]; `alpha` and `beta` may be
+    [real, imaginary].
+
+    Of resident matrices `matrix` and `other`, into a resident matrix, whose id is in
+    `matrix.id` of the answer: `spgemm` (`semiring`; `mask`, the id of a matrix whose
+    places of the product alone are computed), `add` (`alpha`, `beta`), `transpose`
+    (`conjugate`), `scale` (`alpha`; inputs `rows`, `columns`), `submatrix` (`rows`,
+    `columns`: [start, stop, step], or integer inputs), `sddmm` (inputs `x` [m, k], `y`
+    [n, k]).
+    Into tensors: `triangular_solve` (`lower`, `unit_diagonal`; `b` -> `x`), `norm`
+    (`kind`: 1, inf, fro, max), `sums` (`axis`), `diagonal`. With `preflight` true (or
+    exact), also in the query, they say what they would cost and do nothing.
 
     `timeout` (microseconds), `priority` (1 first, 9 last) and `deterministic` are as in
     infer; products that wait for one matrix become one, and `X-Batch-Size` says of how
@@ -61,27 +115,38 @@ async def apply(
 
     Outputs are binary when an input was, unless `binary_data_output` says otherwise.
     """
-    if op not in OPS:
-        raise NotFoundError(f"there is no op {op[:40]!r}; there are {', '.join(OPS)}")
-    stages = stages_of(request)
+    if op not in OPS and op not in SPARSE_OPS:
+        names = ", ".join([*OPS, *SPARSE_OPS])
+        raise NotFoundError(f"there is no op {op[:40]!r}; there are {names}")
     body = await read_body(request, parts.limits.max_body)
-    asked = await parse_body(request, body, parts.limits.max_json)
+    least = 1 if op in OPS else 0
+    asked = await parse_body(request, body, parts.limits.max_json, least=least)
+    if op in SPARSE_OPS:
+        return await apply_sparse(request, parts, op, asked)
+    return await _computed(request, parts, op, asked)
+
+
+async def _computed(
+    request: Request, parts: Parts, op: str, asked: TensorRequest
+) -> Response:
+    """Do one of `OPS`."""
+    stages = stages_of(request)
     params = _parameters(op, asked.parameters)
     params |= order_of(asked.parameters, caller_of(request))
     matrix = params.get("matrix", "")
     await check_servable(parts.repository, caller_of(request), matrix)
     stages.shorten(asked.timeout)
-    reply = await parts.call(request, "op", params, asked.tensors)
+    # Over another semiring products cannot be joined, nor added on a device.
+    kind = "sparse" if "semiring" in params else "op"
+    reply = await parts.call(request, kind, params, asked.tensors)
     stages.servable = matrix
     with stages.measure("encode"):
-        head: dict[str, Any] = {"op": op}
-        if asked.id is not None:
-            head["id"] = asked.id
+        head = {"op": op} | ({} if asked.id is None else {"id": asked.id})
         return await tensor_answer(
             head,
             reply.tensors,
             asked,
-            accept_encoding=request.headers.get("accept-encoding", ""),
+            accept_encoding=field(request.scope, b"accept-encoding") or "",
             binary_default=asked.binary,
             batch=reply.result.get("batch"),
         )
@@ -100,4 +165,7 @@ def _parameters(op: str, given: dict[str, Any]) -> dict[str, Any]:
         raise MalformedError(f"{op} needs parameters.matrix, the id of a matrix")
     if not isinstance(params.get("transpose", False), bool):
         raise MalformedError("parameters.transpose must be true or false")
+    check_semiring(op, given)
+    if params.get("semiring") == "plus_times":
+        del params["semiring"]
     return params

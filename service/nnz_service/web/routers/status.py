@@ -1,4 +1,4 @@
-"""/docs, /v1/devices, /v1/stats and /metrics: what the server has and does."""
+"""/docs, /v1/devices, /v1/stats, /v1/usage, /metrics: what the server has and does."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from nnz_service.web.answers import Json
 from nnz_service.web.deps import Served, caller_of, visible_rows
 from nnz_service.web.docs import page
 from nnz_service.web.openapi import answers, errors
-from nnz_service.web.schemas.v1 import DevicesOut, StatsOut
+from nnz_service.web.schemas.v1 import DevicesOut, StatsOut, UsageOut
 from nnz_service.web.scrape import scrape
 from nnz_service.web.stages import stages_of
+from nnz_service.web.usage import usage_of
 
 router = APIRouter(tags=["server"])
 
@@ -45,7 +46,8 @@ async def stats(request: Request, parts: Served) -> Response:
     `processes` describes the process that answers (`web`) and the `workers`, and says
     how often each of the server was started again (`restarts`).
     """
-    result = (await parts.call(request, "stats", {})).result
+    result = dict((await parts.call(request, "stats", {})).result)
+    result.pop("usage", None)  # of other keys: see `own_usage`
     ready, detail = parts.dataplane.ready, parts.dataplane.detail
     processes = {
         "web": usage.process_facts(),
@@ -53,14 +55,28 @@ async def stats(request: Request, parts: Served) -> Response:
         "restarts": parts.metrics.restarts(),
     }
     rows = await visible_rows(request, parts, result["model_stats"])
+    resident = result.get("resident", {"bytes": 0, "budget": None, "matrices": []})
+    held = await visible_rows(request, parts, resident["matrices"])
     return Json(
         {
             **result,
             "model_stats": rows,
+            "resident": {**resident, "matrices": held},
             "worker": {"ready": ready, "detail": detail},
             "processes": processes,
         }
     )
+
+
+@router.get("/v1/usage", responses=answers(UsageOut, "Seconds of computing.", 503))
+async def own_usage(request: Request, parts: Served) -> Response:
+    """Say what was computed for the caller's key, for requests and for jobs.
+
+    All of it counts against the key's quota of computing, when it is computed: also
+    what failed or was cancelled. An admin sees every key.
+    """
+    counted = (await parts.call(request, "stats", {})).result.get("usage", {})
+    return Json(usage_of(caller_of(request), counted, parts.admission))
 
 
 @router.get(
@@ -77,8 +93,8 @@ async def stats(request: Request, parts: Served) -> Response:
 async def metrics(request: Request, parts: Served) -> Response:
     """Write every metric, of all processes and by our names and Triton's.
 
-    Those of the worker are missing while it is down. Series of single matrices are
-    there for who may see the matrix: scrape with an admin key for all of them.
+    Those of the worker are missing while it is down. Series of single matrices and
+    keys are there for who may see them: scrape with an admin key for all of them.
     """
     stages_of(request).shorten(_SCRAPE_MICROSECONDS)
     try:

@@ -83,10 +83,12 @@ class RequestedOutput(BaseModel):
 class TensorsIn(BaseModel):
     """The JSON part of a body that carries tensors."""
 
-    id: str | None = None
+    id: str | None = Field(default=None, description="Comes back with the answer.")
     parameters: dict[str, Any] | None = None
     inputs: list[InputTensor]
-    outputs: list[RequestedOutput] | None = None
+    outputs: list[RequestedOutput] | None = Field(
+        default=None, description="Those wanted; all where it is left out."
+    )
 
 
 class OutputTensor(BaseModel):

@@ -1,0 +1,139 @@
+"""Sums of two sparse vectors by bitmaps, which stay near the core where tables do not.
+
+A bitmap of all indices is a 64th of a table of stamps. It tells whether an index was
+met, but not where; the place of one that both operands have is its rank among those,
+counted from running sums over words. Nothing branches on what an operand holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from nnz_kernels.cpu._bits import count_bits
+from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._runtime import SERIAL
+
+#: What `axpy` returns where it cannot say.
+IN_ORDER, DUPLICATES = -1, -2
+
+#: Indices that are looked at before all are: hardly any vector in no order has so many
+#: in order at its head.
+_HEAD = 64
+
+
+@numba.njit(**SERIAL)
+def _ascends(indices, stop):  # type: ignore[no-untyped-def]
+    """Return whether each index is above the one before; looks at all, in vectors."""
+    wrong = 0
+    for p in range(1, min(stop, indices.size)):
+        wrong += indices[p] <= indices[p - 1]
+    return wrong == 0
+
+
+@numba.njit(**SERIAL)
+def _mark(indices, bits):  # type: ignore[no-untyped-def]
+    """Set the bits of indices; return whether one was set before."""
+    one, low, shift = np.uint64(1), np.uint64(63), np.uint64(6)
+    twice = np.uint64(0)
+    for p in range(indices.size):
+        i = np.uint64(indices[p])
+        word = bits[i >> shift]
+        twice |= word >> (i & low)
+        bits[i >> shift] = word | one << (i & low)
+    return twice & one != 0
+
+
+@numba.njit(**SERIAL)
+def _share(vi, vv, r, mine, yours, oi, ov, count):  # type: ignore[no-untyped-def]
+    """Append what *v* alone has; put places of the rest at the end, backwards.
+
+    Return where what was appended ends, and whether *v* has an index twice.
+    """
+    one, low, shift = np.uint64(1), np.uint64(63), np.uint64(6)
+    twice, at, last = np.uint64(0), np.uint64(count), np.uint64(oi.size - 1)
+    for p in range(vi.size):
+        i = np.uint64(vi[p])
+        word, bit = yours[i >> shift], i & low
+        known = mine[i >> shift] >> bit & one
+        twice |= word >> bit
+        yours[i >> shift] = word | one << bit
+        oi[at], ov[at] = vi[p], r * vv[p]
+        oi[last] = p
+        at += one - known
+        last -= known
+    return np.int64(at), twice & one != 0
+
+
+@numba.njit(**SERIAL)
+def _add(ui, uv, r, vi, vv, bits, before, oi, ov, end):  # type: ignore[no-untyped-def]
+    """Fill in *u*, with what *v* adds; *bits* are of what both have.
+
+    Until then the terms lie behind *end*, by rank.
+    """
+    one, low, shift = np.uint64(1), np.uint64(63), np.uint64(6)
+    terms = ov[end:]
+    for k in range(end + 1, oi.size):
+        place = np.uint64(oi[k])
+        i = np.uint64(vi[place])
+        below = bits[i >> shift] & ((one << (i & low)) - one)
+        rank = before[i >> shift] + np.uint64(count_bits(below))
+        terms[rank] = r * vv[place]
+    for p in range(ui.size):
+        i = np.uint64(ui[p])
+        word, bit = bits[i >> shift], i & low
+        below = word & ((one << bit) - one)
+        rank = before[i >> shift] + np.uint64(count_bits(below))
+        old = uv[p]
+        new = old + terms[rank]
+        oi[p] = ui[p]
+        ov[p] = new if word >> bit & one else old
+
+
+@numba.njit(**SERIAL)
+def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
+    """Fill (oi, ov); return their count, or why another way has to be gone.
+
+    *oi* and *ov* have room for both operands and one more; *bits* (3, words) are
+    uninitialised, with a bit for each index.
+    """
+    heads = _ascends(ui, _HEAD) and _ascends(vi, _HEAD)
+    if heads and _ascends(ui, ui.size) and _ascends(vi, vi.size):
+        return IN_ORDER
+    mine, yours, before = bits[0], bits[1], bits[2]
+    for w in range(mine.size):
+        mine[w] = yours[w] = 0
+    if _mark(ui, mine):
+        return DUPLICATES
+    end, twice = _share(vi, vv, r, mine, yours, oi, ov, ui.size)
+    if twice:
+        return DUPLICATES
+    total = np.uint64(0)
+    for w in range(mine.size):
+        before[w] = total
+        mine[w] &= yours[w]
+        total += np.uint64(count_bits(mine[w]))
+    _add(ui, uv, r, vi, vv, mine, before, oi, ov, end)
+    if not drop:
+        return end
+    kept = 0
+    for p in range(end):
+        if ov[p] != 0:
+            oi[kept], ov[kept] = oi[p], ov[p]
+            kept += 1
+    return kept
+
+
+def _signatures() -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        (i[::1], f[::1], f, i[::1], f[::1], i[::1], f[::1], types.uint64[:, ::1],
+         types.boolean)
+        for f in (types.float32, types.float64)
+        for i in (types.int32, types.int64)
+    )  # fmt: skip
+
+
+ENTRIES = (Entry(axpy, _signatures()),)

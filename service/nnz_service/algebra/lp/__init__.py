@@ -1,0 +1,1 @@
+"""Linear programs: the model, its files, first-order and exact solvers."""
