@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import scipy.sparse.linalg
 from service.processes import alive, children, until
 
 from nnz_kernels.convert import csr_from_scipy
-from nnz_service.algebra.krylov import lu, lu_process
+from nnz_service.algebra.krylov import lu, lu_child, lu_process
 from nnz_service.algebra.krylov.errand import Errand, Unwanted
 from nnz_service.algebra.krylov.method import Ended
 from nnz_service.algebra.operator import MatrixOperator
@@ -98,6 +99,11 @@ long = MatrixOperator(a, "reference", threads=1)
 """
 
 
+def is_bounded(pid: int) -> bool:
+    """Whether a process has come as far as to what it computes."""
+    return resource.prlimit(pid, resource.RLIMIT_CPU)[0] == lu_child._SECONDS
+
+
 class TestEnd:
     """Of the process, when nobody waits for what it makes."""
 
@@ -139,6 +145,7 @@ class TestEnd:
         worker = subprocess.Popen([sys.executable, "-c", f"{_LONG}\nfactorize(long)"])
         try:
             pid = until(lambda: children(worker.pid).get(lu_process._CHILD))
+            until(lambda: is_bounded(pid))  # Python takes its time to start
             worker.send_signal(signal.SIGKILL)
             worker.wait()
             until(lambda: not alive(pid), 1.0)
