@@ -185,6 +185,25 @@ class TestOrder:
 
         assert cpu.spmv(a, x).tobytes() == (csr_to_scipy(a) @ x).tobytes()
 
+    @pytest.mark.parametrize("longest", [2, 16, 17, 700])
+    def test_rows_of_any_length(self, longest: int) -> None:
+        """As long as each other or not; zeros of both signs, empty rows at the ends."""
+        rng = np.random.default_rng(longest)
+        for lengths in (
+            rng.integers(0, longest + 1, 400), np.full(100, longest), np.arange(1) * 0,
+            np.r_[0, 0, rng.integers(0, longest, 60), 0], np.arange(3 * longest) % 3,
+        ):  # fmt: skip
+            indptr = np.r_[0, np.cumsum(lengths)].astype(np.int32)
+            indices = rng.integers(0, 50, indptr[-1]).astype(np.int32)
+            data = rng.choice([0.0, -0.0, 1e-3, -7.0, np.inf], indptr[-1])
+            a = Csr(indptr, indices, data, (lengths.size, 50))
+            x = rng.choice([0.0, -0.0, 3.0, -1e9], 50)
+            for threads in (1, 2):
+                got = cpu.spmv(a, x, threads=threads)
+                wanted = reference.spmv(a, x)
+                np.testing.assert_array_equal(got, wanted)
+                np.testing.assert_array_equal(np.signbit(got), np.signbit(wanted))
+
     def test_one_long_row(self) -> None:
         """A row with nearly all entries stays whole; the rest is shared out."""
         rng = np.random.default_rng(1)

@@ -9,35 +9,14 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from nnz_kernels.cpu._entry import Entry
+from nnz_kernels.cpu._prefetch import prefetch
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
-
-_intrinsic: Any = intrinsic
 
 #: Vertices ahead whose rows are fetched, and of those the places of their rows.
 _ROWS, _PLACES = np.uint64(8), np.uint64(16)
-
-
-@_intrinsic
-def _prefetch(typingctx, array, place):  # type: ignore[no-untyped-def]
-    """Have the cache line of an element brought near; nothing waits for it."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        name = "llvm.prefetch.p0i8"
-        found = builder.module.globals.get(name)
-        call = found or ir.Function(builder.module, kind, name)
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        where = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        builder.call(call, [where, number(0), number(3), number(1)])  # to read, data
-        return context.get_dummy_value()
-
-    return types.none(array, types.uint64), emit
 
 
 @numba.njit(**SERIAL)
@@ -50,9 +29,9 @@ def search(ptr, idx, levels, queue, seen, head, tail, edges):  # type: ignore[no
     at, last = np.uint64(head), np.uint64(tail)
     while at < last and edges > 0:
         v = np.uint64(queue[at])
-        _prefetch(ptr, np.uint64(queue[min(at + _PLACES, last - one)]))
+        prefetch(ptr, np.uint64(queue[min(at + _PLACES, last - one)]))
         soon = np.uint64(queue[min(at + _ROWS, last - one)])
-        _prefetch(idx, np.uint64(ptr[soon]))
+        prefetch(idx, np.uint64(ptr[soon]))
         at += one
         depth = levels[v] + 1
         start, stop = np.uint64(ptr[v]), np.uint64(ptr[v + one])

@@ -36,6 +36,7 @@ from nnz_kernels.cpu.merge import (
     solve_triangle,
     transpose_rows,
 )
+from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.cpu.semirings import masked
 from nnz_kernels.cpu.semirings import semiring_spmv as semiring_spmv
 from nnz_kernels.cpu.sparse_product import counts_of, fill, refill, work_of
@@ -180,7 +181,8 @@ def transpose(
     chunks = min(thread_count(threads, a.nnz), max(1, a.nnz // max(1, n)))
     places = np.zeros((chunks, n), np.int64)
     indptr = np.empty(n + 1, a.indptr.dtype)
-    indices, data = np.empty(a.nnz, a.indices.dtype), np.empty(a.nnz, a.data.dtype)
+    indices = RECYCLER.empty(a.nnz, a.indices.dtype)
+    data = RECYCLER.empty(a.nnz, a.data.dtype)
     arrays = (readable(x) for x in (a.indptr, a.indices, a.data))
     transpose_rows(*arrays, places, indptr, indices, data)
     return Csr(indptr, indices, data.conj() if conjugate else data, (n, m))
@@ -211,7 +213,7 @@ def sddmm(
     pattern: Matrix, x: HostArray, y: HostArray, /, *, threads: int | None = None
 ) -> Matrix:
     check_sampled(pattern, x, y)
-    data = np.empty(pattern.nnz, x.dtype)
+    data = RECYCLER.empty(pattern.nnz, x.dtype)
     arrays = (readable(v) for v in (pattern.indptr, pattern.indices, x, y))
     chunks = thread_count(threads, pattern.nnz * x.shape[1])
     dots_on_pattern(*arrays, data, chunks)
@@ -263,7 +265,7 @@ def _multiplied(a: Matrix, b: Matrix, threads: int | None, *, values: bool) -> M
 def _room(entries: int, like: Matrix) -> tuple[HostArray, HostArray]:
     """Return memory for a result, with indices that count its entries."""
     kind = np.dtype(np.int64) if entries > _MOST_32 else like.indices.dtype
-    return np.empty(entries, kind), np.empty(entries, like.data.dtype)
+    return RECYCLER.empty(entries, kind), RECYCLER.empty(entries, like.data.dtype)
 
 
 def _widened(indices: HostArray, *given: Matrix) -> tuple[Matrix, ...]:

@@ -26,6 +26,7 @@ import numpy as np
 
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.cpu._runtime import readable, thread_count
+from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.cpu.spgemm import (
     DENSE,
     FEW,
@@ -77,8 +78,8 @@ def fill(
 ) -> tuple[HostArray, HostArray]:
     """Return columns and values of the product; no values unless they are wanted."""
     space = Scratch(a.shape[0], work, b.shape[1], threads)
-    indices = np.empty(int(indptr[-1]), a.indices.dtype)
-    data = np.empty(indices.size if values else 0, a.data.dtype)
+    indices = RECYCLER.empty(int(indptr[-1]), a.indices.dtype)
+    data = RECYCLER.empty(indices.size if values else 0, a.data.dtype)
     fill_in(
         *(readable(x) for x in (a.indptr, a.indices, a.data)),
         *(readable(x) for x in (b.indptr, b.indices, b.data)),
@@ -99,7 +100,7 @@ def refill(
 ) -> HostArray:
     """Return the values of a product whose columns are known."""
     space = Scratch(a.shape[0], work, b.shape[1], threads)
-    data = np.empty(indices.size, a.data.dtype)
+    data = RECYCLER.empty(indices.size, a.data.dtype)
     fill_values(
         *(readable(x) for x in (a.indptr, a.indices, a.data)),
         *(readable(x) for x in (b.indptr, b.indices, b.data)),

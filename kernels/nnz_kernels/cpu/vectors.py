@@ -22,7 +22,7 @@ from nnz_kernels.api.vectors import (
 from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
 from nnz_kernels.cpu import bit_sums, stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu.recycled import Recycler
+from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.formats import Ragged, SparseVector
 
 #: A dense table of any use is at most this long: 16 MiB. Measured on a core with 2 MiB
@@ -61,7 +61,6 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
-_recycler = Recycler()
 
 
 def axpy(
@@ -78,8 +77,8 @@ def axpy(
     check_policies(zeros, duplicates)
     factor = check_factor(r, u.values.dtype)
     entries = u.nnz + v.nnz
-    indices = _recycler.empty(entries + 1, u.indices.dtype)
-    values = _recycler.empty(entries + 1, u.values.dtype)
+    indices = RECYCLER.empty(entries + 1, u.indices.dtype)
+    values = RECYCLER.empty(entries + 1, u.values.dtype)
     drop = zeros == "drop_exact"
     given = *_pair(u), factor, *_pair(v), indices, values
     count, words = -1, u.size // 64 + 1
