@@ -17,10 +17,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from nnz_kernels.cpu._prefetch import emit_prefetch
 from nnz_kernels.cpu._runtime import vector_floats
 
 #: Bytes of a vector register.
 VECTOR_BYTES = 4 * vector_floats()
+
+#: Entries of a row after which the row of x that one more needs is asked for.
+_AHEAD = 8
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -69,6 +73,8 @@ def _emit(
     p = builder.phi(_I64)
     sums = [builder.phi(row.vector) for _ in range(count)]
     other = row.load("x" if gather else "out", row.index(p))
+    if gather:
+        row.fetch(row.index(row.later(p)))
     factor = row.spread(row.element("data", p))
     if gather:
         new = row.fused(sums, [factor] * count, other)
@@ -108,6 +114,7 @@ class _Row:
             for name in ("indices", "data", "x", "out")
         }
         self.pointer = {name: array.data for name, array in arrays.items()}
+        self.entries = arrays["indices"].nitems
         self.width = builder.extract_value(arrays["x"].shape, 1)
         self.size = 4 if kinds["data"].dtype is types.float32 else 8
         self.lanes = VECTOR_BYTES // self.size
@@ -149,6 +156,17 @@ class _Row:
     def load(self, name: str, row: Any) -> list[Any]:
         """Return the registers of a row of a dense block."""
         return [self._load(at) for at in self._places(name, row)]
+
+    def later(self, p: Any) -> Any:
+        """Return the entry that comes so much later, or else p."""
+        q = self.builder.add(p, _I64(_AHEAD))
+        there = self.builder.icmp_signed("<", q, self.entries)
+        return self.builder.select(there, q, p)
+
+    def fetch(self, row: Any) -> None:
+        """Ask for a row of x before it is needed."""
+        for at in self._places("x", row):
+            emit_prefetch(self.builder, at)
 
     def store(self, row: Any, values: list[Any]) -> None:
         """Write registers into a row of ``out``."""
