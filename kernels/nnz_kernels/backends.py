@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,13 @@ def use_cache(folder: str | os.PathLike[str]) -> None:
     Without it, and without NUMBA_CACHE_DIR, they go to the user's cache folder.
     """
     os.environ["NUMBA_CACHE_DIR"] = os.fspath(folder)
+
+
+def release_idle(seconds: float = 0.0) -> None:
+    """Give the system the memory of results that nobody has held for so long."""
+    # Only who computed on the CPU has any, and only for them numba is there already.
+    if (found := sys.modules.get("nnz_kernels.cpu.recycled")) is not None:
+        found.RECYCLER.release(seconds)
 
 
 def choices_folder() -> Path | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 
+from nnz_kernels.backends import release_idle
+
 
 def trim() -> bool:
     """Let malloc give back what is free; return False where it cannot be asked.
@@ -18,6 +20,7 @@ def trim() -> bool:
 
 def give_back() -> bool:
     """The same of what is free already, without holding anybody up."""
+    release_idle()
     found = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if found is None:
         return False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnz_kernels.backends import Backend
+from nnz_kernels.backends import Backend, release_idle
 from nnz_kernels.errors import DeviceLostError
 from nnz_kernels.formats import Csr
 from nnz_service import logs
@@ -41,6 +41,8 @@ def check_product(backend: Backend) -> None:
 class Watch:
     """Has the product computed between the batches of a scheduler.
 
+    And memory that no result has needed from one to the next goes back to the system.
+
     Args:
         scheduler: Whose device; it is lost when the answer is wrong.
         check: Computes and compares.
@@ -68,6 +70,7 @@ class Watch:
         while not self._closing.wait(self._period):
             try:
                 self._scheduler.slice(self._check).result()
+                release_idle(self._period)
             except ServiceError:  # closed, or lost: it says so itself
                 return
             except Exception:

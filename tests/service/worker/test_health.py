@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
+from service.processes import until
 from service.worker.servables import SOON
 
 from nnz_kernels.backends import Backend
+from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.errors import DeviceLostError
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.worker.health import Watch, check_product
@@ -45,3 +48,17 @@ def test_a_wrong_answer_loses_the_device() -> None:
     assert looks == ["device"] * 3
     watch.close()
     scheduler.close()
+
+
+def test_memory_that_no_result_needs_goes_back() -> None:
+    RECYCLER.empty(1 << 17, np.dtype(np.float64))  # and dropped
+    assert RECYCLER.idle
+    scheduler = Scheduler()
+    scheduler.start()
+    watch = Watch(scheduler, lambda: None, period=0.01)
+    watch.start()
+    try:
+        until(lambda: not RECYCLER.idle, SOON)
+    finally:
+        watch.close()
+        scheduler.close()
