@@ -35,6 +35,13 @@ def _ascends(indices, stop):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**SERIAL)
+def in_order(ui, vi):  # type: ignore[no-untyped-def]
+    """Return whether both operands are, seldom looking at more than their heads."""
+    heads = _ascends(ui, _HEAD) and _ascends(vi, _HEAD)
+    return heads and _ascends(ui, ui.size) and _ascends(vi, vi.size)
+
+
+@numba.njit(**SERIAL)
 def _mark(indices, bits):  # type: ignore[no-untyped-def]
     """Set the bits of indices; return whether one was set before."""
     one, low, shift = np.uint64(1), np.uint64(63), np.uint64(6)
@@ -100,8 +107,7 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
     *oi* and *ov* have room for both operands and one more; *bits* (3, words) are
     uninitialised, with a bit for each index.
     """
-    heads = _ascends(ui, _HEAD) and _ascends(vi, _HEAD)
-    if heads and _ascends(ui, ui.size) and _ascends(vi, vi.size):
+    if in_order(ui, vi):
         return IN_ORDER
     mine, yours, before = bits[0], bits[1], bits[2]
     for w in range(mine.size):

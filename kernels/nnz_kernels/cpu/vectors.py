@@ -20,7 +20,7 @@ from nnz_kernels.api.vectors import (
     duplicate_error,
 )
 from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
-from nnz_kernels.cpu import bit_sums, stamps
+from nnz_kernels.cpu import bit_sums, sieve, stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
 from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.formats import Ragged, SparseVector
@@ -84,7 +84,9 @@ def axpy(
     count, words = -1, u.size // 64 + 1
     if words <= WORD_RATIO * entries:
         count = bit_sums.axpy(*given, np.empty((3, words), np.uint64), drop)
-    if count < 0:  # in order, with duplicates, or of a dimension that dwarfs them
+    else:
+        count = sieve.axpy(*given, *_sieve(max(u.nnz, v.nnz), entries), drop)
+    if count < 0:  # in order, with duplicates, or with much in common
         cells, dense = _stamps(workspace, u.size, entries)
         count = stamps.axpy(*given, cells, dense, _MODES[duplicates], drop)
     if count < 0:
@@ -198,6 +200,13 @@ def _stamps(
     space = _scratch.workspace if workspace is None else workspace
     dense = _is_dense(size, entries)
     return space.reserve(size if dense else _table(entries)), dense
+
+
+def _sieve(longer: int, entries: int) -> tuple[HostArray, np.uint64, HostArray]:
+    """Return bitmaps, the bits of a product that are no bit of theirs, and lists."""
+    length = max(6, (sieve.BITS * entries).bit_length())
+    bits = RECYCLER.empty((3, 1 << (length - 6)), np.uint64)
+    return bits, np.uint64(64 - length), RECYCLER.empty((2, longer + 1), np.int64)
 
 
 def _pair(u: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:

@@ -51,6 +51,9 @@ def create(
     work: Annotated[
         float | None, typer.Option(help="Seconds of computing a minute, of requests.")
     ] = None,
+    stored: Annotated[
+        int | None, typer.Option(help="Bytes of matrices that it keeps, at most.")
+    ] = None,
     home: HomeOption = _HOME,
     as_json: JsonFlag = False,
 ) -> None:
@@ -67,7 +70,7 @@ def create(
         name,
         _scopes(scope),
         expires=None if expires is None else _span(expires),
-        quota=Quota(inflight, rate, work),
+        quota=Quota(inflight, rate, work, stored),
     )
     if as_json:
         print_json({**key.to_json(), "secret": secret})
@@ -90,10 +93,11 @@ def list_(home: HomeOption = _HOME, as_json: JsonFlag = False) -> None:
         return
     columns = (
         *("id", "name", "scopes", "created", "expires", "rate ", "inflight ", "work "),
-        "state",
+        *("stored ", "state"),
     )
     rows = [_row(key) for key in found]
-    print_table(f"{len(rows)} keys", columns, rows, spare=("created", "work "))
+    spare = ("created", "stored ", "work ")
+    print_table(f"{len(rows)} keys", columns, rows, spare=spare)
 
 
 @keys.command()
@@ -125,7 +129,7 @@ def _row(key: Key) -> tuple[object, ...]:
         " ".join(sorted(key.scopes)),
         _day(key.created),
         _day(key.expires),
-        *(quota.rate, quota.inflight, quota.work),
+        *(quota.rate, quota.inflight, quota.work, quota.stored),
         state,
     )
 

@@ -10,7 +10,7 @@ from nnz_service.repository import Owner, Repository, is_matrix_id
 
 def owner_of(caller: Caller) -> Owner:
     """For whom the catalog is asked on behalf of a caller."""
-    return Owner(caller.id, caller.admin)
+    return Owner(caller.id, caller.admin, caller.quota.stored)
 
 
 async def check_servable(repository: Repository, caller: Caller, name: str) -> None:

@@ -22,11 +22,13 @@ class Quota:
         inflight: Requests at once.
         rate: Requests a second, on average over a few seconds.
         work: Seconds of computing a minute.
+        stored: Bytes of matrices that it keeps.
     """
 
     inflight: int | None = None
     rate: float | None = None
     work: float | None = None
+    stored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

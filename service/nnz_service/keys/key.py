@@ -9,6 +9,7 @@ nothing away, and a request is checked in microseconds.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import math
 import re
@@ -74,6 +75,7 @@ class Key:
                 "inflight": self.quota.inflight,
                 "rate": self.quota.rate,
                 "work": self.quota.work,
+                "stored": self.quota.stored,
             },
             "disabled": self.disabled,
             "row": self.row,
@@ -100,7 +102,10 @@ class Key:
             created=float(record["created"]),
             row=int(record["row"]),
             expires=None if record["expires"] is None else float(record["expires"]),
-            quota=Quota(quota["inflight"], quota["rate"], quota["work"]),
+            # Older files know no bound of bytes.
+            quota=Quota(
+                quota["inflight"], quota["rate"], quota["work"], quota.get("stored")
+            ),
             disabled=record["disabled"],
         )
         if not (_ID.fullmatch(key.id) and _DIGEST.fullmatch(key.sha256)):
@@ -150,7 +155,6 @@ def check_quota(quota: Quota) -> None:
     Raises:
         ImpossibleError: naming the bound.
     """
-    bounds = {"inflight": quota.inflight, "rate": quota.rate, "work": quota.work}
-    for name, bound in bounds.items():
+    for name, bound in dataclasses.asdict(quota).items():
         if bound is not None and not (math.isfinite(bound) and bound > 0):
             raise ImpossibleError(f"{name} is {bound}; it must be a positive number")

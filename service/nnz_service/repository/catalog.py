@@ -157,7 +157,7 @@ class Repository:
         with writing(self._engine) as connection:
             self._find_model(connection, name, version)
             gone = self._delete_models(connection, name, version)
-            self._drop_blobs(connection, gone)
+        self._drop_blobs(gone)
 
     def set_wanted(self, name: str, version: str, wanted: bool) -> None:
         """Say whether a worker should hold this version, also after a restart.
@@ -194,6 +194,7 @@ class Repository:
 
         Raises:
             ConflictError: Another matrix has that id, or the blob is gone.
+            TooLargeError: The owner may not have so much.
         """
         identity = identity or matrix_id(blob.sha256)
         with writing(self._engine) as connection:
@@ -287,7 +288,7 @@ class Repository:
             if not disown(connection, identity, owner):
                 return False
             connection.execute(sql_delete(MATRICES).where(MATRICES.c.id == identity))
-            self._drop_blobs(connection, (record.sha256, record.pattern))
+        self._drop_blobs((record.sha256, record.pattern))
         return True
 
     def used_blobs(self) -> set[str]:
@@ -299,6 +300,24 @@ class Repository:
                 for (sha,) in connection.execute(select(column))
                 if sha is not None
             }
+
+    def _drop_blobs(self, gone: Iterable[str | None]) -> None:
+        """Delete the blobs that no record needs any more.
+
+        Not before their records are gone for good: the end of the process in between
+        leaves blobs that the next start sweeps, not records without content. The lock
+        keeps a new record from being written for a blob that goes.
+        """
+        with writing(self._engine) as connection:
+            for sha in filter(None, gone):
+                users = sum(
+                    connection.execute(
+                        select(func.count()).where(column == sha)
+                    ).scalar_one()
+                    for column in _BLOBS
+                )
+                if not users:
+                    self.blobs.delete(sha)
 
     # Inside a transaction
 
@@ -371,17 +390,6 @@ class Repository:
         }
         connection.execute(sql_delete(MODELS).where(chosen))
         return gone
-
-    def _drop_blobs(self, connection: Connection, gone: Iterable[str | None]) -> None:
-        for sha in filter(None, gone):
-            users = sum(
-                connection.execute(
-                    select(func.count()).where(column == sha)
-                ).scalar_one()
-                for column in _BLOBS
-            )
-            if not users:
-                self.blobs.delete(sha)
 
     def _require(self, blob: Blob) -> None:
         if not blob.path.is_file():

@@ -20,6 +20,7 @@ from nnz_service.errors import (
     ServiceError,
     StorageFullError,
 )
+from nnz_service.repository.seats import Seats
 
 SECONDS = 300.0  # for one file; the CPU time is bounded by the same number
 AT_ONCE = 2  # processes; each may take much memory
@@ -39,8 +40,8 @@ _FAULTS: dict[str, type[ImpossibleError]] = {
     "matrix": InvalidMatrixError,
 }
 
-_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
-_slots = weakref.WeakKeyDictionary()
+_seats: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Seats]
+_seats = weakref.WeakKeyDictionary()
 
 
 async def inspect(
@@ -49,6 +50,7 @@ async def inspect(
     *,
     media_type: str,
     out: Path | None,
+    owner: str = "",
     seconds: float = SECONDS,
     memory: int | None = None,
 ) -> dict[str, Any]:
@@ -59,6 +61,7 @@ async def inspect(
         path: The file.
         media_type: Of a matrix; raw CSR needs `; header=<bytes of the JSON part>`.
         out: Where a matrix's resident form is written.
+        owner: Id of the key that sent it: nobody has all processes at once.
         seconds: Time that it may take.
         memory: Bytes of address space; a share of the machine's memory by default.
 
@@ -72,7 +75,7 @@ async def inspect(
         UnsupportedModelError: naming every node that cannot run.
         TooLargeError: when it takes more memory than allowed.
     """
-    slot = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+    seats = _seats.setdefault(asyncio.get_running_loop(), Seats(AT_ONCE))
     request = {
         "kind": kind,
         "path": str(path),
@@ -81,7 +84,7 @@ async def inspect(
         "seconds": seconds,
         "memory": memory or _default_memory(),
     }
-    async with slot:
+    async with seats.taken(owner):
         return _answer(kind, *await _run(request, seconds))
 
 

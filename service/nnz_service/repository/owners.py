@@ -18,11 +18,12 @@ from sqlalchemy import (
     Table,
     case,
     exists,
+    func,
     select,
 )
 from sqlalchemy import delete as sql_delete
 
-from nnz_service.errors import ForbiddenError
+from nnz_service.errors import ForbiddenError, TooLargeError
 from nnz_service.repository.tables import MATRICES, MATRIX_OWNERS
 
 #: Seconds for which an answer holds: as long as an owner may still use a matrix that
@@ -39,10 +40,12 @@ class Owner:
     Args:
         id: Of their key; empty for nobody in particular.
         all: Whether everything is theirs to see and to delete.
+        most: Bytes of matrices that they may have; None for no bound.
     """
 
     id: str = ""
     all: bool = True
+    most: int | None = None
 
 
 EVERYBODY = Owner()
@@ -91,12 +94,32 @@ def own(
 def add_owner(
     connection: Connection, matrix: str, owner: Owner, name: str | None, now: float
 ) -> None:
-    """Write down a further owner, or the first; nobody in particular is none."""
+    """Write down a further owner, or the first; nobody in particular is none.
+
+    Raises:
+        TooLargeError: The owner may not have so much.
+    """
     if owner.id:
+        _check_room(connection, matrix, owner)
         connection.execute(
             MATRIX_OWNERS.insert().values(
                 matrix=matrix, owner=owner.id, name=name, created=now
             )
+        )
+
+
+def _check_room(connection: Connection, matrix: str, owner: Owner) -> None:
+    """Refuse one more matrix, which is stored, to whom has enough."""
+    if owner.most is None:
+        return
+    theirs = select(MATRIX_OWNERS.c.matrix).where(MATRIX_OWNERS.c.owner == owner.id)
+    all_of = select(func.coalesce(func.sum(MATRICES.c.bytes), 0))
+    had = connection.execute(all_of.where(MATRICES.c.id.in_(theirs))).scalar_one()
+    more = connection.execute(all_of.where(MATRICES.c.id == matrix)).scalar_one()
+    if had + more > owner.most:
+        raise TooLargeError(
+            f"this matrix takes {more} bytes as it is kept and the others of this key "
+            f"{had}, of {owner.most} that are allowed; delete some of them"
         )
 
 

@@ -1,11 +1,13 @@
 """Files that come in pieces: each is a file whose length says how far it got.
 
 Nothing else is remembered, so that a piece may come to any web process, and after any
-of them was started again.
+of them was started again. Of one that ended it is what it became, for whoever did not
+get the answer and asks again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import math
 import os
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -118,6 +121,25 @@ class UploadStore:
         """
         self._remove(self.find(identity, owner).id)
 
+    def finish(self, identity: str, owner: Owner, became: str) -> None:
+        """Forget an upload, but not the id of what was made of it.
+
+        Raises:
+            NotFoundError: There is none of theirs.
+        """
+        upload = self.find(identity, owner)
+        about = {"owner": upload.owner, "length": upload.length, "became": became}
+        self._about(identity).write_bytes(orjson.dumps(about))
+        self._path(identity).unlink(missing_ok=True)
+
+    def became(self, identity: str, owner: Owner) -> str | None:
+        """Return the id of what was made of an upload of theirs, if anything was."""
+        about = self._told(identity) if _ID.fullmatch(identity) else None
+        if about is None or not (owner.all or about["owner"] == owner.id):
+            return None
+        found: str | None = about.get("became")
+        return found
+
     @contextmanager
     def held(self, identity: str, owner: Owner) -> Iterator[tuple[Upload, Path]]:
         """Keep an upload as it is; gives it and its file.
@@ -172,7 +194,17 @@ class UploadStore:
         stale = [name for name in self._names() if self._expiry(name) <= self._clock()]
         for name in stale:
             self._remove(name)
+        self._sweep_ends()
         return len(stale)
+
+    def _sweep_ends(self) -> None:
+        """Forget what uploads became long ago."""
+        for path in self._folder.glob("u-*.json"):
+            if self._path(path.stem).exists():
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime + TTL <= self._clock():
+                    path.unlink()
 
     def _all(self) -> list[Upload]:
         found = map(self._read, self._names())
@@ -192,11 +224,19 @@ class UploadStore:
     def _read(self, identity: str) -> Upload | None:
         try:
             state = self._path(identity).stat()
-            about = orjson.loads(self._about(identity).read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
-            return None  # it begins or ends at this moment
+        except FileNotFoundError:
+            return None
+        if (about := self._told(identity)) is None:
+            return None
         expires = state.st_mtime + TTL
         return Upload(identity, about["owner"], state.st_size, about["length"], expires)
+
+    def _told(self, identity: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = orjson.loads(self._about(identity).read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None  # it begins or ends at this moment
+        return found
 
     def _remove(self, identity: str) -> None:
         self._about(identity).unlink(missing_ok=True)

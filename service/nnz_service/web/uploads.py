@@ -67,7 +67,8 @@ async def take_model(
     if version is not None:
         check_version(version)
     with await _receive(request, parts) as upload:
-        work = inspect("model", upload.path, media_type=ONNX, out=None)
+        owner = caller_of(request).id
+        work = inspect("model", upload.path, media_type=ONNX, out=None, owner=owner)
         info = await unless_gone(request, work)
         blob = await asyncio.to_thread(upload.commit)
     put = parts.repository.put_model
@@ -108,18 +109,28 @@ async def take_uploaded(
 ) -> tuple[MatrixRecord, bool]:
     """Make a matrix, as `take_matrix` does, of what came in pieces; then that goes.
 
+    Whoever asks again, because the answer did not arrive, gets the same matrix.
+
     Raises:
         NotFoundError: There is no such upload.
         ConflictError: It is not complete, or a piece is still coming.
         UnsupportedMediaError, InvalidMatrixError: As of a file that came whole.
     """
     media_type, store = _matrix_type(request), parts.repository.uploads
+    if (made := await asyncio.to_thread(_made, parts, identity, owner)) is not None:
+        return made, False
     with store.held(identity, owner) as (upload, path):
         _check_complete(upload)
         blob, info = await _read_matrix(request, parts, path, media_type)
         kept = await keep_matrix(parts, matrix_id(blob.sha256), blob, info, name, owner)
-        await asyncio.to_thread(store.delete, identity, owner)
+        await asyncio.to_thread(store.finish, identity, owner, kept[0].id)
     return kept
+
+
+def _made(parts: Parts, identity: str, owner: Owner) -> MatrixRecord | None:
+    """Return what was made of an upload already, if anything was."""
+    became = parts.repository.uploads.became(identity, owner)
+    return None if became is None else parts.repository.matrix(became, owner)
 
 
 def _check_complete(upload: Upload) -> None:
@@ -136,7 +147,8 @@ async def _read_matrix(
     """Have a file read; returns the resident form and what it says of itself."""
     out = await asyncio.to_thread(parts.repository.blobs.staged)
     try:
-        work = inspect("matrix", path, media_type=media_type, out=out)
+        owner = caller_of(request).id
+        work = inspect("matrix", path, media_type=media_type, out=out, owner=owner)
         info = await unless_gone(request, work)
         blob = await asyncio.to_thread(parts.repository.blobs.adopt, out)
     finally:
@@ -176,12 +188,16 @@ async def take_uploaded_values(
 ) -> tuple[MatrixRecord, bool]:
     """Do what `take_values` does with a body that came in pieces; then that goes.
 
+    Whoever asks again, because the answer did not arrive, gets the same matrix.
+
     Raises:
         NotFoundError: There is no such upload.
         ConflictError: It is not complete, or the places are not those of `pattern`.
         MalformedError, InvalidInputError: As of a body that came whole.
     """
     store, owner = parts.repository.uploads, owner_of(caller_of(request))
+    if (made := await asyncio.to_thread(_made, parts, identity, owner)) is not None:
+        return made, False
     with store.held(identity, owner) as (upload, path):
         _check_complete(upload)
         header = header_length(request)
@@ -191,7 +207,7 @@ async def take_uploaded_values(
             )
         params = {"pattern": pattern, "file": str(path), "header": header}
         kept = await _revalued(request, parts, base, name, params, {})
-        await asyncio.to_thread(store.delete, identity, owner)
+        await asyncio.to_thread(store.finish, identity, owner, kept[0].id)
     return kept
 
 

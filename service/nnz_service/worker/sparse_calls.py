@@ -15,6 +15,7 @@ from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.algebra.row_parts import stacked
 from nnz_service.dataplane import Reply, Tensors
 from nnz_service.errors import InvalidInputError
+from nnz_service.keys import KeyFile
 from nnz_service.repository import Blob, BlobStore, Owner, Repository
 from nnz_service.servable import entry_type
 from nnz_service.worker.calls import Params, reply_of, text_of
@@ -147,10 +148,15 @@ def recorded(
     """Store a matrix that nobody waits for, for the key of this id; describe it.
 
     The same matrix again is the same one, so that doing it twice does no harm.
+
+    Raises:
+        TooLargeError: The key may not have so much.
     """
     made = stored(matrix, repository.blobs)
     sha256 = str(made["sha256"])
     blob = Blob(sha256, repository.blobs.path(sha256), int(made["bytes"]))
-    whose = Owner(owner, all=not owner)
+    key = KeyFile(repository.home).read().get(owner)
+    most = None if key is None else key.quota.stored
+    whose = Owner(owner, all=not owner, most=most)
     record, _ = repository.put_matrix(blob, made, name, whose)
     return record.to_json()

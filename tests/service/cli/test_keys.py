@@ -34,12 +34,13 @@ class TestCreate:
         assert secret not in nnz("keys", "list").stdout
 
     def test_json(self, nnz: Runner, tmp_path: Path) -> None:
-        given = ("--inflight", "3", "--work", "12", "--home", tmp_path)
+        given = ("--inflight", "3", "--work", "12", "--stored", "7000")
 
-        document = nnz.json(*CREATE, *given)
+        document = nnz.json(*CREATE, *given, "--home", tmp_path)
 
         assert Keyring(None, tmp_path).caller(document["secret"]).id == document["id"]
-        assert document["quota"] == {"inflight": 3, "rate": None, "work": 12.0}
+        bounds = {"inflight": 3, "rate": None, "work": 12.0, "stored": 7000}
+        assert document["quota"] == bounds
         assert "sha256" not in document
 
     @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -26,7 +27,7 @@ def file(tmp_path: Path) -> KeyFile:
 class TestCreate:
     def test_what_is_kept(self, file: KeyFile) -> None:
         """Everything but the secret, which has the promised form."""
-        quota = Quota(inflight=3, rate=2.5, work=30.0)
+        quota = Quota(inflight=3, rate=2.5, work=30.0, stored=1 << 30)
 
         key, secret = file.create("alice", INFER, expires=60.0, quota=quota)
 
@@ -39,6 +40,14 @@ class TestCreate:
         assert secret[-43:] not in content
         assert "sha256" not in key.to_json()
         assert key.sha256 not in repr(key)
+
+    def test_a_file_from_before_bytes_were_bounded(self, file: KeyFile) -> None:
+        key, _ = file.create("alice", INFER)
+        content = json.loads(file.path.read_text())
+        del content["keys"][0]["quota"]["stored"]
+        file.path.write_text(json.dumps(content))
+
+        assert file.read() == {key.id: key}
 
     def test_only_the_owner_may_read(self, file: KeyFile) -> None:
         before = os.umask(0)

@@ -175,3 +175,19 @@ class TestMatrices:
             repository.matrix(record.id)
         with pytest.raises(NotFoundError, match=record.id):
             repository.delete_matrix(record.id)
+
+    def test_a_record_never_loses_its_content(
+        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The process ends as it deletes: the record is gone before the blob."""
+        record, _ = repository.put_matrix(blob(repository, b"matrix"), MATRIX)
+
+        def die(sha256: str) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(repository.blobs, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            repository.delete_matrix(record.id)
+
+        assert repository.matrices() == []
+        assert record.sha256 not in repository.used_blobs()

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nnz_service.errors import ConflictError, ForbiddenError, NotFoundError
+from nnz_service.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    TooLargeError,
+)
 from nnz_service.repository import Blob, Owner, Repository
 from nnz_service.repository.owners import Sightings
 
@@ -48,6 +54,29 @@ class TestOwners:
         assert blob.path.exists()
         assert repository.delete_matrix(matrix, BOB)
         assert not blob.path.exists()
+
+    def test_no_more_than_they_may_have(self, repository: Repository) -> None:
+        """Those of others do not count, and what was theirs already does once."""
+        ann = replace(ANN, most=10)
+
+        def put(content: bytes, owner: Owner) -> str:
+            with repository.blobs.writer() as writer:
+                writer.write(content)
+                blob = writer.commit()
+            return repository.put_matrix(blob, INFO, None, owner)[0].id
+
+        put(b"123456", BOB)
+        first = put(b"1234", ann)
+        put(b"12345", ann)
+        put(b"12345", ann)
+
+        with pytest.raises(TooLargeError, match=r"takes 6 bytes .* 9, of 10"):
+            put(b"123456", ann)
+        assert len(repository.matrices(ann)) == 2
+        repository.delete_matrix(first, ann)
+        with pytest.raises(TooLargeError):
+            put(b"123456", ann)
+        put(b"54321", ann)
 
     def test_nobodys(self, repository: Repository, blob: Blob) -> None:
         matrix = repository.put_matrix(blob, INFO, "shared")[0].id

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -148,3 +149,38 @@ def test_bytes_that_a_crash_left_alone_go(
     assert store.sweep() == 1
 
     assert not [*tmp_path.rglob(made.id)]
+
+
+def test_the_end_is_remembered(
+    store: UploadStore, clock: Clock, tmp_path: Path
+) -> None:
+    """For its owner, as long as an upload is; its bytes go at once."""
+    made = store.begin(ANN, 3, 100)
+    add(store, made.id, 0, b"abc")
+    assert store.became(made.id, ANN) is None
+
+    store.finish(made.id, ANN, "m-1")
+
+    assert store.became(made.id, ANN) == store.became(made.id, ADMIN) == "m-1"
+    assert store.became(made.id, BOB) is None
+    assert store.became("../../etc/passwd", ANN) is None
+    with pytest.raises(NotFoundError):
+        store.find(made.id, ANN)
+    assert [path.suffix for path in (tmp_path / "uploads").iterdir()] == [".json"]
+    for _ in range(MOST):  # it counts no more
+        store.begin(ANN, 3, 100)
+
+    clock.ahead = TTL + 1
+    store.sweep()
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_a_long_upload_is_not_forgotten(store: UploadStore, clock: Clock) -> None:
+    """A piece came lately, however long ago it began."""
+    made = store.begin(ANN, 3, 100)
+    long_ago = time.time() - 2 * TTL
+    os.utime(store._about(made.id), (long_ago, long_ago))
+
+    store.sweep()
+
+    assert store.find(made.id, ANN).id == made.id

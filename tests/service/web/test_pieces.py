@@ -49,6 +49,8 @@ def test_pieces_make_the_same_matrix(real: httpx2.Client) -> None:
 
     assert made.json()["id"] == put_matrix(real, MATRIX)
     assert real.head(f"/v1/uploads/{upload}").status_code == 404
+    again = finish(real, upload)  # of a client that did not hear of it
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
 
 
 def test_what_is_no_matrix_may_be_given_up(real: httpx2.Client) -> None:
@@ -91,6 +93,8 @@ def test_values_in_pieces(real: httpx2.Client) -> None:
     whole = real.put(path, content=content, headers=header)
     assert (whole.status_code, whole.json()["id"]) == (200, made.json()["id"])
     assert real.head(f"/v1/uploads/{upload}").status_code == 404
+    again = real.put(f"{path}?upload={upload}", headers=header)
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
 
 
 @pytest.mark.parametrize(
