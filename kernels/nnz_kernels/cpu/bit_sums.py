@@ -17,28 +17,8 @@ from nnz_kernels.cpu._bits import count_bits
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
 
-#: What `axpy` returns where it cannot say.
-IN_ORDER, DUPLICATES = -1, -2
-
-#: Indices that are looked at before all are: hardly any vector in no order has so many
-#: in order at its head.
-_HEAD = 64
-
-
-@numba.njit(**SERIAL)
-def _ascends(indices, stop):  # type: ignore[no-untyped-def]
-    """Return whether each index is above the one before; looks at all, in vectors."""
-    wrong = 0
-    for p in range(1, min(stop, indices.size)):
-        wrong += indices[p] <= indices[p - 1]
-    return wrong == 0
-
-
-@numba.njit(**SERIAL)
-def in_order(ui, vi):  # type: ignore[no-untyped-def]
-    """Return whether both operands are, seldom looking at more than their heads."""
-    heads = _ascends(ui, _HEAD) and _ascends(vi, _HEAD)
-    return heads and _ascends(ui, ui.size) and _ascends(vi, vi.size)
+#: What `axpy` returns where an operand has an index twice.
+DUPLICATES = -1
 
 
 @numba.njit(**SERIAL)
@@ -102,13 +82,11 @@ def _add(ui, uv, r, vi, vv, bits, before, oi, ov, end):  # type: ignore[no-untyp
 
 @numba.njit(**SERIAL)
 def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
-    """Fill (oi, ov); return their count, or why another way has to be gone.
+    """Fill (oi, ov); return their count, or `DUPLICATES`, which go another way.
 
     *oi* and *ov* have room for both operands and one more; *bits* (3, words) are
     uninitialised, with a bit for each index.
     """
-    if in_order(ui, vi):
-        return IN_ORDER
     mine, yours, before = bits[0], bits[1], bits[2]
     for w in range(mine.size):
         mine[w] = yours[w] = 0

@@ -16,10 +16,10 @@ from numba import types
 
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
-from nnz_kernels.cpu.bit_sums import DUPLICATES, IN_ORDER, in_order
+from nnz_kernels.cpu.bit_sums import DUPLICATES
 
 #: What `axpy` returns where too many share a bit for this to be the shorter way.
-MANY = -3
+MANY = -2
 
 #: Bits an entry, rounded up to a power of two; and of how many entries one may be held.
 BITS, HELD = 16, 8
@@ -113,8 +113,6 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, shift, lists, drop):  # type: ignore[n
     (2, entries of the longer + 1) are uninitialised; *shift* leaves as many bits of 64
     as tell the bits of a row of *bits* apart.
     """
-    if in_order(ui, vi):
-        return IN_ORDER
     mine, yours, shared = bits[0], bits[1], bits[2]
     bits[...] = 0
     most = (ui.size + vi.size) // HELD

@@ -42,15 +42,23 @@ WORD_RATIO = 1
 #: Up to here a dense table costs no memory worth saving.
 SMALL_CELLS = 2**16
 
+#: Words of bitmaps, and places, that a thread keeps; none take memory before use.
+KEPT = 1 << 18
+
 _MODES = {"sum": stamps.SUM, "error": stamps.ERROR, "last": stamps.LAST}
 
 
 class _Scratch(threading.local):
-    """What each Python thread keeps: a workspace, and one a chunk for batches."""
+    """What each Python thread keeps: a workspace, and one a chunk for batches.
+
+    And bitmaps and lists of places, unless they are so long that pages cost little.
+    """
 
     def __init__(self) -> None:
         self.workspace = Workspace()
         self.batch = np.zeros((0, 1), np.int64)
+        self._bits = np.empty(KEPT, np.uint64)
+        self._places = np.empty(KEPT, np.int64)
 
     def reserve(self, chunks: int, cells: int) -> HostArray:
         """Return stamps (chunks, 1 + cells or more)."""
@@ -58,6 +66,18 @@ class _Scratch(threading.local):
         if rows < chunks or columns < cells + 1:
             self.batch = blank_stamps(max(rows, chunks), max(columns - 1, cells))
         return self.batch
+
+    def bitmaps(self, words: int) -> HostArray:
+        """Return three, (3, words), uninitialised."""
+        fits = 3 * words <= KEPT
+        bits = self._bits if fits else np.empty(3 * words, np.uint64)
+        return bits[: 3 * words].reshape(3, words)
+
+    def lists(self, length: int) -> HostArray:
+        """Return two, (2, length), uninitialised."""
+        fits = 2 * length <= KEPT
+        places = self._places if fits else np.empty(2 * length, np.int64)
+        return places[: 2 * length].reshape(2, length)
 
 
 _scratch = _Scratch()
@@ -83,10 +103,10 @@ def axpy(
     given = *_pair(u), factor, *_pair(v), indices, values
     count, words = -1, u.size // 64 + 1
     if words <= WORD_RATIO * entries:
-        count = bit_sums.axpy(*given, np.empty((3, words), np.uint64), drop)
+        count = bit_sums.axpy(*given, _scratch.bitmaps(words), drop)
     else:
         count = sieve.axpy(*given, *_sieve(max(u.nnz, v.nnz), entries), drop)
-    if count < 0:  # in order, with duplicates, or with much in common
+    if count < 0:  # with duplicates, or with much in common
         cells, dense = _stamps(workspace, u.size, entries)
         count = stamps.axpy(*given, cells, dense, _MODES[duplicates], drop)
     if count < 0:
@@ -205,8 +225,8 @@ def _stamps(
 def _sieve(longer: int, entries: int) -> tuple[HostArray, np.uint64, HostArray]:
     """Return bitmaps, the bits of a product that are no bit of theirs, and lists."""
     length = max(6, (sieve.BITS * entries).bit_length())
-    bits = RECYCLER.empty((3, 1 << (length - 6)), np.uint64)
-    return bits, np.uint64(64 - length), RECYCLER.empty((2, longer + 1), np.int64)
+    bits = _scratch.bitmaps(1 << (length - 6))
+    return bits, np.uint64(64 - length), _scratch.lists(longer + 1)
 
 
 def _pair(u: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:
