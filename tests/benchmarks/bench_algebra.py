@@ -158,10 +158,11 @@ def check(found: Any, wanted: Any) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-8)
 
 
-def compare(calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each side, after a check; in turns.
+def compare(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each call of each side, after a check; in turns.
 
-    A turn is three calls.
+    A turn is three calls. Two virtual cores may be one core of the machine in one turn
+    and two in the next, which is a factor of two to whoever reads memory: many turns.
     """
     wanted = calls["scipy"]()
     for call in calls.values():
@@ -176,25 +177,38 @@ def compare(calls: dict[str, Call], rounds: int) -> dict[str, float]:
                 start = time.perf_counter()
                 call()
                 times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times
+
+
+def ratio_of(
+    times: dict[str, list[float]], of: Callable[[list[float]], float]
+) -> float:
+    """Return the best peer's time over ours."""
+    peers = min(of(ms) for name, ms in times.items() if name not in OURS)
+    return peers / of(times["nnz"])
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("make", [band, scattered, poisson, graph])
 def test_products(make: Callable[[], Any]) -> None:
-    """Print milliseconds, and the best peer's over ours; slower than half fails."""
+    """Print the best peer's time over ours, by medians and by minima, and medians.
+
+    Slower than half fails.
+    """
     a = make()
     found = {
-        "SpMV": compare(products(a, 1), 7),
-        "SpMM x8": compare(products(a, 8), 4),
-        "SpMM x32": compare(products(a, 32), 3),
+        "SpMV": compare(products(a, 1), 21),
+        "SpMM x8": compare(products(a, 8), 9),
+        "SpMM x32": compare(products(a, 32), 7),
         "SpGEMM": compare(square(a), 2),
     }
     print(f"\n{make.__name__}: {a.shape[0]} rows, {a.nnz} entries")
     for op, times in found.items():
-        ratio = min(ms for name, ms in times.items() if name not in OURS) / times["nnz"]
-        row = "  ".join(f"{name} {ms:.1f}" for name, ms in times.items())
-        print(f"  {op:9s} {ratio:5.2f}x  ({row} ms)", flush=True)
+        ratio, best = ratio_of(times, statistics.median), ratio_of(times, min)
+        medians = {name: statistics.median(ms) for name, ms in times.items()}
+        row = "  ".join(f"{name} {ms:.1f}" for name, ms in medians.items())
+        print(f"  {op:9s} {ratio:5.2f}x  {best:5.2f}x  ({row} ms)", flush=True)
         assert ratio > 0.5, op
-    eight = found["SpMM x8"]["nnz"] / (8 * found["SpMV"]["nnz"])
+    one, block = (statistics.median(found[op]["nnz"]) for op in ("SpMV", "SpMM x8"))
+    eight = block / (8 * one)
     print(f"  eight columns at once: {eight:.2f} of eight products")

@@ -40,14 +40,12 @@ MAX_PARTS = 8
 #: cache line slow each other down.
 LINE = 64
 
-#: Entries of a row after which what lies so many entries ahead is asked for. Processors
-#: that foresee a stream stop at the end of a page of 4 KiB, and two streams of several
-#: gigabytes a second end one every microsecond.
-_RUN, _AHEAD = np.uint64(16), np.uint64(512)
-_HALF = np.uint64(8)
+#: Entries from a row to what is asked for as it begins. Processors that foresee a
+#: stream stop at the end of a page of 4 KiB, and two streams of several gigabytes a
+#: second end one every microsecond.
+_AHEAD = np.uint64(512)
 
-#: Pairs of rows that are looked at before a product.
-_SAMPLE = 64
+_ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
 def spmv(
@@ -153,51 +151,28 @@ def _boundary(indptr, chunk, chunks):  # type: ignore[no-untyped-def]
 
 @numba.njit(**SERIAL)
 def _spmv(indptr, indices, data, x, out, start, stop):  # type: ignore[no-untyped-def]
-    # Unsigned indices spare numba's test for negative ones, a third of the time.
-    one, p = np.uint64(1), np.uint64(indptr[start])
-    rest, zero = _guarded(indptr, start, stop), out.dtype.type(0)
+    # Unsigned indices spare numba's test for negative ones, a third of the time; four
+    # entries a round spare most of the counting, another quarter.
+    p = np.uint64(indptr[start])
     for i in range(start, stop):
-        total = zero
         end = np.uint64(indptr[i + 1])
-        while end - p > _RUN:
-            prefetch(data, p + _AHEAD)
-            prefetch(data, p + _AHEAD + _HALF)
-            prefetch(indices, p + _AHEAD)
-            middle = p + _RUN
-            while p < middle:
-                total += data[p] * x[np.uint64(indices[p])]
-                p += one
         prefetch(data, p + _AHEAD)
         prefetch(indices, p + _AHEAD)
-        while end - p > rest:
+        total = out.dtype.type(0)
+        while end - p >= _FOUR:
             total += data[p] * x[np.uint64(indices[p])]
-            p += one
-        last = max(end, one) - one
-        for _ in range(rest):
-            there = p < end
-            q = p if there else last
-            value = data[q] * x[np.uint64(indices[q])]
-            total += value if there else zero  # a sum that began with 0 is never -0
-            p += one
-        p = end
+            total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
+            total += data[p + _TWO] * x[np.uint64(indices[p + _TWO])]
+            total += data[p + _THREE] * x[np.uint64(indices[p + _THREE])]
+            p += _FOUR
+        if end - p >= _TWO:
+            total += data[p] * x[np.uint64(indices[p])]
+            total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
+            p += _TWO
+        if p < end:
+            total += data[p] * x[np.uint64(indices[p])]
+            p += _ONE
         out[i] = total
-
-
-@numba.njit(**SERIAL)
-def _guarded(indptr, start, stop):  # type: ignore[no-untyped-def]
-    """Return how many of a row's last entries to add without asking if they exist.
-
-    None where rows are about as long as their neighbours, for then the processor
-    foresees the end of each; two save most wrong guesses where they are not, as in a
-    social network, and cost less than one such guess.
-    """
-    step = max(1, (stop - start) // _SAMPLE)
-    seen = uneven = 0
-    for i in range(start, stop - 1, step):
-        before, length = indptr[i + 1] - indptr[i], indptr[i + 2] - indptr[i + 1]
-        seen += 1
-        uneven += before != length
-    return np.uint64(2) if 2 * uneven > seen and indptr[stop] > 0 else np.uint64(0)
 
 
 @numba.njit(**PARALLEL)
