@@ -102,6 +102,18 @@ class TestOperators:
         same(a.T @ a, A.T @ A)
         same(b.T @ (s @ a.T), B.T @ S @ A.T)
 
+    def test_scipys_other_names(self, client: Any, held: Any) -> None:
+        a, b, _ = held
+        x = np.arange(7.0)
+
+        same(a.transpose(), A.transpose())
+        same(a.dot(b), A.dot(B))
+        np.testing.assert_array_equal(a.dot(x), A.dot(x))
+        lazy = a.lazy()
+        turned, y = client.chain(lazy.transpose(), lazy.dot(x))
+        same(turned, A.transpose())
+        np.testing.assert_array_equal(y, A.dot(x))
+
     def test_sums_and_multiples(self, held: Any) -> None:
         a, _, s = held
 

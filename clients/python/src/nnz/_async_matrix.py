@@ -16,6 +16,7 @@ from nnz._expressions import Dense, Expression, Wanted, kept_view
 from nnz._factors import AsyncFactors
 from nnz._matrices import ScipyMatrix, to_scipy
 from nnz._models import MatrixInfo
+from nnz._scipy_names import AsyncScipyNames
 from nnz._sending import AsyncSend
 from nnz._tensors import Array
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-class AsyncMatrix:
+class AsyncMatrix(AsyncScipyNames):
     """A sparse matrix on the server; see `nnz.Matrix`.
 
     ``await (A @ x)`` and ``await A.matvec(x)`` multiply; several at once are answered

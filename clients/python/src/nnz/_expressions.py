@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from nnz import _rules as rules
 from nnz._matrices import floats
+from nnz._scipy_names import ScipyNames
 from nnz._selections import Selection, both, size_of
 from nnz._tensors import Array
 
@@ -68,7 +69,7 @@ class HasExpression(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Expression:
+class Expression(ScipyNames):
     """A sparse matrix that is on the server, or will be.
 
     ``@``, ``+``, ``-``, products with numbers, ``T``, ``H``, ``[rows, columns]`` and

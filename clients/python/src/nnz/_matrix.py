@@ -16,6 +16,7 @@ from nnz._expressions import Dense, Expression, Wanted, kept_view
 from nnz._factors import Factors
 from nnz._matrices import ScipyMatrix, to_scipy
 from nnz._models import MatrixInfo
+from nnz._scipy_names import ScipyNames
 from nnz._sending import Send
 from nnz._tensors import Array
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
-class Matrix:
+class Matrix(ScipyNames):
     """A sparse matrix on the server; only vectors travel.
 
     ``A @ x`` and ``A.T @ y`` multiply. ``A @ B``, ``A + B``, ``2 * A``, ``A[1:, ::2]``
