@@ -118,7 +118,8 @@ class Operands:
             )
         if pairs:
             return from_pairs(x)
-        return np.ascontiguousarray(x, self.a.data.dtype)
+        with np.errstate(over="ignore"):  # beyond the type it is infinite, as in numpy
+            return np.ascontiguousarray(x, self.a.data.dtype)
 
     @property
     def paired(self) -> bool:
