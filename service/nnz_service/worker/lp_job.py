@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnz_service import usage
 from nnz_service.algebra.lp.first_order import FirstOrder
 from nnz_service.algebra.lp.highs import AUTO_ENTRIES, HighsSolve
 from nnz_service.algebra.lp.highs_process import is_installed
@@ -16,7 +17,7 @@ from nnz_service.algebra.lp.model import LinearProgram, linear_program
 from nnz_service.algebra.lp.outcome import LpOutcome
 from nnz_service.algebra.lp.polished import Polished
 from nnz_service.algebra.lp.settings import LpSettings
-from nnz_service.errors import InvalidInputError
+from nnz_service.errors import ImpossibleError, InvalidInputError
 from nnz_service.worker.matrices import MatrixServable
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ Arrays = dict[str, NDArray[Any]]
 #: Inputs that stand for vectors of the program, and what they are without one.
 _DEFAULTS = {"lc": -np.inf, "uc": np.inf, "lv": 0.0, "uv": np.inf}
 _ROWS = ("lc", "uc")
+
+#: Vectors as long as a row or a column that a program and its iterations hold, and the
+#: bytes that they may take: a matrix of a few entries may have any number of columns.
+_VECTORS, _MOST = 24, usage.memory_limit() // 2
 
 
 class FirstOrderJob:
@@ -111,10 +116,12 @@ def make_lp(
 
     Raises:
         InvalidInputError: Parameters or inputs do not fit the matrix.
+        ImpossibleError: Its vectors would take too much memory.
     """
     servable = find_matrix(str(params.get("matrix")))
     if not isinstance(servable, MatrixServable):
         raise InvalidInputError(f"{params.get('matrix')!r} is not a matrix")
+    _check_size(*servable.operator.matrix.shape)
     settings = LpSettings.of(params)
     program = _program(servable, params, inputs)
     starts = [inputs.get("x0"), inputs.get("y0")]
@@ -130,6 +137,15 @@ def make_lp(
     if state is not None and "spent" in state:  # not of an earlier version
         return FirstOrderJob(kind.restore(program, settings, state, **given))
     return FirstOrderJob(kind(program, settings, *starts, **given))
+
+
+def _check_size(rows: int, columns: int) -> None:
+    nbytes = 8 * _VECTORS * (rows + columns)
+    if nbytes > _MOST:
+        raise ImpossibleError(
+            f"the vectors of a program of {rows} rows and {columns} columns take about "
+            f"{nbytes} bytes; the limit is {_MOST}"
+        )
 
 
 def _chosen(settings: LpSettings, program: LinearProgram, *, warm: bool) -> str:

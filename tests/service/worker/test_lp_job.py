@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nnz_kernels.convert import csr_from_dense
+from nnz_kernels.formats import Csr
 from nnz_service.algebra.operator import MatrixOperator
-from nnz_service.errors import InvalidInputError
+from nnz_service.errors import ImpossibleError, InvalidInputError
 from nnz_service.worker.lp_job import FirstOrderJob, HighsJob, make_lp
 from nnz_service.worker.matrices import MatrixServable
 from nnz_service.worker.solvers import Outside
@@ -32,6 +33,16 @@ def test_the_method_is_chosen_by_what_it_can_do() -> None:
     assert isinstance(make(polish=1e-9), FirstOrderJob)
     with pytest.raises(InvalidInputError, match="x0, y0 and polish are for the method"):
         make(warm, method="highs")
+
+
+def test_columns_cost_nothing_until_vectors_have_them() -> None:
+    """A matrix of three entries is stored in a few bytes, however wide it is."""
+    indptr, indices = np.array([0, 3]), np.array([0, 7, 2**40])
+    wide = Csr(indptr, indices, np.ones(3), (1, 2**41))
+    servable = MatrixServable(MatrixOperator(wide))
+    for method in ("pdhg", "highs", "auto"):
+        with pytest.raises(ImpossibleError, match=f"{2**41} columns take about"):
+            make_lp({"matrix": "m", "method": method}, {}, lambda _: servable, None)
 
 
 def test_what_waits_for_highs_works_outside() -> None:
