@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
-import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,18 +92,66 @@ def test_idle_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place(again[0]) == kept
 
 
-def test_release(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [COUNT, recycled.MAPPED // 4, recycled.HUGE])
+def test_release(count: int) -> None:
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    recycler = Recycler()
-    recycler.empty(COUNT, FLOAT)  # and dropped
-    assert recycler.idle == 8 * COUNT
+    recycler = Recycler(clock=lambda: now[0])
+    recycler.empty(count, FLOAT)  # and dropped
+    assert recycler.idle == 8 * count
     now[0] += 5
     recycler.release(10)
-    assert recycler.idle == 8 * COUNT
+    assert recycler.idle == 8 * count
     now[0] += 6
     recycler.release(10)
     assert recycler.idle == 0
+
+
+def test_what_is_released_is_free() -> None:
+    """Not kept by malloc, whatever lies beside it."""
+    recycler = Recycler()
+    held: list[Any] = []
+    for _ in range(30):
+        held += [recycler.empty(1 << 20, FLOAT), np.zeros(100)]
+        held[-2][:] = 1
+    full = resident()
+    del held[::2]
+    recycler.release()
+
+    assert resident() < full - (200 << 20)
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_collector_may_come_at_any_moment() -> None:
+    """It frees arrays of cycles in the middle of a step, which brings memory back."""
+    recycler, before = Recycler(), gc.get_threshold()
+    gc.set_threshold(1, 2, 2)
+    try:
+        for turn in range(3000):
+            cycle: list[Any] = [recycler.empty(COUNT + turn % 20, FLOAT)]
+            cycle.append(cycle)
+            del cycle
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_memory_that_is_short_comes_from_what_is_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recycler = Recycler()
+    recycler.empty(8 * COUNT, FLOAT)  # and dropped
+    made = recycled._Piece
+
+    def short(nbytes: int) -> recycled._Piece:
+        if recycler.idle:
+            raise MemoryError
+        return made(nbytes)
+
+    monkeypatch.setattr(recycled, "_Piece", short)
+    assert recycler.empty(COUNT, FLOAT).shape == (COUNT,)
 
 
 def test_threads() -> None:

@@ -113,6 +113,14 @@ def test_in_order(ways: list[int]) -> None:
     assert ways == [6000, sieve.MANY]
 
 
+def test_nothing_is_kept_for_what_is_not_there() -> None:
+    u = drawn(300_000, 1, np.int64, np.float64)
+    found = cpu.axpy(u, -1.0, u, zeros="drop_exact")
+    assert found.nnz == 0
+    for part in (found.indices, found.values):
+        assert part.base is None
+
+
 def test_nan_and_infinity() -> None:
     u, v = (drawn(400, seed, np.int64, np.float64) for seed in (1, 2))
     v = with_indices_of(v, u, np.array([3, 9]))
@@ -126,7 +134,8 @@ def test_nan_and_infinity() -> None:
 def test_bits_for_any_number_of_entries() -> None:
     """Never fewer than a word, and a power of two of them."""
     for entries in (1, 3, 4, 5, 1000, 4096):
-        bits, shift, lists = vectors._sieve(entries, entries)
+        bits, shift, factor, lists = vectors._sieve(entries, entries)
+        assert int(factor) % 2 == 1
         assert bits.shape[1] * 64 == 1 << (64 - int(shift))
         assert bits.shape[1] * 64 >= sieve.BITS * entries
         assert lists.shape == (2, entries + 1)

@@ -159,13 +159,13 @@ def _spmv(indptr, indices, data, x, out, start, stop):  # type: ignore[no-untype
         prefetch(data, p + _AHEAD)
         prefetch(indices, p + _AHEAD)
         total = out.dtype.type(0)
-        while end - p >= _FOUR:
+        while p + _FOUR <= end:
             total += data[p] * x[np.uint64(indices[p])]
             total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
             total += data[p + _TWO] * x[np.uint64(indices[p + _TWO])]
             total += data[p + _THREE] * x[np.uint64(indices[p + _THREE])]
             p += _FOUR
-        if end - p >= _TWO:
+        if p + _TWO <= end:
             total += data[p] * x[np.uint64(indices[p])]
             total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
             p += _TWO

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,8 @@ def planned_product(
     threads: int | None = None,
 ) -> Matrix:
     check_plan(plan, a, b)
-    wide, (left, right) = plan.indptr.astype(np.int64), _widened(plan.indices, a, b)
+    wide = plan.indptr.astype(np.int64)
+    left, right = _widened(plan.indices.dtype, a, b)
     work = work_of(left, right, threads)
     data = refill(left, right, work, wide, plan.indices, threads)
     return Csr(plan.indptr, plan.indices, data, plan.shape)
@@ -142,7 +144,7 @@ def add(
     dtype = a.data.dtype
     one, two = (
         (readable(x.indptr), readable(x.indices), readable(x.data))
-        for x in _widened(indices, a, b)
+        for x in _widened(indices.dtype, a, b)
     )
     left, right = np.array([alpha], dtype), np.array([beta], dtype)
     fill_union(left, *one, right, *two, indptr, indices, data, chunks)
@@ -256,21 +258,24 @@ def diagonal(a: Matrix, /) -> HostArray:
 def _multiplied(a: Matrix, b: Matrix, threads: int | None, *, values: bool) -> Matrix:
     work = work_of(a, b, threads)
     indptr = counts_of(a, b, work, threads)
-    indices, _ = _room(int(indptr[-1]), a)
-    left, right = _widened(indices, a, b)
+    left, right = _widened(_counting(int(indptr[-1]), a), a, b)
     indices, data = fill(left, right, work, indptr, threads, values=values)
     return Csr(indptr.astype(indices.dtype), indices, data, (a.shape[0], b.shape[1]))
 
 
 def _room(entries: int, like: Matrix) -> tuple[HostArray, HostArray]:
     """Return memory for a result, with indices that count its entries."""
-    kind = np.dtype(np.int64) if entries > _MOST_32 else like.indices.dtype
+    kind = _counting(entries, like)
     return RECYCLER.empty(entries, kind), RECYCLER.empty(entries, like.data.dtype)
 
 
-def _widened(indices: HostArray, *given: Matrix) -> tuple[Matrix, ...]:
+def _counting(entries: int, like: Matrix) -> np.dtype[Any]:
+    """Return the type of indices that count so many entries."""
+    return np.dtype(np.int64) if entries > _MOST_32 else like.indices.dtype
+
+
+def _widened(kind: np.dtype[Any], *given: Matrix) -> tuple[Matrix, ...]:
     """Return matrices with the indices of a result."""
-    kind = indices.dtype
     return tuple(
         Csr(a.indptr.astype(kind, copy=False), a.indices.astype(kind, copy=False),
             a.data, a.shape)

@@ -5,6 +5,7 @@ The loops are in `stamps`.
 
 from __future__ import annotations
 
+import secrets
 import threading
 
 import numpy as np
@@ -44,6 +45,9 @@ SMALL_CELLS = 2**16
 
 #: Words of bitmaps, and places, that a thread keeps; none take memory before use.
 KEPT = 1 << 18
+
+#: Of the sieve's hash; odd, and random, so that nobody can choose indices that meet.
+_FACTOR = np.uint64(2 * secrets.randbelow(1 << 63) + 1)
 
 _MODES = {"sum": stamps.SUM, "error": stamps.ERROR, "last": stamps.LAST}
 
@@ -111,7 +115,10 @@ def axpy(
         count = stamps.axpy(*given, cells, dense, _MODES[duplicates], drop)
     if count < 0:
         raise _refused(-1 - count, u.indices, v.indices)
-    return SparseVector(indices[:count], values[:count], u.size)
+    indices, values = indices[:count], values[:count]
+    if 2 * count < entries:  # do not keep what nobody needs
+        indices, values = indices.copy(), values.copy()
+    return SparseVector(indices, values, u.size)
 
 
 def dot(
@@ -222,11 +229,13 @@ def _stamps(
     return space.reserve(size if dense else _table(entries)), dense
 
 
-def _sieve(longer: int, entries: int) -> tuple[HostArray, np.uint64, HostArray]:
-    """Return bitmaps, the bits of a product that are no bit of theirs, and lists."""
+def _sieve(
+    longer: int, entries: int
+) -> tuple[HostArray, np.uint64, np.uint64, HostArray]:
+    """Return bitmaps, the bits of a hash that are no bit of theirs, factor, lists."""
     length = max(6, (sieve.BITS * entries).bit_length())
     bits = _scratch.bitmaps(1 << (length - 6))
-    return bits, np.uint64(64 - length), _scratch.lists(longer + 1)
+    return bits, np.uint64(64 - length), _FACTOR, _scratch.lists(longer + 1)
 
 
 def _pair(u: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:

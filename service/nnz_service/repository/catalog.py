@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Select, desc, func, select
 from sqlalchemy import delete as sql_delete
 
 from nnz_service.database import catalog_of, open_tables, reading, writing
-from nnz_service.errors import ConflictError, NotFoundError
+from nnz_service.errors import ConflictError, NotFoundError, TooLargeError
 from nnz_service.repository.binding import bind
 from nnz_service.repository.blobs import BlobStore
 from nnz_service.repository.owners import (
@@ -34,6 +34,7 @@ from nnz_service.repository.records import (
     is_name,
     is_version,
     matrix_id,
+    matrix_row,
 )
 from nnz_service.repository.tables import MATRICES, MODELS, matrix_of, model_of
 from nnz_service.repository.uploads import UploadStore
@@ -196,35 +197,35 @@ class Repository:
             ConflictError: Another matrix has that id, or the blob is gone.
             TooLargeError: The owner may not have so much.
         """
-        identity = identity or matrix_id(blob.sha256)
+        try:
+            key = identity or matrix_id(blob.sha256)
+            return self._put_matrix(key, blob, info, name, owner)
+        except TooLargeError:
+            self._drop_blobs((blob.sha256,))
+            raise
+
+    def _put_matrix(
+        self,
+        identity: str,
+        blob: Blob,
+        info: Mapping[str, Any],
+        name: str | None,
+        owner: Owner,
+    ) -> tuple[MatrixRecord, bool]:
+        now = self._clock()
         with writing(self._engine) as connection:
             query = matrices_of(owner).where(MATRICES.c.id == identity)
             there = select(MATRICES).where(MATRICES.c.id == identity)
             if (old := connection.execute(there).first()) is not None:
                 check_same(matrix_of(old, self._folder), blob, info)
-                new = own(connection, identity, owner, name, self._clock())
+                new = own(connection, identity, owner, name, now, self._folder)
                 return matrix_of(connection.execute(query).one(), self._folder), new
             self._require(blob)
             if (pattern := info.get("pattern")) is not None:
                 self._require(Blob(pattern, self._folder / pattern, 0))
-            rows, columns = info["shape"]
-            connection.execute(
-                MATRICES.insert().values(
-                    id=identity,
-                    name=name,
-                    rows=rows,
-                    columns=columns,
-                    nnz=info["nnz"],
-                    dtype=info["dtype"],
-                    index_dtype=info["index_dtype"],
-                    bytes=blob.bytes,
-                    sha256=blob.sha256,
-                    created=(now := self._clock()),
-                    facts=info.get("facts"),
-                    pattern=pattern,
-                )
-            )
-            add_owner(connection, identity, owner, name, now)
+            row = matrix_row(identity, name, blob, info, now)
+            connection.execute(MATRICES.insert().values(row))
+            add_owner(connection, identity, owner, name, now, self._folder)
             return matrix_of(connection.execute(query).one(), self._folder), True
 
     def matrices(self, owner: Owner = EVERYBODY) -> list[MatrixRecord]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -18,7 +19,6 @@ from sqlalchemy import (
     Table,
     case,
     exists,
-    func,
     select,
 )
 from sqlalchemy import delete as sql_delete
@@ -74,7 +74,12 @@ def matrices_of(owner: Owner) -> Select[Any]:
 
 
 def own(
-    connection: Connection, matrix: str, owner: Owner, name: str | None, now: float
+    connection: Connection,
+    matrix: str,
+    owner: Owner,
+    name: str | None,
+    now: float,
+    folder: Path,
 ) -> bool:
     """Make somebody an owner of a stored matrix; returns whether they were none.
 
@@ -87,12 +92,17 @@ def own(
         _rename(connection, MATRIX_OWNERS, _row(matrix, owner), name)
         return False
     if owners:
-        add_owner(connection, matrix, owner, name, now)
+        add_owner(connection, matrix, owner, name, now, folder)
     return bool(owners)
 
 
 def add_owner(
-    connection: Connection, matrix: str, owner: Owner, name: str | None, now: float
+    connection: Connection,
+    matrix: str,
+    owner: Owner,
+    name: str | None,
+    now: float,
+    folder: Path,
 ) -> None:
     """Write down a further owner, or the first; nobody in particular is none.
 
@@ -100,7 +110,7 @@ def add_owner(
         TooLargeError: The owner may not have so much.
     """
     if owner.id:
-        _check_room(connection, matrix, owner)
+        _check_room(connection, matrix, owner, folder)
         connection.execute(
             MATRIX_OWNERS.insert().values(
                 matrix=matrix, owner=owner.id, name=name, created=now
@@ -108,19 +118,33 @@ def add_owner(
         )
 
 
-def _check_room(connection: Connection, matrix: str, owner: Owner) -> None:
+def _check_room(
+    connection: Connection, matrix: str, owner: Owner, folder: Path
+) -> None:
     """Refuse one more matrix, which is stored, to whom has enough."""
     if owner.most is None:
         return
     theirs = select(MATRIX_OWNERS.c.matrix).where(MATRIX_OWNERS.c.owner == owner.id)
-    all_of = select(func.coalesce(func.sum(MATRICES.c.bytes), 0))
-    had = connection.execute(all_of.where(MATRICES.c.id.in_(theirs))).scalar_one()
-    more = connection.execute(all_of.where(MATRICES.c.id == matrix)).scalar_one()
-    if had + more > owner.most:
+    wanted = MATRICES.c.id.in_(theirs) | (MATRICES.c.id == matrix)
+    columns = MATRICES.c.sha256, MATRICES.c.bytes, MATRICES.c.pattern
+    sizes: dict[str, int] = {}
+    for sha256, nbytes, pattern in connection.execute(select(*columns).where(wanted)):
+        sizes[sha256] = nbytes
+        if pattern is not None:  # kept for its sake, whoever else had it
+            sizes.setdefault(pattern, _size_of(folder / pattern))
+    total = sum(sizes.values())
+    if total > owner.most:
         raise TooLargeError(
-            f"this matrix takes {more} bytes as it is kept and the others of this key "
-            f"{had}, of {owner.most} that are allowed; delete some of them"
+            f"with this matrix the key would keep {total} bytes, and {owner.most} are "
+            "allowed (`nnz keys create --stored`); delete some of its matrices"
         )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def disown(connection: Connection, matrix: str, owner: Owner) -> bool:

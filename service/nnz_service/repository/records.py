@@ -158,3 +158,24 @@ def check_version(version: str) -> str:
             f"version {version[:40]!r} is not usable: a positive number without sign"
         )
     return version
+
+
+def matrix_row(
+    identity: str, name: str | None, blob: Blob, info: Mapping[str, Any], now: float
+) -> dict[str, Any]:
+    """Return what the catalog writes down of a new matrix."""
+    rows, columns = info["shape"]
+    return {
+        "id": identity,
+        "name": name,
+        "rows": rows,
+        "columns": columns,
+        "nnz": info["nnz"],
+        "dtype": info["dtype"],
+        "index_dtype": info["index_dtype"],
+        "bytes": blob.bytes,
+        "sha256": blob.sha256,
+        "created": now,
+        "facts": info.get("facts"),
+        "pattern": info.get("pattern"),
+    }

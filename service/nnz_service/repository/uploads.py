@@ -32,6 +32,8 @@ from nnz_service.repository.owners import Owner
 
 #: Seconds without a piece after which an upload is given up.
 TTL = 86400.0
+#: Seconds for which it is known what an upload became.
+ENDED_TTL = 3600.0
 #: Unfinished uploads of one owner.
 MOST = 16
 _ID = re.compile(r"u-[0-9a-f]{32}")
@@ -121,24 +123,35 @@ class UploadStore:
         """
         self._remove(self.find(identity, owner).id)
 
-    def finish(self, identity: str, owner: Owner, became: str) -> None:
+    def finish(self, identity: str, owner: Owner, became: str, request: str) -> None:
         """Forget an upload, but not the id of what was made of it.
+
+        Args:
+            identity: Its name.
+            owner: Whose.
+            became: The id.
+            request: What was asked for: nothing else is answered by it.
 
         Raises:
             NotFoundError: There is none of theirs.
         """
         upload = self.find(identity, owner)
-        about = {"owner": upload.owner, "length": upload.length, "became": became}
-        self._about(identity).write_bytes(orjson.dumps(about))
+        about = {"owner": upload.owner, "became": became, "request": request}
+        fresh = self._about(identity).with_suffix(".new")
+        fresh.write_bytes(orjson.dumps(about))
+        fresh.replace(self._about(identity))
         self._path(identity).unlink(missing_ok=True)
 
-    def became(self, identity: str, owner: Owner) -> str | None:
-        """Return the id of what was made of an upload of theirs, if anything was."""
+    def became(self, identity: str, owner: Owner, request: str) -> str | None:
+        """Return the id of what such a request made of an upload of theirs, if it did.
+
+        It is known for an hour.
+        """
         about = self._told(identity) if _ID.fullmatch(identity) else None
-        if about is None or not (owner.all or about["owner"] == owner.id):
+        if about is None or about.get("request") != request:
             return None
-        found: str | None = about.get("became")
-        return found
+        found: str | None = about["became"]
+        return found if owner.all or about["owner"] == owner.id else None
 
     @contextmanager
     def held(self, identity: str, owner: Owner) -> Iterator[tuple[Upload, Path]]:
@@ -199,11 +212,11 @@ class UploadStore:
 
     def _sweep_ends(self) -> None:
         """Forget what uploads became long ago."""
-        for path in self._folder.glob("u-*.json"):
+        for path in self._folder.glob("u-*.*"):
             if self._path(path.stem).exists():
                 continue
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime + TTL <= self._clock():
+                if path.stat().st_mtime + ENDED_TTL <= self._clock():
                     path.unlink()
 
     def _all(self) -> list[Upload]:
@@ -226,7 +239,8 @@ class UploadStore:
             state = self._path(identity).stat()
         except FileNotFoundError:
             return None
-        if (about := self._told(identity)) is None:
+        about = self._told(identity)
+        if about is None or "became" in about:
             return None
         expires = state.st_mtime + TTL
         return Upload(identity, about["owner"], state.st_size, about["length"], expires)

@@ -13,6 +13,7 @@ from nnz_service.dataplane import Tensors
 from nnz_service.errors import (
     ConflictError,
     MalformedError,
+    NotFoundError,
     ServiceError,
     UnsupportedMediaError,
 )
@@ -117,20 +118,34 @@ async def take_uploaded(
         UnsupportedMediaError, InvalidMatrixError: As of a file that came whole.
     """
     media_type, store = _matrix_type(request), parts.repository.uploads
-    if (made := await asyncio.to_thread(_made, parts, identity, owner)) is not None:
-        return made, False
-    with store.held(identity, owner) as (upload, path):
-        _check_complete(upload)
-        blob, info = await _read_matrix(request, parts, path, media_type)
-        kept = await keep_matrix(parts, matrix_id(blob.sha256), blob, info, name, owner)
-        await asyncio.to_thread(store.finish, identity, owner, kept[0].id)
+    try:
+        with store.held(identity, owner) as (upload, path):
+            _check_complete(upload)
+            blob, info = await _read_matrix(request, parts, path, media_type)
+            key = matrix_id(blob.sha256)
+            kept = await keep_matrix(parts, key, blob, info, name, owner)
+            made = kept[0].id
+            await asyncio.to_thread(store.finish, identity, owner, made, media_type)
+    except NotFoundError:
+        if (before := await _made(parts, identity, owner, media_type)) is None:
+            raise
+        return before, False
     return kept
 
 
-def _made(parts: Parts, identity: str, owner: Owner) -> MatrixRecord | None:
-    """Return what was made of an upload already, if anything was."""
-    became = parts.repository.uploads.became(identity, owner)
-    return None if became is None else parts.repository.matrix(became, owner)
+async def _made(
+    parts: Parts, identity: str, owner: Owner, request: str
+) -> MatrixRecord | None:
+    """Return what such a request made of an upload before, if one did.
+
+    Raises:
+        NotFoundError: That is gone.
+    """
+    became = parts.repository.uploads.became
+    found = await asyncio.to_thread(became, identity, owner, request)
+    if found is None:
+        return None
+    return await asyncio.to_thread(parts.repository.matrix, found, owner)
 
 
 def _check_complete(upload: Upload) -> None:
@@ -196,18 +211,23 @@ async def take_uploaded_values(
         MalformedError, InvalidInputError: As of a body that came whole.
     """
     store, owner = parts.repository.uploads, owner_of(caller_of(request))
-    if (made := await asyncio.to_thread(_made, parts, identity, owner)) is not None:
-        return made, False
-    with store.held(identity, owner) as (upload, path):
-        _check_complete(upload)
-        header = header_length(request)
-        if not header:
-            raise MalformedError(
-                f"values of an upload need {HEADER_LENGTH}: the length of its JSON part"
-            )
-        params = {"pattern": pattern, "file": str(path), "header": header}
-        kept = await _revalued(request, parts, base, name, params, {})
-        await asyncio.to_thread(store.finish, identity, owner, kept[0].id)
+    asked = f"values of {base.id}"
+    try:
+        with store.held(identity, owner) as (upload, path):
+            _check_complete(upload)
+            header = header_length(request)
+            if not header:
+                raise MalformedError(
+                    f"values of an upload need {HEADER_LENGTH}: the length of its JSON "
+                    "part"
+                )
+            params = {"pattern": pattern, "file": str(path), "header": header}
+            kept = await _revalued(request, parts, base, name, params, {})
+            await asyncio.to_thread(store.finish, identity, owner, kept[0].id, asked)
+    except NotFoundError:
+        if (before := await _made(parts, identity, owner, asked)) is None:
+            raise
+        return before, False
     return kept
 
 

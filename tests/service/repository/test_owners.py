@@ -70,13 +70,37 @@ class TestOwners:
         put(b"12345", ann)
         put(b"12345", ann)
 
-        with pytest.raises(TooLargeError, match=r"takes 6 bytes .* 9, of 10"):
+        with pytest.raises(TooLargeError, match="keep 15 bytes, and 10 are allowed"):
             put(b"123456", ann)
         assert len(repository.matrices(ann)) == 2
+        with pytest.raises(TooLargeError):
+            put(b"1234567890", ann)  # which nobody else has: it goes at once
+        assert len([*(repository.home / "blobs").glob("?*" * 32)]) == 3
         repository.delete_matrix(first, ann)
         with pytest.raises(TooLargeError):
             put(b"123456", ann)
         put(b"54321", ann)
+
+    def test_places_of_a_matrix_that_is_gone_count(
+        self, repository: Repository
+    ) -> None:
+        """They are kept for the one that has other values at them."""
+        ann = replace(ANN, most=10)
+
+        def stored(content: bytes) -> Blob:
+            with repository.blobs.writer() as writer:
+                writer.write(content)
+                return writer.commit()
+
+        places = stored(b"123456")
+        base = repository.put_matrix(places, INFO, None, ann)[0].id
+        info = INFO | {"pattern": places.sha256}
+        repository.put_matrix(stored(b"xyz"), info, None, ann, "m-0123456789abcdef")
+        repository.delete_matrix(base, ann)
+
+        with pytest.raises(TooLargeError, match="keep 11 bytes"):
+            repository.put_matrix(stored(b"AB"), INFO, None, ann)
+        repository.put_matrix(stored(b"A"), INFO, None, ann)
 
     def test_nobodys(self, repository: Repository, blob: Blob) -> None:
         matrix = repository.put_matrix(blob, INFO, "shared")[0].id

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 
 from nnz_service.errors import (
@@ -13,7 +14,7 @@ from nnz_service.errors import (
     TooLargeError,
 )
 from nnz_service.repository import Owner
-from nnz_service.repository.uploads import MOST, TTL, UploadStore
+from nnz_service.repository.uploads import ENDED_TTL, MOST, TTL, UploadStore
 
 ANN, BOB, ADMIN = Owner("ann", all=False), Owner("bob", all=False), Owner("root")
 
@@ -154,25 +155,38 @@ def test_bytes_that_a_crash_left_alone_go(
 def test_the_end_is_remembered(
     store: UploadStore, clock: Clock, tmp_path: Path
 ) -> None:
-    """For its owner, as long as an upload is; its bytes go at once."""
+    """For its owner and the same request, for an hour; its bytes go at once."""
     made = store.begin(ANN, 3, 100)
     add(store, made.id, 0, b"abc")
-    assert store.became(made.id, ANN) is None
+    assert store.became(made.id, ANN, "npz") is None
 
-    store.finish(made.id, ANN, "m-1")
+    store.finish(made.id, ANN, "m-1", "npz")
 
-    assert store.became(made.id, ANN) == store.became(made.id, ADMIN) == "m-1"
-    assert store.became(made.id, BOB) is None
-    assert store.became("../../etc/passwd", ANN) is None
+    for owner in (ANN, ADMIN):
+        assert store.became(made.id, owner, "npz") == "m-1"
+    assert store.became(made.id, ANN, "values") is None
+    assert store.became(made.id, BOB, "npz") is None
+    assert store.became("../../etc/passwd", ANN, "npz") is None
     with pytest.raises(NotFoundError):
         store.find(made.id, ANN)
     assert [path.suffix for path in (tmp_path / "uploads").iterdir()] == [".json"]
     for _ in range(MOST):  # it counts no more
         store.begin(ANN, 3, 100)
 
-    clock.ahead = TTL + 1
+    clock.ahead = ENDED_TTL + 1
     store.sweep()
-    assert list((tmp_path / "uploads").iterdir()) == []
+    assert store.became(made.id, ANN, "npz") is None
+
+
+def test_an_end_that_a_crash_cut_is_an_end(store: UploadStore) -> None:
+    """What it became was written, its bytes are still there: they are swept later."""
+    made = store.begin(ANN, 3, 100)
+    about = {"owner": "ann", "became": "m-1", "request": "npz"}
+    store._about(made.id).write_bytes(orjson.dumps(about))
+
+    with pytest.raises(NotFoundError):
+        add(store, made.id, 0, b"abc")
+    assert store.became(made.id, ANN, "npz") == "m-1"
 
 
 def test_a_long_upload_is_not_forgotten(store: UploadStore, clock: Clock) -> None:

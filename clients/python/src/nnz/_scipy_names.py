@@ -19,22 +19,26 @@ class _Multiplies(Protocol):
 class AsyncScipyNames:
     """Those of an asynchronous handle."""
 
+    __slots__ = ()
+
     def transpose(self: _Turns[M_co]) -> M_co:
         """The same as ``T``."""
         return self.T
 
     async def dot(self: _Multiplies, x: Any) -> Any:
-        """The same as ``A @ x``."""
+        """The same as ``A @ x``: x is a vector, columns or a matrix, never a number."""
         return await (self @ x)
 
 
 class ScipyNames:
     """Those of a handle, or of an expression."""
 
+    __slots__ = ()
+
     def transpose(self: _Turns[M_co]) -> M_co:
         """The same as ``T``."""
         return self.T
 
     def dot(self: _Multiplies, x: Any) -> Any:
-        """The same as ``A @ x``."""
+        """The same as ``A @ x``: x is a vector, columns or a matrix, never a number."""
         return self @ x
