@@ -247,7 +247,10 @@ def use_cache(folder: str | os.PathLike[str]) -> None:
 
 
 def release_idle(seconds: float = 0.0) -> None:
-    """Give the system the memory of results that nobody has held for so long."""
+    """Give the system the memory of results that nobody has held for so long.
+
+    A process that computes on the CPU keeps up to 512 MiB of it for the next results.
+    """
     # Only who computed on the CPU has any, and only for them numba is there already.
     if (found := sys.modules.get("nnz_kernels.cpu.recycled")) is not None:
         found.RECYCLER.release(seconds)

@@ -99,7 +99,7 @@ class RegisteredError(ConflictError):
 
 
 class TooLargeError(ServiceError):
-    """The body, or what it decompresses to, passes the limit."""
+    """The body, or what is to be kept, passes a limit."""
 
     status = 413
 

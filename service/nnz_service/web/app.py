@@ -44,9 +44,10 @@ nnz computes with pruned networks and sparse matrices and pays only for the nonz
 
 Tensors travel as JSON numbers or, better, as bytes behind a JSON header. Every error is
 `{"error": "..."}`; besides those that are listed, any request may be a 400 (its head
-cannot be read), 408 (its body stopped arriving), 413 (it is too large) or 504 (there
-was no answer in time). Answers carry `X-Request-Id` and `Server-Timing`; refusals of
-what is no whole request lack the second, and answers to a browser's preflight both.
+cannot be read), 408 (its body stopped arriving), 413 (it is too large) or 504
+(there was no answer in time). Answers carry `X-Request-Id` and `Server-Timing`;
+refusals of what is no whole request lack the second, and answers to a browser's
+preflight both.
 """
 
 #: Headers that a web page may send and read, beside those that every page may.

@@ -8,10 +8,11 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from nnz_service.errors import InvalidInputError, MalformedError
+from nnz_service.errors import InvalidInputError, MalformedError, ServiceError
 from nnz_service.gateway.ownership import check_servable, owner_of
 from nnz_service.gateway.parameters import order_of
-from nnz_service.repository import is_matrix_id, matrix_id
+from nnz_service.gateway.residence import MATRIX_VERSION, forget
+from nnz_service.repository import Owner, is_matrix_id, matrix_id
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.codecs import TensorRequest
 from nnz_service.web.deps import Parts, caller_of, name_resource
@@ -96,14 +97,24 @@ async def _keep(
     result: Mapping[str, Any],
     labels: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Record the matrices that a chain made for who asked; describe them by step."""
-    owner, found = owner_of(caller_of(request)), {}
-    for step, made in result["matrices"].items():
-        blob, info = made_blob(made, parts)
-        record, _ = await keep_matrix(
-            parts, matrix_id(blob.sha256), blob, info, labels[step], owner
-        )
-        found[step] = record.to_json()
+    """Record the matrices that a chain made for who asked; describe them by step.
+
+    All of them or, where one is refused, none.
+    """
+    owner, found, added = owner_of(caller_of(request)), {}, []
+    try:
+        for step, made in result["matrices"].items():
+            blob, info = made_blob(made, parts)
+            record, new = await keep_matrix(
+                parts, matrix_id(blob.sha256), blob, info, labels[step], owner
+            )
+            found[step] = record.to_json()
+            added += [record.id] if new else []
+    except ServiceError:
+        share = Owner(owner.id, all=not owner.id)
+        for key in added:
+            await forget(parts, key, MATRIX_VERSION, share)
+        raise
     if found:
         name_resource(request, ",".join(row["id"] for row in found.values()))
     return found

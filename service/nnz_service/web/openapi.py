@@ -23,7 +23,8 @@ _REASONS = {
     404: "There is no such thing.",
     408: "The body stopped arriving.",
     409: "The state of the thing does not allow this.",
-    413: "The body, or what it decompresses to, passes the limit.",
+    413: "The body, or what it decompresses to, passes the limit; or the key would "
+    "keep more bytes of matrices than it may.",
     415: "The content type or encoding is unknown.",
     422: "Well-formed, but impossible: shapes, types or values.",
     429: "The server is full; try again after Retry-After seconds.",

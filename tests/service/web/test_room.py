@@ -49,4 +49,16 @@ def test_every_way_is_bounded(narrow: httpx2.Client) -> None:
     assert [*listed(narrow)] == [mine]
 
     narrow.delete(f"/v1/matrices/{mine}")
+
+    # Of a chain all results are kept, or none.
+    small = put(narrow, poisson(150)).json()["id"]
+    steps = [
+        {"as": f"times_{k}", "op": "add", "matrix": small, "other": small, "beta": k,
+         "keep": True}
+        for k in range(4)
+    ]  # fmt: skip
+    answer = send(narrow, "/v1/ops", {}, {}, steps=steps)
+    assert answer.status_code == 413, answer.text
+    assert [*listed(narrow)] == [small]
+    narrow.delete(f"/v1/matrices/{small}")
     assert put(narrow, poisson(380)).status_code == 201

@@ -92,7 +92,7 @@ class ConflictError(StatusError):
 
 
 class TooLargeError(StatusError):
-    """413: the body passes the server's limit."""
+    """413: the body, or what the key would keep, passes a limit of the server."""
 
 
 class UnsupportedMediaError(StatusError):
