@@ -16,9 +16,7 @@ from numba import types
 from nnz_kernels.cpu._bits import count_bits
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
-
-#: What `axpy` returns where an operand has an index twice.
-DUPLICATES = -1
+from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros
 
 
 @numba.njit(**SERIAL)
@@ -101,14 +99,7 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
         mine[w] &= yours[w]
         total += np.uint64(count_bits(mine[w]))
     _add(ui, uv, r, vi, vv, mine, before, oi, ov, end)
-    if not drop:
-        return end
-    kept = 0
-    for p in range(end):
-        if ov[p] != 0:
-            oi[kept], ov[kept] = oi[p], ov[p]
-            kept += 1
-    return kept
+    return drop_zeros(oi, ov, end) if drop else end
 
 
 def _signatures() -> tuple[tuple[Any, ...], ...]:

@@ -16,7 +16,7 @@ from numba import types
 
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
-from nnz_kernels.cpu.bit_sums import DUPLICATES
+from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros
 
 #: What `axpy` returns where too many share a bit for this to be the shorter way.
 MANY = -2
@@ -137,14 +137,7 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, shift, factor, lists, drop):  # type: 
         start = stop + 1
         if k < common:
             ov[pairs[0, k]] += r * vv[stop]
-    if not drop:
-        return count
-    kept = 0
-    for p in range(count):
-        if ov[p] != 0:
-            oi[kept], ov[kept] = oi[p], ov[p]
-            kept += 1
-    return kept
+    return drop_zeros(oi, ov, count) if drop else count
 
 
 def _signatures() -> tuple[tuple[Any, ...], ...]:

@@ -18,6 +18,7 @@ from numba import types
 
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
+from nnz_kernels.cpu._sums import drop_zeros
 
 #: Stamps are cleared when the epoch would pass 31 bits: once in 2**30 calls.
 LAST_EPOCH = 2**31 - 4
@@ -107,7 +108,7 @@ def axpy(ui, uv, r, vi, vv, oi, ov, stamps, dense, mode, drop):  # type: ignore[
     """Fill (oi, ov); return their count, or -1 - position of a refused duplicate."""
     if _ascends(ui) and _ascends(vi):
         count = _walk(ui, uv, r, vi, vv, oi, ov)
-        return _drop_zeros(oi, ov, count) if drop else count
+        return drop_zeros(oi, ov, count) if drop else count
     epoch = _begin(stamps)
     mask = _mask(dense, ui.size + vi.size)
     count = 0
@@ -145,18 +146,7 @@ def axpy(ui, uv, r, vi, vv, oi, ov, stamps, dense, mode, drop):  # type: ignore[
             ov[at] = own[at] + term if at < own.size else term
         else:
             return -1 - ui.size - p
-    return _drop_zeros(oi, ov, count) if drop else count
-
-
-@numba.njit(**SERIAL)
-def _drop_zeros(oi, ov, count):  # type: ignore[no-untyped-def]
-    kept = 0
-    for p in range(count):
-        if ov[p] != 0:
-            oi[kept] = oi[p]
-            ov[kept] = ov[p]
-            kept += 1
-    return kept
+    return drop_zeros(oi, ov, count) if drop else count
 
 
 @numba.njit(**SERIAL)
@@ -232,7 +222,7 @@ def combine(  # type: ignore[no-untyped-def]
                 oi[count] = indices[p]
                 ov[count] = term
                 count += 1
-    return _drop_zeros(oi, ov, count) if drop else count
+    return drop_zeros(oi, ov, count) if drop else count
 
 
 @numba.njit(**SERIAL)

@@ -1,0 +1,22 @@
+"""What the ways to add two sparse vectors share."""
+
+from __future__ import annotations
+
+import numba
+
+from nnz_kernels.cpu._runtime import SERIAL
+
+#: What a way returns that cannot add operands with an index twice.
+DUPLICATES = -1
+
+
+@numba.njit(**SERIAL)
+def drop_zeros(oi, ov, count):  # type: ignore[no-untyped-def]
+    """Close the gaps that zeros leave among *count* entries; return how many stay."""
+    kept = 0
+    for p in range(count):
+        if ov[p] != 0:
+            oi[kept] = oi[p]
+            ov[kept] = ov[p]
+            kept += 1
+    return kept
