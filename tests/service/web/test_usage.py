@@ -83,7 +83,8 @@ def test_a_job_is_paid_for_and_its_result_can_be_fetched(
 
     told = http.get("/v1/usage").json()
     assert told["key"] == key.id
-    assert told["quota"] == {"inflight": None, "rate": None, "work": 60.0}
+    bounds = {"inflight": None, "rate": None, "work": 60.0, "stored": None}
+    assert told["quota"] == bounds
     assert told["keys"][0]["jobs"] == pytest.approx(job["seconds"])
     assert told["keys"][0]["jobs"] > 0
     assert 0 < told["work_left"] <= 60

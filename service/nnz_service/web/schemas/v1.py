@@ -299,6 +299,7 @@ class QuotaOut(BaseModel):
     inflight: int | None = Field(description="Requests at once.")
     rate: float | None = Field(description="Requests a second.")
     work: float | None = Field(description="Seconds of computing a minute.")
+    stored: int | None = Field(description="Bytes of matrices that it keeps.")
 
 
 class UsageOut(BaseModel):
