@@ -126,7 +126,6 @@ def load(backend: Backend, precision: str = "fp32") -> Kernels[Any]:
         raise BackendUnavailableError(f"{backend}: {exc}") from exc
     if backend is Backend.CPU:
         _start_threads()
-    # An imported module has no type here; the lines at the head compare it.
     # A module has its protocol: the top of this file has it checked.
     return module  # type: ignore[no-any-return]
 

@@ -56,7 +56,6 @@ class ProductPlan(Generic[A]):
     def nnz(self) -> int:
         """Entries of the result."""
         # an array of whatever back-end, of which the type says nothing
-        # Arrays of every library have a shape.
         return int(self.indices.shape[0])  # type: ignore[attr-defined]
 
     def map(self, move: Callable[[A], B], /) -> ProductPlan[B]:

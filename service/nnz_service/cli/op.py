@@ -111,7 +111,6 @@ def _show(made: dict[str, NDArray[Any]], save: Path | None, as_json: bool) -> No
     if save is not None:
         import numpy as np
 
-        # the stubs take a keyword of savez to be meant by **
         # numpy's stub takes names of arrays for its own options.
         np.savez(save, **made)  # type: ignore[arg-type]
     if as_json:

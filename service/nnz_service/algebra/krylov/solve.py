@@ -203,7 +203,7 @@ class Solve:
         solve.spent = facts["spent"]
         try:
             solve._restore(facts["columns"], state)
-        except BaseException:
+        except BaseException:  # its thread must not go on for nobody
             solve.close()
             raise
         return solve

@@ -88,6 +88,5 @@ class LpSettings:
 
 def _is_real(value: object) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    # mypy forgets what `real` says of the value
     # It is a real number: that is asked first.
     return real and math.isfinite(float(value))  # type: ignore[arg-type]
