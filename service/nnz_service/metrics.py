@@ -22,7 +22,7 @@ from nnz_service.errors import CLIENT_LEFT
 from nnz_service.snapshots import Snapshots
 
 # A second series for each counter, that nobody reads.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 
 #: Seconds: from a tiny SpMV to the default request timeout.
 _BUCKETS = (

@@ -121,7 +121,7 @@ def test_what_cannot_be_is_found_here(
 def test_a_matrix_is_no_sequence() -> None:
     with pytest.raises(TypeError, match="not iterable"):
         # What the types forbid is what is tested.
-        list(A)  # type: ignore[call-overload]
+        list(A)
 
 
 class TestSelections:

@@ -21,7 +21,7 @@ MODEL = {
 }
 TWO_INPUTS = {
     **MODEL,
-    "inputs": [*MODEL["inputs"], {"name": "z", "datatype": "INT64", "shape": [1]}],  # type: ignore[misc]
+    "inputs": [*MODEL["inputs"], {"name": "z", "datatype": "INT64", "shape": [1]}],
 }
 MATRIX = {"id": "m-1", "name": None, "shape": [2, 3], "nnz": 4, "dtype": "FP32"}
 DENSE = np.float32([[1, 0, 2], [0, 3, 0]])

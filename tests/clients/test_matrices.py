@@ -83,7 +83,7 @@ class TestUpload:
 
     def test_a_dense_array_is_shown_the_way(self) -> None:
         with pytest.raises(TypeError, match=r"not ndarray; .*csr_array\(array\)"):
-            upload(np.zeros((2, 2)))  # type: ignore[arg-type]
+            upload(np.zeros((2, 2)))
 
     def test_one_dimension(self) -> None:
         with pytest.raises(ValueError, match="two dimensions, not 1"):

@@ -18,7 +18,7 @@ _read = reader(SIGNATURE)
 
 
 @numba.njit
-def _write_down(frame):  # type: ignore[no-untyped-def]
+def _write_down(frame):
     """Write all arguments into the first one."""
     out, number, table, value, flag, small, cube, empty = _read(frame)
     out[0] = number

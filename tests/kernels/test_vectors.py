@@ -190,9 +190,9 @@ class TestAxpy:
         with pytest.raises(DTypeError, match="int32 and int64"):
             kernels.axpy(u, 1.0, vector(V, index=np.int64))
         with pytest.raises(ValueError, match="zeros is 'drop'"):
-            kernels.axpy(u, 1.0, u, zeros="drop")  # type: ignore[arg-type]
+            kernels.axpy(u, 1.0, u, zeros="drop")
         with pytest.raises(ValueError, match="duplicates is 'first'"):
-            kernels.axpy(u, 1.0, u, duplicates="first")  # type: ignore[arg-type]
+            kernels.axpy(u, 1.0, u, duplicates="first")
 
 
 class TestDot:

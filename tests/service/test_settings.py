@@ -65,10 +65,10 @@ class TestSettings:
     )
     def test_out_of_range(self, name: str, value: int) -> None:
         with pytest.raises(ValidationError, match=name):
-            Settings(**{name: value})  # type: ignore[arg-type]
+            Settings(**{name: value})
 
     def test_level_in_capital_letters(self) -> None:
-        assert Settings(log_level="WARNING").log_level == "warning"  # type: ignore[arg-type]
+        assert Settings(log_level="WARNING").log_level == "warning"
 
     def test_limits_are_those_of_the_settings(self) -> None:
         """Their defaults too."""

@@ -149,7 +149,7 @@ def threading_layer() -> str:
         BackendUnavailableError: Neither tbb nor OpenMP can be loaded.
     """
     start_threads()
-    return str(_parallel.threading_layer())  # type: ignore[no-untyped-call]
+    return str(_parallel.threading_layer())
 
 
 _STARTING = threading.Lock()
@@ -169,12 +169,12 @@ def start_threads() -> None:
         if _parallel._is_initialized:
             return
         try:
-            _parallel._launch_threads()  # type: ignore[no-untyped-call]
+            _parallel._launch_threads()
         except ValueError as exc:
             raise BackendUnavailableError(
                 "numba found neither tbb nor OpenMP; install the package tbb"
             ) from exc
-        layer = _parallel.threading_layer()  # type: ignore[no-untyped-call]
+        layer = _parallel.threading_layer()
         pool: Any = importlib.import_module(f"numba.np.ufunc.{layer}pool")
         ctypes.CFUNCTYPE(None)(pool.synchronize)()
 

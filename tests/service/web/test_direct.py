@@ -285,7 +285,7 @@ def test_large_answer_is_held_until_it_is_taken(
 
     with running(make_app(Limits(max_inflight=1))) as address:
         # the one way to have the doubler answer something else
-        doubler._infer = grow  # type: ignore[method-assign, assignment]
+        doubler._infer = grow
         text = orjson.dumps({"inputs": [X], "parameters": {"binary_data_output": True}})
         with closing(raw(address)) as slow:
             slow.sendall(head(len(text)) + text)
