@@ -186,10 +186,11 @@ def readable(x: HostArray) -> HostArray:
     again. A read-only array (a mapped file, say) is therefore passed through a view
     that is marked writable; kernels never write to their inputs.
     """
-    if not x.flags.c_contiguous or not x.flags.aligned:
-        return np.array(x, order="C")
-    if x.flags.writeable:
+    flags = x.flags
+    if flags.carray:  # all of it
         return x
+    if not flags.c_contiguous or not flags.aligned:
+        return np.array(x, order="C")
     return np.asarray(_Writable(x))
 
 

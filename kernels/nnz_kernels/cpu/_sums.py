@@ -20,3 +20,17 @@ def drop_zeros(oi, ov, count):  # type: ignore[no-untyped-def]
             ov[kept] = ov[p]
             kept += 1
     return kept
+
+
+@numba.njit(**SERIAL)
+def put(values, out, at):  # type: ignore[no-untyped-def]
+    """Copy to ``out[at:]``: a loop, since numba's own assignment is not in vectors."""
+    for p in range(values.size):
+        out[at + p] = values[p]
+
+
+@numba.njit(**SERIAL)
+def put_scaled(r, values, out, at):  # type: ignore[no-untyped-def]
+    """Write ``r * values`` to ``out[at:]``."""
+    for p in range(values.size):
+        out[at + p] = r * values[p]

@@ -16,7 +16,7 @@ from numba import types
 from nnz_kernels.cpu._bits import count_bits
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
-from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros
+from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros, put
 
 
 @numba.njit(**SERIAL)
@@ -54,8 +54,17 @@ def _share(vi, vv, r, mine, yours, oi, ov, count):  # type: ignore[no-untyped-de
 
 
 @numba.njit(**SERIAL)
-def _add(ui, uv, r, vi, vv, bits, before, oi, ov, end):  # type: ignore[no-untyped-def]
-    """Fill in *u*, with what *v* adds; *bits* are of what both have.
+def _rank(index, bits, before):  # type: ignore[no-untyped-def]
+    """Return how many bits are set below that of an index."""
+    one, low, shift = np.uint64(1), np.uint64(63), np.uint64(6)
+    i = np.uint64(index)
+    below = bits[i >> shift] & ((one << (i & low)) - one)
+    return before[i >> shift] + np.uint64(count_bits(below))
+
+
+@numba.njit(**SERIAL)
+def _add(ui, r, vi, vv, bits, before, oi, ov, end, places):  # type: ignore[no-untyped-def]
+    """Add what *v* has of the indices of *u*; *bits* are of what both have.
 
     Until then the terms lie behind *end*, by rank.
     """
@@ -63,27 +72,23 @@ def _add(ui, uv, r, vi, vv, bits, before, oi, ov, end):  # type: ignore[no-untyp
     terms = ov[end:]
     for k in range(end + 1, oi.size):
         place = np.uint64(oi[k])
-        i = np.uint64(vi[place])
-        below = bits[i >> shift] & ((one << (i & low)) - one)
-        rank = before[i >> shift] + np.uint64(count_bits(below))
-        terms[rank] = r * vv[place]
+        terms[_rank(vi[place], bits, before)] = r * vv[place]
+    count = np.uint64(0)
     for p in range(ui.size):
         i = np.uint64(ui[p])
-        word, bit = bits[i >> shift], i & low
-        below = word & ((one << bit) - one)
-        rank = before[i >> shift] + np.uint64(count_bits(below))
-        old = uv[p]
-        new = old + terms[rank]
-        oi[p] = ui[p]
-        ov[p] = new if word >> bit & one else old
+        places[count] = p
+        count += bits[i >> shift] >> (i & low) & one
+    for k in range(count):
+        place = np.uint64(places[k])
+        ov[place] += terms[_rank(ui[place], bits, before)]
 
 
 @numba.njit(**SERIAL)
-def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
+def axpy(ui, uv, r, vi, vv, oi, ov, bits, places, drop):  # type: ignore[no-untyped-def]
     """Fill (oi, ov); return their count, or `DUPLICATES`, which go another way.
 
     *oi* and *ov* have room for both operands and one more; *bits* (3, words) are
-    uninitialised, with a bit for each index.
+    uninitialised, with a bit for each index, and so are *places* (entries of u + 1).
     """
     mine, yours, before = bits[0], bits[1], bits[2]
     for w in range(mine.size):
@@ -98,14 +103,16 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, drop):  # type: ignore[no-untyped-def]
         before[w] = total
         mine[w] &= yours[w]
         total += np.uint64(count_bits(mine[w]))
-    _add(ui, uv, r, vi, vv, mine, before, oi, ov, end)
+    put(ui, oi, 0)
+    put(uv, ov, 0)
+    _add(ui, r, vi, vv, mine, before, oi, ov, end, places)
     return drop_zeros(oi, ov, end) if drop else end
 
 
 def _signatures() -> tuple[tuple[Any, ...], ...]:
     return tuple(
         (i[::1], f[::1], f, i[::1], f[::1], i[::1], f[::1], types.uint64[:, ::1],
-         types.boolean)
+         types.int64[::1], types.boolean)
         for f in (types.float32, types.float64)
         for i in (types.int32, types.int64)
     )  # fmt: skip

@@ -16,7 +16,7 @@ from numba import types
 
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import SERIAL
-from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros
+from nnz_kernels.cpu._sums import DUPLICATES, drop_zeros, put, put_scaled
 
 #: What `axpy` returns where too many share a bit for this to be the shorter way.
 MANY = -2
@@ -127,12 +127,13 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, shift, factor, lists, drop):  # type: 
     if common < 0:
         return DUPLICATES
     count = ui.size
-    oi[:count], ov[:count] = ui, uv
+    put(ui, oi, 0)
+    put(uv, ov, 0)
     start = 0
     for k in range(common + 1):
         stop = pairs[1, k] if k < common else vi.size
-        for q in range(start, stop):
-            oi[count + q - start], ov[count + q - start] = vi[q], r * vv[q]
+        put(vi[start:stop], oi, count)
+        put_scaled(r, vv[start:stop], ov, count)
         count += stop - start
         start = stop + 1
         if k < common:

@@ -18,7 +18,7 @@ from numba import types
 
 from nnz_kernels.cpu._entry import Entry
 from nnz_kernels.cpu._runtime import PARALLEL, SERIAL
-from nnz_kernels.cpu._sums import drop_zeros
+from nnz_kernels.cpu._sums import drop_zeros, put
 
 #: Stamps are cleared when the epoch would pass 31 bits: once in 2**30 calls.
 LAST_EPOCH = 2**31 - 4
@@ -85,8 +85,8 @@ def _walk(ui, uv, r, vi, vv, oi, ov):  # type: ignore[no-untyped-def]
     Which operand is ahead cannot be foretold, so nothing branches on it.
     """
     count = ui.size
-    oi[:count] = ui
-    ov[:count] = uv
+    put(ui, oi, 0)
+    put(uv, ov, 0)
     p, q = 0, 0
     while p < ui.size and q < vi.size:
         a, b = ui[p], vi[q]

@@ -100,16 +100,17 @@ def axpy(
     check_vectors(u, v)
     check_policies(zeros, duplicates)
     factor = check_factor(r, u.values.dtype)
-    entries = u.nnz + v.nnz
-    indices = RECYCLER.empty(entries + 1, u.indices.dtype)
-    values = RECYCLER.empty(entries + 1, u.values.dtype)
+    mine, yours = u.nnz, v.nnz
+    entries = mine + yours
+    indices, values = _room(entries + 1, u)
     drop = zeros == "drop_exact"
     given = *_pair(u), factor, *_pair(v), indices, values
     count, words = -1, u.size // 64 + 1
     if words <= WORD_RATIO * entries:
-        count = bit_sums.axpy(*given, _scratch.bitmaps(words), drop)
+        places = _scratch.lists(mine + 1)[0]
+        count = bit_sums.axpy(*given, _scratch.bitmaps(words), places, drop)
     else:
-        count = sieve.axpy(*given, *_sieve(max(u.nnz, v.nnz), entries), drop)
+        count = sieve.axpy(*given, *_sieve(max(mine, yours), entries), drop)
     if count < 0:  # with duplicates, or with much in common
         cells, dense = _stamps(workspace, u.size, entries)
         count = stamps.axpy(*given, cells, dense, _MODES[duplicates], drop)
@@ -210,6 +211,15 @@ def combine(
     left, right = _pair(u0), _triple(vs)
     count = stamps.combine(*left, factors, *right, indices, values, cells, dense, drop)
     return SparseVector(indices[:count], values[:count], u0.size)
+
+
+def _room(count: int, like: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:
+    """Return indices and values, uninitialised, which share one piece of memory."""
+    after = count * like.values.itemsize
+    memory = RECYCLER.empty(after + count * like.indices.itemsize, np.uint8)
+    indices: HostArray = np.ndarray(count, like.indices.dtype, memory, after)
+    values: HostArray = np.ndarray(count, like.values.dtype, memory)
+    return indices, values
 
 
 def _is_dense(size: int, entries: int) -> bool:
