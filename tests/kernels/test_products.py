@@ -10,6 +10,8 @@ from nnz_kernels import cpu, reference
 from nnz_kernels.api import Kernels
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.convert import csr_from_dense, csr_to_scipy
+from nnz_kernels.cpu import products
+from nnz_kernels.cpu.recycled import LEAST
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.formats import Csr
 from nnz_kernels.hosted import hosted
@@ -164,6 +166,22 @@ class TestOrder:
 
         for j in range(37):
             assert out[:, j].tobytes() == cpu.spmv(a, x[:, j].copy()).tobytes()
+
+    @FLOATS
+    @pytest.mark.parametrize("width", [7, 8, 16, 24, 32, 48, 112])
+    def test_past_the_cache(
+        self, monkeypatch: pytest.MonkeyPatch, dtype: Any, width: int
+    ) -> None:
+        """A large result has the same bits as a small one."""
+        a = matrix((2000, 400), dtype=dtype)
+        assert 2000 * width * 4 > LEAST  # aligned, as whole registers need
+        x = operand((400, width), dtype)
+        wanted = cpu.spmm(a, x)
+
+        monkeypatch.setattr(products, "PAST", 0)
+
+        for threads in (1, 2):
+            assert cpu.spmm(a, x, threads=threads).tobytes() == wanted.tobytes()
 
     @FLOATS
     def test_threads(self, dtype: Any) -> None:

@@ -1,8 +1,7 @@
 """LLVM intrinsics: one sparse row against a dense block, a register a run of columns.
 
-*vectors* is a literal: how many registers of columns, starting at *column*, are worked
-on. One register may reach past the last column; then *remaining* says how many of its
-lanes exist.
+*vectors* is a literal: how many whole registers of columns, starting at *column*, are
+worked on. None means a part of one: *remaining* says how many of its lanes exist.
 
 Numba's own loop over columns reads and writes ``out`` for every entry of the row, since
 it cannot know that the arrays do not overlap.
@@ -24,13 +23,12 @@ from nnz_kernels.cpu._runtime import vector_floats
 VECTOR_BYTES = 4 * vector_floats()
 
 #: Entries of a row after which the row of x that one more needs is asked for.
-_AHEAD = 8
+_AHEAD = 16
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 _NAMES = (
     "indices", "data", "first", "last", "x", "out", "row", "column", "remaining",
-    "vectors",
 )  # fmt: skip
 
 _intrinsic: Any = intrinsic(prefer_literal=True)
@@ -38,10 +36,14 @@ _intrinsic: Any = intrinsic(prefer_literal=True)
 
 @_intrinsic
 def gather_rows(  # type: ignore[no-untyped-def]
-    typingctx, indices, data, first, last, x, out, row, column, remaining, vectors
+    typingctx, indices, data, first, last, x, out, row, column, remaining, vectors, past
 ):
-    """``out[row, column:] = sum of data[p] * x[indices[p], column:]``."""
-    given = (indices, data, first, last, x, out, row, column, remaining, vectors)
+    """``out[row, column:] = sum of data[p] * x[indices[p], column:]``.
+
+    With *past* whole registers are written past the cache, without reading what was
+    there: they have to be aligned, and `settle` to be called before others read them.
+    """
+    given = indices, data, first, last, x, out, row, column, remaining, vectors, past
     emit = functools.partial(_emit, True, vectors.literal_value)
     return types.void(*given), emit
 
@@ -51,9 +53,20 @@ def scatter_row(  # type: ignore[no-untyped-def]
     typingctx, indices, data, first, last, x, out, row, column, remaining, vectors
 ):
     """``out[indices[p], column:] += data[p] * x[row, column:]`` for every p."""
-    given = (indices, data, first, last, x, out, row, column, remaining, vectors)
+    given = indices, data, first, last, x, out, row, column, remaining, vectors
     emit = functools.partial(_emit, False, vectors.literal_value)
     return types.void(*given), emit
+
+
+@_intrinsic
+def settle(typingctx):  # type: ignore[no-untyped-def]
+    """Have what was written past the cache seen before what is written from now on."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(), emit
 
 
 def _emit(
@@ -63,7 +76,8 @@ def _emit(
     row = _Row(count, context, builder, sig, args)
     before = builder.block
     # A scattered row is loaded once; gathered sums start from zero.
-    start = [row.zeros] * count if gather else row.load("x", row.given["row"])
+    start = [row.zeros] * row.count if gather else row.load("x", row.given["row"])
+    ahead = row.ahead()
     entries = builder.append_basic_block("entries")
     after = builder.append_basic_block("after")
     some = builder.icmp_signed("<", row.given["first"], row.given["last"])
@@ -71,16 +85,16 @@ def _emit(
 
     builder.position_at_end(entries)
     p = builder.phi(_I64)
-    sums = [builder.phi(row.vector) for _ in range(count)]
+    sums = [builder.phi(row.vector) for _ in start]
     other = row.load("x" if gather else "out", row.index(p))
     if gather:
-        row.fetch(row.index(row.later(p)))
+        row.fetch(row.index(builder.add(p, ahead)))
     factor = row.spread(row.element("data", p))
     if gather:
-        new = row.fused(sums, [factor] * count, other)
+        new = row.fused(sums, [factor] * row.count, other)
     else:
         new = start
-        row.store(row.index(p), row.fused(other, [factor] * count, start))
+        row.store(row.index(p), row.fused(other, [factor] * row.count, start))
     following = builder.add(p, _I64(1))
     p.add_incoming(row.given["first"], before)
     p.add_incoming(following, entries)
@@ -96,7 +110,14 @@ def _emit(
         for end, first, value in zip(ends, start, new, strict=True):
             end.add_incoming(first, before)
             end.add_incoming(value, entries)
-        row.store(row.given["row"], ends)
+        if row.mask is None:
+            with builder.if_else(args[-1]) as (past, near):
+                with past:
+                    row.store(row.given["row"], ends, past=True)
+                with near:
+                    row.store(row.given["row"], ends)
+        else:
+            row.store(row.given["row"], ends)
     return context.get_dummy_value()
 
 
@@ -106,9 +127,9 @@ class _Row:
     def __init__(
         self, count: int, context: Any, builder: Any, sig: Any, args: Any
     ) -> None:
-        kinds = dict(zip(_NAMES, sig.args, strict=True))
-        self.builder, self.count = builder, count
-        self.given = dict(zip(_NAMES, args, strict=True))
+        kinds = dict(zip(_NAMES, sig.args, strict=False))
+        self.builder, self.count = builder, count or 1
+        self.given = dict(zip(_NAMES, args, strict=False))
         arrays = {
             name: context.make_array(kinds[name])(context, builder, self.given[name])
             for name in ("indices", "data", "x", "out")
@@ -121,7 +142,7 @@ class _Row:
         scalar = self.pointer["data"].type.pointee
         self.vector = ir.VectorType(scalar, self.lanes)
         self.zeros = ir.Constant(self.vector, [0.0] * self.lanes)
-        self.mask = self._mask() if count == 1 else None
+        self.mask = None if count else self._mask()
 
     def _mask(self) -> Any:
         """Return ``lane < remaining`` for every lane."""
@@ -157,21 +178,24 @@ class _Row:
         """Return the registers of a row of a dense block."""
         return [self._load(at) for at in self._places(name, row)]
 
-    def later(self, p: Any) -> Any:
-        """Return the entry that comes so much later, or else p."""
-        q = self.builder.add(p, _I64(_AHEAD))
-        there = self.builder.icmp_signed("<", q, self.entries)
-        return self.builder.select(there, q, p)
+    def ahead(self) -> Any:
+        """Return how much later entries can be looked up for all of the row: or none."""
+        end = self.builder.add(self.given["last"], _I64(_AHEAD))
+        there = self.builder.icmp_signed("<=", end, self.entries)
+        return self.builder.select(there, _I64(_AHEAD), _I64(0))
 
     def fetch(self, row: Any) -> None:
         """Ask for a row of x before it is needed."""
         for at in self._places("x", row):
             emit_prefetch(self.builder, at)
 
-    def store(self, row: Any, values: list[Any]) -> None:
-        """Write registers into a row of ``out``."""
+    def store(self, row: Any, values: list[Any], *, past: bool = False) -> None:
+        """Write registers into a row of ``out``, on wish past the cache."""
         for at, value in zip(self._places("out", row), values, strict=True):
-            self._store(value, at)
+            if past:
+                self._pass(value, at)
+            else:
+                self._store(value, at)
 
     def _places(self, name: str, row: Any) -> list[Any]:
         base = self.builder.add(self.builder.mul(row, self.width), self.given["column"])
@@ -192,6 +216,11 @@ class _Row:
         arguments = [at.type, _I32, self.mask.type, self.vector]
         function = self._declare("load", ir.FunctionType(self.vector, arguments))
         return self.builder.call(function, [at, _I32(self.size), self.mask, self.zeros])
+
+    def _pass(self, value: Any, at: Any) -> None:
+        store = self.builder.store(value, at, align=VECTOR_BYTES)
+        once = self.builder.module.add_metadata([_I32(1)])
+        store.set_metadata("nontemporal", once)
 
     def _store(self, value: Any, at: Any) -> None:
         if self.mask is None:
