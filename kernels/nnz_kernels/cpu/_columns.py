@@ -23,7 +23,7 @@ from nnz_kernels.cpu._runtime import vector_floats
 VECTOR_BYTES = 4 * vector_floats()
 
 #: Entries of a row after which the row of x that one more needs is asked for.
-_AHEAD = 16
+_AHEAD = 32
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 

@@ -21,7 +21,7 @@ from nnz_service.algebra.operands import Estimate, Operands
 from nnz_service.algebra.operator import MAX_RESULT, MatrixOperator
 from nnz_service.algebra.ops import run_op
 from nnz_service.algebra.pairs import to_pairs
-from nnz_service.algebra.row_parts import cuts_of, rows_of, settled
+from nnz_service.algebra.row_parts import BY_ROWS, cuts_of, rows_of, settled
 from nnz_service.algebra.semiring_vectors import applied
 from nnz_service.algebra.sparse_ops import Answer
 from nnz_service.errors import ImpossibleError, InvalidInputError, TooLargeError
@@ -38,7 +38,7 @@ MATRICES = ("matrix", "other", "mask")
 #: Operations that multiply with something dense.
 PRODUCTS = ("spmv", "spmm")
 
-#: Seconds of a part of a long product: what a request behind it waits for.
+#: Seconds of a part of a long operation: what a request behind it waits for.
 PART = 0.05
 
 #: What a column of a product over a semiring costs besides its entries, in entries.
@@ -116,9 +116,9 @@ class Known:
 class SparseOperation:
     """One operation on resident matrices; runs alone.
 
-    After `run` the answer is in `matrix` or in the tensors. A long product is in
-    `parts` instead, runs of its rows that are still to be computed, so that others need
-    not wait for all of it. With the parameter ``preflight`` there is only `estimate`.
+    After `run` the answer is in `matrix` or in the tensors. Where rows can be computed
+    apart, a long one is in `parts` instead, runs of rows that are still to be computed,
+    so that others need not wait for all of it. With the parameter ``preflight`` there is only `estimate`.
 
     Args:
         known: Keeps rates and canonical forms.
@@ -183,13 +183,8 @@ class SparseOperation:
             sparse_ops.admit(self.op, given, found=cost)
         seconds = self._known.check_time(self.op, cost.work, cost.flops)
         sparse_ops.admit(self.op, given, found=cost)
-        if self.op == "spgemm" and seconds > 2 * PART and given.a.shape[0]:
-            given = settled(self.op, given)
-            cuts = cuts_of(self.op, given, math.ceil(seconds / PART))
-            work = cost.work // len(cuts)
-            self.parts = [
-                Part(self._known, rows_of(self.op, given, cut), work) for cut in cuts
-            ]
+        if self.op in BY_ROWS and seconds > 2 * PART and given.a.shape[0]:
+            self.parts = self._cut(given, cost.work, math.ceil(seconds / PART))
             return {}
         answer = self._known.computed(self.op, given, cost.work)
         if isinstance(answer, Csr):
@@ -217,6 +212,17 @@ class SparseOperation:
             matrices[2] if len(matrices) > 2 else None,
         )
 
+    def _cut(self, given: Operands, work: int, count: int) -> list[Part]:
+        """Return so many parts; what does not fit is refused before it is cut."""
+        sparse_ops.check(self.op, given)
+        given = settled(self.op, given)
+        cuts = cuts_of(self.op, given, count)
+        each = work // len(cuts)
+        return [
+            Part(self._known, self.op, rows_of(self.op, given, cut), each)
+            for cut in cuts
+        ]
+
     def _describe(self, cost: Estimate) -> None:
         seconds = self._known.seconds(self.op, cost.work)
         self.estimate = cost.to_json() | {
@@ -229,26 +235,27 @@ class SparseOperation:
 
 
 class Part(SparseOperation):
-    """A run of rows of a product that was admitted; `matrix` has it after `run`.
+    """A run of rows of a result that was admitted; `matrix` has it after `run`.
 
     Args:
         known: Keeps rates.
+        op: One of `BY_ROWS`.
         given: The operands.
         work: Products and entries.
     """
 
-    def __init__(self, known: Known, given: Operands, work: int) -> None:
-        super().__init__(known, "spgemm", {}, {}, [])
+    def __init__(self, known: Known, op: str, given: Operands, work: int) -> None:
+        super().__init__(known, op, {}, {}, [])
         self._given = given
         self._size = work
 
     def work(self, rows: int) -> int:
         """See `Servable`; in nanoseconds."""
-        return int(self._known.seconds("spgemm", self._size) * 1e9) + 1
+        return int(self._known.seconds(self.op, self._size) * 1e9) + 1
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
         """See `Servable`."""
-        answer = self._known.computed("spgemm", self._given, self._size)
+        answer = self._known.computed(self.op, self._given, self._size)
         self.matrix = answer if isinstance(answer, Csr) else None
         return {}
 

@@ -11,6 +11,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from service.web.wire import as_npz, read, send
 
+from nnz_service.algebra.row_parts import BY_ROWS
+
 DENSE = np.array([[2.0, 0, 1], [0, 3, 0], [4, 0, 5]])
 
 
@@ -238,15 +240,21 @@ class TestPreflight:
             assert found["fits"] is False
 
 
-def test_a_long_product_runs_in_parts(
-    real: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("op", sorted(BY_ROWS))
+def test_what_is_long_runs_in_parts(
+    real: httpx2.Client, monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
-    """With the answer of one that runs at once."""
+    """With the answer of one that runs at once, and the same refusals."""
     from nnz_service.worker import sparse
 
     dense = np.random.default_rng(0).integers(-3, 4, (23, 23)) * 1.0
-    a = put(real, dense)
-    once = ask(real, "spgemm", matrix=a, other=a)
+    a, x = put(real, dense), np.arange(23.0)
+    inputs = {
+        "scale": [tensor("rows", x), tensor("columns", x)],
+        "sddmm": [tensor("x", np.outer(x, x)), tensor("y", np.ones((23, 23)))],
+    }.get(op, [])
+    names = {"matrix": a} | ({"other": a} if op in ("spgemm", "add") else {})
+    once = ask(real, op, inputs, **names)
     made: list[sparse.Part] = []
 
     class Noted(sparse.Part):
@@ -255,13 +263,23 @@ def test_a_long_product_runs_in_parts(
             made.append(self)
 
     monkeypatch.setattr(sparse, "Part", Noted)
-    monkeypatch.setattr(sparse, "PART", 1e-5)
-    parts = ask(real, "spgemm", matrix=a, other=a)
+    monkeypatch.setattr(sparse, "PART", 1e-8)
+    parts = ask(real, op, inputs, **names)
 
+    wanted = {
+        "spgemm": dense @ dense,
+        "add": dense + dense,
+        "scale": dense * np.outer(x, x),
+        "sddmm": (dense != 0) * (np.outer(x, x) @ np.ones((23, 23))),
+    }
     assert len(made) > 2
     assert parts.status_code == 200
     assert parts.json()["matrix"]["id"] == once.json()["matrix"]["id"]
-    np.testing.assert_array_equal(entries(real, parts), dense @ dense)
+    np.testing.assert_array_equal(entries(real, parts), wanted[op])
+    for wrong in inputs:
+        longer = tensor(wrong["name"], np.ones([24, *wrong["shape"][1:]]))
+        given = [longer if one is wrong else one for one in inputs]
+        assert ask(real, op, given, **names).status_code == 422
 
 
 def test_refusals(real: httpx2.Client, a: str) -> None:
