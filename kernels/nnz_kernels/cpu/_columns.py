@@ -179,7 +179,7 @@ class _Row:
         return [self._load(at) for at in self._places(name, row)]
 
     def ahead(self) -> Any:
-        """Return how much later entries can be looked up for all of the row: or none."""
+        """Return how far ahead the whole row may look, which the last rows may not."""
         end = self.builder.add(self.given["last"], _I64(_AHEAD))
         there = self.builder.icmp_signed("<=", end, self.entries)
         return self.builder.select(there, _I64(_AHEAD), _I64(0))

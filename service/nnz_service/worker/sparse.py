@@ -118,7 +118,8 @@ class SparseOperation:
 
     After `run` the answer is in `matrix` or in the tensors. Where rows can be computed
     apart, a long one is in `parts` instead, runs of rows that are still to be computed,
-    so that others need not wait for all of it. With the parameter ``preflight`` there is only `estimate`.
+    so that others need not wait for all of it. With the parameter ``preflight`` there
+    is only `estimate`.
 
     Args:
         known: Keeps rates and canonical forms.
