@@ -180,6 +180,33 @@ class TestAxpy:
                 same(w, wanted, dtype)
                 np.testing.assert_array_equal(w.indices, wanted.indices)
 
+    @FLOATS
+    @INDICES
+    @pytest.mark.parametrize("count", [3, 4, 20_000, 20_001])
+    def test_a_result_is_as_good_as_an_operand(
+        self, kernels: Kernels[Any], dtype: Any, index: Any, count: int
+    ) -> None:
+        """Aligned, and still there when its other half is not."""
+        rng = np.random.default_rng(1)
+        parts = [
+            SparseVector(start + np.arange(length, dtype=index), values, 10**6)
+            for start, length in ((0, 20_000), (10_000, count))
+            for values in [rng.standard_normal(length).astype(dtype)]
+        ]
+        indices = kernels.axpy(parts[0], 0.5, parts[1]).indices
+        values = kernels.axpy(parts[0], 0.5, parts[1]).values
+        wanted = reference.axpy(parts[0], 0.5, parts[1])
+
+        again = kernels.axpy(parts[1], 0.5, parts[0])  # in memory that came back
+
+        for half, right in (
+            (indices, wanted.indices), (values, wanted.values), (again.values, None),
+        ):  # fmt: skip
+            half = np.asarray(half)
+            assert half.flags.carray
+            if right is not None:
+                np.testing.assert_array_equal(half, right)
+
     def test_refusals(self, kernels: Kernels[Any]) -> None:
         """Operands that do not fit are named with what they are."""
         u = vector(U)

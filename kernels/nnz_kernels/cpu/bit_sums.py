@@ -103,8 +103,8 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, places, drop):  # type: ignore[no-unty
         before[w] = total
         mine[w] &= yours[w]
         total += np.uint64(count_bits(mine[w]))
-    put(ui, oi, 0)
-    put(uv, ov, 0)
+    put(ui, oi)
+    put(uv, ov)
     _add(ui, r, vi, vv, mine, before, oi, ov, end, places)
     return drop_zeros(oi, ov, end) if drop else end
 

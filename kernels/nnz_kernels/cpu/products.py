@@ -40,8 +40,9 @@ MAX_PARTS = 8
 #: cache line slow each other down.
 LINE = 64
 
-#: Bytes of a block from which on it is written past the cache: it would not stay there,
-#: and whoever writes into the cache reads first what was there. A quarter of the time.
+#: Bytes of a block from which on it is written past the cache: little of it would stay
+#: near, and whoever writes into the cache reads first what was there, a quarter of the
+#: time. Of whole lines only: parts of two lines would be sent one by one.
 PAST = 1 << 24
 
 #: Entries from a row to what is asked for as it begins. Processors that foresee a
@@ -84,9 +85,9 @@ def spmm(
 
 def _is_past(out: HostArray) -> bool:
     """Whether a block is better written past the cache, and aligned for it."""
-    if out.nbytes < PAST or out.shape[1] * out.itemsize % VECTOR_BYTES:
+    if out.nbytes < PAST or out.shape[1] * out.itemsize % LINE:
         return False
-    return out.ctypes.data % VECTOR_BYTES == 0
+    return out.ctypes.data % LINE == 0
 
 
 def spmv_t(

@@ -127,13 +127,13 @@ def axpy(ui, uv, r, vi, vv, oi, ov, bits, shift, factor, lists, drop):  # type: 
     if common < 0:
         return DUPLICATES
     count = ui.size
-    put(ui, oi, 0)
-    put(uv, ov, 0)
+    put(ui, oi)
+    put(uv, ov)
     start = 0
     for k in range(common + 1):
         stop = pairs[1, k] if k < common else vi.size
-        put(vi[start:stop], oi, count)
-        put_scaled(r, vv[start:stop], ov, count)
+        put(vi[start:stop], oi[count:])
+        put_scaled(r, vv[start:stop], ov[count:])
         count += stop - start
         start = stop + 1
         if k < common:

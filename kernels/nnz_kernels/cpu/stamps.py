@@ -85,8 +85,8 @@ def _walk(ui, uv, r, vi, vv, oi, ov):  # type: ignore[no-untyped-def]
     Which operand is ahead cannot be foretold, so nothing branches on it.
     """
     count = ui.size
-    put(ui, oi, 0)
-    put(uv, ov, 0)
+    put(ui, oi)
+    put(uv, ov)
     p, q = 0, 0
     while p < ui.size and q < vi.size:
         a, b = ui[p], vi[q]

@@ -23,7 +23,7 @@ from nnz_kernels.api.vectors import (
 from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
 from nnz_kernels.cpu import bit_sums, sieve, stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu.recycled import RECYCLER
+from nnz_kernels.cpu.recycled import LINE, RECYCLER
 from nnz_kernels.formats import Ragged, SparseVector
 
 #: A dense table of any use is at most this long: 16 MiB. Measured on a core with 2 MiB
@@ -215,7 +215,7 @@ def combine(
 
 def _room(count: int, like: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:
     """Return indices and values, uninitialised, which share one piece of memory."""
-    after = count * like.values.itemsize
+    after = -(-count * like.values.itemsize // LINE) * LINE
     memory = RECYCLER.empty(after + count * like.indices.itemsize, np.uint8)
     indices: HostArray = np.ndarray(count, like.indices.dtype, memory, after)
     values: HostArray = np.ndarray(count, like.values.dtype, memory)

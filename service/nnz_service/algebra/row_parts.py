@@ -40,19 +40,26 @@ def cuts_of(op: str, given: Operands, parts: int) -> list[slice]:
 def settled(op: str, given: Operands) -> Operands:
     """Return operands of which no part converts anything.
 
-    What every part takes whole, the second factor of `spgemm` or y of `sddmm`, a device
-    keeps from the first part to the last.
+    What every part takes whole, the second factor of `spgemm`, y of `sddmm` or the
+    columns of `scale`, a device keeps from the first part to the last. Pairs of complex
+    numbers are converted by each part.
+
+    Raises:
+        InvalidInputError: It is missing or has other axes.
     """
+    if op == "add":
+        a, b = given.pair()
+        return replace(given, a=a, b=b)
     if op == "spgemm":
         a, b = given.pair()
         keep(given.kernels, b.indptr, b.indices, b.data)
         return replace(given, a=a, b=b)
-    if op == "sddmm":
-        y = given.dense("y", ndim=2)
-        keep(given.kernels, y)
-        if not given.paired:
-            return replace(given, tensors={**given.tensors, "y": y})
-    return given
+    whole = {"sddmm": "y", "scale": "columns"}[op]
+    if given.paired or (op == "scale" and whole not in given.tensors):
+        return given
+    x = given.dense(whole, ndim=2 if op == "sddmm" else 1)
+    keep(given.kernels, x)
+    return replace(given, tensors={**given.tensors, whole: x})
 
 
 def rows_of(op: str, given: Operands, rows: slice) -> Operands:
@@ -60,9 +67,10 @@ def rows_of(op: str, given: Operands, rows: slice) -> Operands:
     part = replace(given, a=_cut(given.a, rows))
     if op == "add":
         return replace(part, b=_cut(given.other, rows))
-    if given.mask is not None:
-        return replace(part, mask=_cut(given.mask, rows))
-    side = {"scale": "rows", "sddmm": "x"}.get(op, "")
+    if op == "spgemm":
+        mask = None if given.mask is None else _cut(given.mask, rows)
+        return replace(part, mask=mask)
+    side = {"scale": "rows", "sddmm": "x"}[op]
     if side not in given.tensors:
         return part
     tensors = {**given.tensors, side: given.tensors[side][rows]}

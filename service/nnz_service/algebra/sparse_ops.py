@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels.api.semirings import check_masked
-from nnz_kernels.api.sparse import NORMS, Norm, check_sampled, check_scales
+from nnz_kernels.api.sparse import NORMS, Norm, check_sampled, check_scales, check_sum
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.errors import DeviceError, KernelError
 from nnz_kernels.formats import Csr
@@ -106,13 +106,16 @@ def admit(
 
 
 def check(op: str, given: Operands) -> None:
-    """Refuse dense operands that do not fit the rows, before an operation is cut.
+    """Refuse operands that do not fit each other, before an operation is cut.
 
     Raises:
         InvalidInputError: They do not fit.
     """
     with _translated(op):
-        if op == "scale":
+        if op == "add":
+            check_sum(*given.pair(), _factors(given))
+        elif op == "scale":
+            _factor(given)
             check_scales(given.a, *_sides(given))
         elif op == "sddmm":
             x, y = given.dense("x", ndim=2), given.dense("y", ndim=2)
@@ -266,8 +269,12 @@ def _product(given: Operands) -> Answer:
 
 def _sum(given: Operands) -> Answer:
     a, b = given.pair()
-    alpha, beta = given.number("alpha"), given.number("beta")
+    alpha, beta = _factors(given)
     return given.ops.add(alpha, a, beta, b, threads=given.threads)
+
+
+def _factors(given: Operands) -> tuple[complex, complex]:
+    return given.number("alpha"), given.number("beta")
 
 
 def _sides(given: Operands) -> list[HostArray | None]:
@@ -277,10 +284,15 @@ def _sides(given: Operands) -> list[HostArray | None]:
     ]
 
 
-def _scaled(given: Operands) -> Answer:
+def _factor(given: Operands) -> complex:
     alpha = given.number("alpha")
     if isinstance(alpha, complex) and not given.paired:
         raise InvalidInputError(f"alpha is {alpha}, but the matrix is real")
+    return alpha
+
+
+def _scaled(given: Operands) -> Answer:
+    alpha = _factor(given)
     out = given.ops.scale(given.a, *_sides(given))
     if alpha == 1:
         return out

@@ -67,15 +67,8 @@ class Queue:
                 seconds after which it may be tried again.
         """
         wait = self.cost + ahead
-        if len(self._tickets) >= self._bounds.count:
-            full = f"{len(self._tickets)} requests wait already"
-            raise OverloadedError(full, retry_after=wait / 1e9)
-        if wait and wait + ticket.cost > self._bounds.seconds * 1e9:
-            raise OverloadedError(
-                f"work of {wait / 1e9:.1f} s waits already, {ticket.cost / 1e9:.1f} s "
-                f"more pass the {self._bounds.seconds:g} s that may wait",
-                retry_after=wait / 1e9,
-            )
+        if not ticket.begun:
+            self._check_room(ticket, wait)
         left = ticket.nanoseconds_left
         if 0 < left < wait and self._before(ticket) + ahead > left:
             raise OverloadedError(
@@ -86,6 +79,17 @@ class Queue:
         self._rank(ticket)
         bisect.insort(self._tickets, ticket, key=_rank_of)
         self.cost += ticket.cost
+
+    def _check_room(self, ticket: Ticket, wait: int) -> None:
+        if len(self._tickets) >= self._bounds.count:
+            full = f"{len(self._tickets)} requests wait already"
+            raise OverloadedError(full, retry_after=wait / 1e9)
+        if wait and wait + ticket.cost > self._bounds.seconds * 1e9:
+            raise OverloadedError(
+                f"work of {wait / 1e9:.1f} s waits already, {ticket.cost / 1e9:.1f} s "
+                f"more pass the {self._bounds.seconds:g} s that may wait",
+                retry_after=wait / 1e9,
+            )
 
     def take(self, batch: Iterable[Ticket]) -> None:
         """Let those go that run now."""

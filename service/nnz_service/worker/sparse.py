@@ -215,8 +215,8 @@ class SparseOperation:
 
     def _cut(self, given: Operands, work: int, count: int) -> list[Part]:
         """Return so many parts; what does not fit is refused before it is cut."""
-        sparse_ops.check(self.op, given)
         given = settled(self.op, given)
+        sparse_ops.check(self.op, given)
         cuts = cuts_of(self.op, given, count)
         each = work // len(cuts)
         return [

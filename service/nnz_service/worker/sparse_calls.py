@@ -11,10 +11,10 @@ from nnz_kernels.arrays import HostArray
 from nnz_kernels.formats import Csr
 from nnz_service.algebra import sparse_ops
 from nnz_service.algebra.files import write_resident
-from nnz_service.algebra.operator import MatrixOperator
+from nnz_service.algebra.operator import MAX_RESULT, MatrixOperator
 from nnz_service.algebra.row_parts import stacked
 from nnz_service.dataplane import Reply, Tensors
-from nnz_service.errors import InvalidInputError
+from nnz_service.errors import InvalidInputError, OverloadedError
 from nnz_service.keys import KeyFile
 from nnz_service.repository import Blob, BlobStore, Owner, Repository
 from nnz_service.servable import entry_type
@@ -52,6 +52,7 @@ class Sparse:
         self._scheduler = scheduler
         self._blobs = blobs
         self.known = Known()
+        self._held = 0  # bytes of parts that wait for the others
         names = (*sparse_ops.OPERATIONS, *PRODUCTS)
         self._counters = {op: Counters() for op in names}
 
@@ -103,21 +104,52 @@ class Sparse:
         """Run an operation, in parts where it is long; the matrix, if it gives one.
 
         Raises:
+            OverloadedError: Parts of several take more memory than one may.
             ServiceError: Why it cannot be done.
         """
 
         async def run(one: SparseOperation) -> Outcome:
             counters = self._counters[asked.op]
             waiting = ticket(one, one.tensors, None, counters, deadline, order)
+            waiting.begun = one is not asked
             return await asyncio.wrap_future(self._scheduler.submit(waiting))
 
         outcome = await run(asked)
         if not asked.parts:
             return outcome, asked.matrix
-        seconds = [outcome.work] + [(await run(part)).work for part in asked.parts]
-        done = [part.matrix for part in asked.parts if part.matrix is not None]
-        matrix = await asyncio.to_thread(stacked, done)
-        return replace(outcome, work=sum(seconds)), matrix
+        seconds, matrix = await self._stacked(asked, run)
+        return replace(outcome, work=outcome.work + seconds), matrix
+
+    async def _stacked(
+        self,
+        asked: SparseOperation,
+        run: Callable[[SparseOperation], Awaitable[Outcome]],
+    ) -> tuple[float, Csr[HostArray]]:
+        """Compute parts and let go of each; return their seconds, and one matrix."""
+        parts, asked.parts = asked.parts[::-1], []
+        done: list[Csr[HostArray]] = []
+        seconds, held = 0.0, 0
+        try:
+            while parts:
+                part = parts.pop()
+                seconds += (await run(part)).work
+                if part.matrix is not None:
+                    done.append(part.matrix)
+                    held += part.matrix.nbytes
+                    self._held += part.matrix.nbytes
+                    self._check_held(held)
+            return seconds, await asyncio.to_thread(stacked, done)
+        finally:
+            self._held -= held
+
+    def _check_held(self, mine: int) -> None:
+        """Refuse to go on where all parts pass the bound that was meant for one."""
+        if self._held > max(MAX_RESULT, mine):
+            raise OverloadedError(
+                f"long operations under way hold {self._held} bytes; the limit is "
+                f"{MAX_RESULT}",
+                retry_after=1.0,
+            )
 
     async def stored(self, matrix: Csr[HostArray]) -> Mapping[str, Any]:
         """Write a matrix as a blob; return the blob and what it holds."""

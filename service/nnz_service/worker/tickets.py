@@ -75,6 +75,7 @@ class Ticket:
         deadline: `time.monotonic()` after which nobody wants the answer.
         order: Who asks, and how urgently.
         rank: Place in the queue, which sets it.
+        begun: Whether it goes on with what was let in before, and need not be again.
     """
 
     servable: Servable
@@ -87,6 +88,7 @@ class Ticket:
     deadline: float | None = None
     order: Order = Order()
     rank: int = 0
+    begun: bool = False
     arrived: int = field(default_factory=time.perf_counter_ns)
     future: Future[Outcome] = field(default_factory=Future)
 

@@ -282,6 +282,45 @@ def test_what_is_long_runs_in_parts(
         assert ask(real, op, given, **names).status_code == 422
 
 
+@pytest.mark.parametrize("shape", [(7, 3), (2, 3), (4, 3), (3, 4), (1, 1)])
+def test_long_sums_of_what_does_not_fit(
+    real: httpx2.Client, monkeypatch: pytest.MonkeyPatch, a: str, shape: tuple[int, int]
+) -> None:
+    """Refused as a short one is, before anything is cut."""
+    from nnz_service.worker import sparse
+
+    other = put(real, np.ones(shape))
+    short = ask(real, "add", matrix=a, other=other)
+    monkeypatch.setattr(sparse, "PART", 1e-9)
+
+    long = ask(real, "add", matrix=a, other=other)
+    wrong = ask(real, "add", matrix=a, other=a, alpha="x")
+    half = ask(real, "scale", matrix=a, alpha=[1, 2])
+
+    assert short.status_code == long.status_code == 422
+    assert short.json()["error"] == long.json()["error"]
+    assert "alpha is 'x'" in wrong.json()["error"]
+    assert "the matrix is real" in half.json()["error"]
+
+
+def test_parts_of_several_have_the_memory_of_one(
+    real: httpx2.Client, monkeypatch: pytest.MonkeyPatch, a: str
+) -> None:
+    from nnz_service.worker import sparse, sparse_calls
+
+    monkeypatch.setattr(sparse, "PART", 1e-9)
+    monkeypatch.setattr(sparse_calls, "MAX_RESULT", 1)
+    alone = ask(real, "add", matrix=a, other=a)
+    held = property(lambda _: 10**9, lambda *_: None)
+    monkeypatch.setattr(sparse_calls.Sparse, "_held", held, raising=False)
+
+    beside = ask(real, "add", matrix=a, other=a)
+
+    assert alone.status_code == 201
+    assert beside.status_code == 503
+    assert "long operations under way hold 1000000000 bytes" in beside.json()["error"]
+
+
 def test_refusals(real: httpx2.Client, a: str) -> None:
     """Each names what was wrong."""
 

@@ -103,6 +103,19 @@ class TestBounds:
 
         made.add(of(cost=400 * MS))
 
+    def test_what_has_begun_is_let_in(self) -> None:
+        """Or all that it took so far would be lost; it has to be in time all the same."""
+        made = Queue(Bounds(count=1, seconds=1))
+        made.add(of(cost=900 * MS))
+        part, late = of(cost=500 * MS), of(deadline=time.monotonic() + 0.5)
+        part.begun = late.begun = True
+
+        made.add(part)
+
+        assert len(made) == 2
+        with pytest.raises(OverloadedError, match="until the deadline"):
+            made.add(late)
+
     def test_what_cannot_be_in_time_is_refused_at_once(self) -> None:
         made = Queue(Bounds())
         made.add(of(cost=2000 * MS))
