@@ -101,6 +101,11 @@ class Servable(Protocol):
         ...
 
     @property
+    def steady(self) -> bool:
+        """Whether earlier runs tell how long a row takes; `work` knows it otherwise."""
+        ...
+
+    @property
     def bitwise(self) -> bool:
         """Whether a row of a joined run has the bits of a lone one."""
         ...

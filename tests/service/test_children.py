@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import time
@@ -68,6 +69,36 @@ def test_what_never_shows_life_has_failed(
     assert Supervisor([child], {}, tmp_path, hang_timeout=0.05, log=Quiet()).run() == 1
 
     assert child.failures == 2
+
+
+def test_a_machine_that_has_no_process_to_spare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who still runs goes on, and the other is tried again."""
+    rows = Page().workers
+    first, second = (Child(name, SLEEPS, row=rows[k]) for k, name in enumerate("ab"))
+    start = Child.start
+
+    def scarce(self: Child, environment: dict[str, str]) -> None:
+        if self is first:
+            raise BlockingIOError(errno.EAGAIN, "no process to spare")
+        start(self, environment)
+
+    monkeypatch.setattr(Child, "start", scarce)
+    made = Supervisor([first, second], {}, tmp_path, log=Quiet())
+
+    made._restart()
+
+    assert second.alive
+    assert not first.alive
+    assert first.due > time.monotonic() + 5
+    assert first.failures == 0
+    monkeypatch.setattr(Child, "start", start)
+    first.due = 0.0
+    made._restart()
+    assert first.alive
+    for child in (first, second):
+        child.kill()
 
 
 def test_what_does_not_start_is_tried_ever_later() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnz_service import logs
 from nnz_service.dataplane import wire
 from nnz_service.dataplane.channel import Channel, make_socket
 from nnz_service.dataplane.messages import Reply, Tensors
@@ -97,17 +98,24 @@ class SocketDataplane:
     # Connection
 
     async def _keep(self) -> None:
-        """Connect, watch, connect again; until cancelled."""
+        """Connect, watch, connect again; until cancelled, whatever goes wrong."""
         delay = _BACKOFF[0]
         while True:
-            if self._connect():
-                delay = _BACKOFF[0]
-                await self._watch()
+            try:
+                if self._connect():
+                    delay = _BACKOFF[0]
+                    await self._watch()
+            except Exception:
+                logs.logger().exception("the connection to the worker failed")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _BACKOFF[1])
 
     def _connect(self) -> bool:
-        sock = make_socket()
+        try:
+            sock = make_socket()
+        except OSError as error:  # no descriptor is free
+            self._detail = f"no connection to the worker: {error.strerror}"
+            return False
         try:
             sock.connect(str(self._path))
         except OSError:

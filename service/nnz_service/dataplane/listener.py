@@ -156,6 +156,8 @@ class _Peer:
             self._refuse(number, error)
         except OSError as error:  # no memory or no descriptors left for the answer
             self._refuse(number, ServiceError(f"the answer cannot be sent: {error}"))
+        except Exception as error:
+            self._refuse(number, fault("an answer", error))
         else:
             self.channel.send(*message)
 

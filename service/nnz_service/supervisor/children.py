@@ -98,10 +98,18 @@ class Child:
         by_others = code in _BY_OTHERS and not self.given_up
         self.failures = 0 if lived or by_others else self.failures + 1
         self.given_up = False
-        first, longest = _BACKOFF
-        pause = min(first * 2 ** max(0, self.failures - 1), longest)
-        self.due = time.monotonic() + pause
+        self._wait(self.failures)
         return code
+
+    def put_off(self) -> None:
+        """Try again later: the machine has no process or memory for it now."""
+        self.process = None
+        self._wait(_GIVE_UP)
+
+    def _wait(self, failures: int) -> None:
+        first, longest = _BACKOFF
+        pause = min(first * 2 ** max(0, failures - 1), longest)
+        self.due = time.monotonic() + pause
 
 
 @dataclass(slots=True)
@@ -176,13 +184,20 @@ class Supervisor:
         return min(max(0.0, next_due), _LOOK)
 
     def _restart(self) -> None:
-        # Machines that run for long clean their folder of temporary files.
+        for child in self.children:
+            if child.process is None and time.monotonic() >= child.due:
+                try:
+                    self._hold_runtime()
+                    child.start(self.environment)
+                except OSError as error:  # who still runs goes on serving
+                    self.log.error("not started", child=child.name, reason=str(error))
+                    child.put_off()
+
+    def _hold_runtime(self) -> None:
+        """Make the folder again: machines that run for long clean temporary ones."""
         if not self.runtime.is_dir():
             self.runtime.mkdir(mode=0o700)
             hold(self.runtime)
-        for child in self.children:
-            if child.process is None and time.monotonic() >= child.due:
-                child.start(self.environment)
 
 
 def _die_with_parent() -> None:

@@ -16,7 +16,6 @@ from nnz_service import logs, usage
 from nnz_service.dataplane import Page, Pending, Reply, Tensors, is_big
 from nnz_service.errors import (
     DatabaseAwayError,
-    ImpossibleError,
     MalformedError,
     NotFoundError,
     NotLoadedError,
@@ -26,24 +25,18 @@ from nnz_service.jobs import JobStore
 from nnz_service.repository import MatrixRecord, Repository, is_matrix_id
 from nnz_service.servable import Servable
 from nnz_service.worker.batcher import Limits
-from nnz_service.worker.batches import lost
 from nnz_service.worker.calls import Params, check_tensors, text_of
 from nnz_service.worker.chains import sparse_answers
 from nnz_service.worker.computing import KINDS, Computing, target
+from nnz_service.worker.guarded import LEFT_OUT, Guarded
 from nnz_service.worker.health import Watch
 from nnz_service.worker.matrix_calls import MatrixCalls
 from nnz_service.worker.meter import Meter
-from nnz_service.worker.quarantine import PATIENCE, Quarantine
 from nnz_service.worker.runner import JobRunner
 from nnz_service.worker.scheduler import Scheduler
 from nnz_service.worker.servables import Entry, Registry, State, metadata
 from nnz_service.worker.sparse_calls import recorded
 from nnz_service.worker.toolbox import Toolbox
-
-_LEFT_OUT = (
-    f"the worker ended {PATIENCE} times while it loaded this file, which is left out "
-    "until the server starts again"
-)
 
 #: Nanoseconds of work for which no thread is woken.
 _QUICK = 100_000
@@ -79,11 +72,12 @@ class Host:
         self._page.mark(row, ())
         self._repository = repository
         self._toolbox = toolbox
-        self._quarantine = Quarantine(repository.home / "run" / f"loads-{name}.json")
         # A device of its own has a thread of its own.
         quick = _QUICK if toolbox.backend is Backend.CPU else 0
         self._scheduler = Scheduler(limits, quick=quick)
-        self._registry = Registry(self._guarded, toolbox.matrix_bytes)
+        notes = repository.home / "run" / f"loads-{name}.json"
+        self._guarded = Guarded(toolbox, notes, self._scheduler.lose)
+        self._registry = Registry(self._guarded.load, toolbox.matrix_bytes)
         self._computing = Computing(toolbox)
         self._meter = Meter(self._page, repository.home)
         self._runner = JobRunner(
@@ -153,7 +147,7 @@ class Host:
     def close(self) -> None:
         """Checkpoint jobs, fail what waits, end every thread."""
         self._state = "stopping"
-        self._quarantine.leave()
+        self._guarded.leave()
         self._closing.set()
         if self._starter.ident is not None:
             self._starter.join()
@@ -169,8 +163,7 @@ class Host:
             for record in self._patiently(self._repository.models):
                 if self._closing.is_set() or self.lost:
                     return
-                begin = partial(self._begin, record.name, record.version)
-                self._patiently(begin)
+                self._begun(record.name, record.version)
             for matrix in self._patiently(self._repository.pinned):
                 self._stored(matrix)
             if not self._closing.is_set() and not self.lost:
@@ -216,35 +209,30 @@ class Host:
         self._lost.set()
         self._tell_lost()
 
+    def _begun(self, name: str, version: str) -> None:
+        """Begin to load a model; what is the matter with one is none of the others'."""
+        try:
+            self._patiently(partial(self._begin, name, version))
+        except NotFoundError:
+            return  # removed meanwhile
+        except (DeviceLostError, DatabaseAwayError):
+            raise
+        except Exception as error:
+            logs.logger().exception("not loaded", name=name, version=version)
+            self._registry.refuse("model", name, version, f"not loaded: {error}")
+
     def _begin(self, name: str, version: str) -> None:
         record = self._repository.model(name, version)
         if record.reason is not None:
             self._registry.refuse("model", name, version, record.reason)
-        elif record.wanted and self._quarantine.holds(record.path):
-            self._repository.set_wanted(name, version, False)
-            self._registry.refuse("model", name, version, _LEFT_OUT)
+        elif record.wanted and self._guarded.refuses(record.path):
+            self._registry.refuse("model", name, version, LEFT_OUT)
             logs.logger().error("left out", name=name, version=version)
         elif record.wanted:
             self._state = f"loading {name} version {version}"
             entry = self._registry.load("model", name, version, record.path)
             if (error := entry.loaded.exception()) is not None:
                 logs.logger().warning("not loaded", name=name, reason=str(error))
-
-    def _guarded(self, kind: str, path: Path) -> Servable:
-        """Load a file, unless that has ended the worker too often."""
-        if self._quarantine.holds(path):
-            raise ImpossibleError(_LEFT_OUT)
-        self._quarantine.enter(path)
-        try:
-            servable = self._toolbox.load(kind, path)
-        except DeviceLostError as error:  # as if it had ended the worker itself
-            self._scheduler.lose()
-            raise lost(error) from error
-        except BaseException:
-            self._quarantine.leave()
-            raise
-        self._quarantine.leave()
-        return servable
 
     def _report(self, done: int, total: int, name: str) -> None:
         if self._closing.is_set():
@@ -358,8 +346,6 @@ class Host:
         future = self._scheduler.submit(work.ticket)
         return work.reply(await asyncio.wrap_future(future))
 
-    # Finding
-
     async def _entry(self, params: Params) -> Entry:
         name, version = text_of(params, "name"), params.get("version")
         try:
@@ -369,9 +355,16 @@ class Host:
         else:
             # A start takes long, a change of models does not: then who asks may wait.
             waits = entry.kind == "matrix" or self.ready
-            if entry.state is not State.LOADING or not waits:
+            if entry.may_recover:
+                entry = await asyncio.to_thread(self._find_stored, name, version)
+            elif entry.state is not State.LOADING or not waits:
                 return entry
-        await asyncio.shield(asyncio.wrap_future(entry.loaded))
+        while not self._registry.join(entry):
+            entry = await asyncio.to_thread(self._find_stored, name, version)
+        try:
+            await asyncio.shield(asyncio.wrap_future(entry.loaded))
+        finally:
+            self._registry.leave(entry)
         return entry
 
     def _find_stored(self, name: str, version: str | None) -> Entry:
@@ -387,13 +380,19 @@ class Host:
 
     def _stored(self, matrix: MatrixRecord) -> Entry:
         pinned = bool(matrix.pinned)
-        load = self._registry.load
-        return load("matrix", matrix.id, "1", matrix.path, pinned=pinned)
+        return self._registry.load(
+            "matrix", matrix.id, "1", matrix.path, pinned=pinned, passing=not pinned
+        )
 
     def _matrix(self, name: str) -> Servable:
         """A resident matrix, loaded when it is not; blocks."""
-        entry = self._stored(self._repository.matrix(name))
-        entry.loaded.result()
+        entry = None
+        while entry is None or not self._registry.join(entry):
+            entry = self._stored(self._repository.matrix(name))
+        try:
+            entry.loaded.result()
+        finally:
+            self._registry.leave(entry)
         return entry.ready
 
     def _versions(self, name: str) -> list[str]:

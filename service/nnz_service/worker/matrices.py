@@ -37,6 +37,7 @@ class MatrixServable:
     kind = "matrix"
     max_batch = MAX_BATCH
     plans = False
+    steady = True
 
     def __init__(
         self,
@@ -109,6 +110,8 @@ class MatrixServable:
         if x.shape[0] == 1:
             y = self.operator.spmv(x[0], transpose=self._transposed)
             return y[np.newaxis]
+        if not x.size or not self._size[0]:  # however many there are: at once
+            return np.zeros((x.shape[0], self._size[0]), x.dtype)
         y = np.empty((x.shape[0], self._size[0]), x.dtype)
         for start in range(0, x.shape[0], self._tile):
             rows = slice(start, start + self._tile)

@@ -22,6 +22,7 @@ class ModelServable:
 
     kind = "model"
     plans = True
+    steady = True
 
     def __init__(self, model: Model, *, bitwise: bool = True) -> None:
         self._model = model

@@ -68,7 +68,8 @@ class Ops:
         Raises:
             NotFoundError: when there is no such op.
         """
-        servable = VectorOp(op, params, self._toolbox.backend)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        servable = VectorOp(op, params, self._toolbox.backend, size)
         return ticket(servable, tensors, None, self._counters[op], deadline, order)
 
     def shape(self, op: str, tensors: Tensors) -> Tensors:

@@ -103,7 +103,7 @@ class Queue:
         """
         late = [one for one in self._tickets if (one.deadline or math.inf) <= now]
         left = [one for one in self._tickets if one.future.cancelled()]
-        for one in (*late, *left):  # its caller did not have what it cost
+        for one in {*late, *left}:  # its caller did not have what it cost
             self._clocks[one.order.owner] -= one.cost
         self._remove({id(one) for one in (*late, *left)})
         return late

@@ -132,8 +132,8 @@ class Scheduler:
         return ticket.future
 
     def _is_quick(self, ticket: Ticket) -> bool:
-        """Whether it is known, from earlier runs, to take less than a hand-over."""
-        return 0 < ticket.counters.cost(ticket.rows) < self._quick
+        """Whether it is known to take less than a hand-over."""
+        return 0 < ticket.known < self._quick
 
     def _run_here(self, ticket: Ticket) -> None:
         self._do(lambda: run_batch([ticket], self.on_work))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from nnz_service.errors import (
 from nnz_service.servable import Servable
 from nnz_service.worker.statistics import Counters
 
+#: Seconds after which what could not be loaded is worth another try.
+_PAUSE = 1.0
+
 Loader = Callable[[str, Path], Servable]
 
 
@@ -40,8 +44,9 @@ class State(enum.StrEnum):
 class Entry:
     """One servable, whatever its state.
 
-    `loaded` is done once that is decided. Its result is not the entry: each would hold
-    the other, and an unloaded matrix would stay until the garbage collector comes by.
+    `loaded` is done once that is decided, by `task`. Its result is not the entry: each
+    would hold the other, and an unloaded matrix would stay until the garbage collector
+    comes by. A `passing` one is there for those who wait for it alone.
     """
 
     name: str
@@ -54,6 +59,10 @@ class Entry:
     counters: Counters = field(default_factory=Counters)
     used: float = field(default_factory=time.monotonic)
     pinned: bool = False
+    passing: bool = False
+    waiting: int = 0
+    ended: float = math.inf
+    task: Future[None] = field(default_factory=Future)
     loaded: Future[None] = field(default_factory=Future)
 
     @property
@@ -75,6 +84,11 @@ class Entry:
     def failed(self) -> bool:
         """Whether it could not be loaded."""
         return self.state is State.UNAVAILABLE
+
+    @property
+    def may_recover(self) -> bool:
+        """Whether it is worth another try: what failed may have been the machine."""
+        return self.kind == "matrix" and time.monotonic() - self.ended > _PAUSE
 
     @property
     def nbytes(self) -> int:
@@ -111,20 +125,45 @@ class Registry:
             self._entries.clear()
 
     def load(
-        self, kind: str, name: str, version: str, path: Path, *, pinned: bool = False
+        self,
+        kind: str,
+        name: str,
+        version: str,
+        path: Path,
+        *,
+        pinned: bool = False,
+        passing: bool = False,
     ) -> Entry:
-        """Start to load a file; one that is resident or under way is joined.
+        """Start to load a file; one that is resident or under way is taken.
 
-        Another file under the same name and version takes the place of the first.
+        Another file under the same name and version takes the place of the first. A
+        *passing* one is not loaded if all who `join` have left before its turn.
         """
         with self._lock:
             entry = self._entries.get(name, {}).get(version)
             if entry is not None and entry.path == path and not entry.failed:
+                entry.passing = entry.passing and passing
                 return entry
-            entry = Entry(name, version, kind, path, pinned=pinned)
+            entry = Entry(name, version, kind, path, pinned=pinned, passing=passing)
             self._entries.setdefault(name, {})[version] = entry
-        self._pool.submit(self._load, entry, path)
+            entry.task = self._pool.submit(self._load, entry, path)
         return entry
+
+    def join(self, entry: Entry) -> bool:
+        """Wait for a load from now on; False for one that was dropped already."""
+        with self._lock:
+            entry.waiting += 1
+            return not entry.loaded.cancelled()
+
+    def leave(self, entry: Entry) -> None:
+        """Wait no more; a load that nobody waits for, and has not begun, is dropped."""
+        with self._lock:
+            entry.waiting -= 1
+            if entry.waiting or not entry.passing or not entry.task.cancel():
+                return
+            entry.loaded.cancel()
+            if self._entries.get(entry.name, {}).get(entry.version) is entry:
+                del self._entries[entry.name]
 
     def resident(self, name: str, version: str | None = None) -> Entry | None:
         """Return what `find` would, if it is there and ready."""
@@ -241,6 +280,7 @@ class Registry:
         except Exception as error:
             entry.reason = str(error) or type(error).__name__
             entry.state = State.UNAVAILABLE
+            entry.ended = time.monotonic()
             entry.loaded.set_exception(_as_service_error(entry, error))
             return
         entry.state = State.READY

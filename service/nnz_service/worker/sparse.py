@@ -44,6 +44,10 @@ PART = 0.05
 #: What a column of a product over a semiring costs besides its entries, in entries.
 _COLUMN = 10_000
 
+#: Nanoseconds that the smallest operation is said to take: what it does is found out as
+#: it runs, and nobody who takes requests may wait for it.
+_LEAST = 100_000
+
 #: Nanoseconds for an entry or a product, until the first operation has been timed.
 _ENTRY_NS = 4.0
 #: Weight of the last operation among those timed.
@@ -134,6 +138,7 @@ class SparseOperation:
     outputs: tuple[TensorSpec, ...] = ()
     max_batch = 0
     plans = False
+    steady = False
     bitwise = True
     nbytes = 0
 
@@ -159,8 +164,8 @@ class SparseOperation:
 
     def work(self, rows: int) -> int:
         """See `Servable`; in nanoseconds."""
-        entries = sum(operator.matrix.nnz for operator in self._operators)
-        return int(self._known.seconds(self.op, entries) * 1e9) + 1
+        sizes = [one.matrix.nnz + sum(one.matrix.shape) for one in self._operators]
+        return int(self._known.seconds(self.op, sum(sizes)) * 1e9) + _LEAST
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
         """See `Servable`.
@@ -252,7 +257,7 @@ class Part(SparseOperation):
 
     def work(self, rows: int) -> int:
         """See `Servable`; in nanoseconds."""
-        return int(self._known.seconds(self.op, self._size) * 1e9) + 1
+        return int(self._known.seconds(self.op, self._size) * 1e9) + _LEAST
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
         """See `Servable`."""

@@ -105,6 +105,11 @@ class Ticket:
         return (self.deadline - time.monotonic()) * 1e9
 
     @property
+    def known(self) -> int:
+        """Nanoseconds that it will take, where that is no guess; else 0."""
+        return self.counters.cost(self.rows) if self.servable.steady else self.cost
+
+    @property
     def plans(self) -> bool:
         """Whether each new number of rows costs the making of a plan."""
         return self.servable.plans
@@ -126,7 +131,7 @@ def ticket(
     """Describe a request so that the batcher can compare it with others."""
     order = order or Order()
     if not servable.max_batch or not tensors:
-        cost = counters.cost(1) or servable.work(1)
+        cost = _cost(servable, counters, 1)
         return Ticket(
             servable, tensors, outputs, 1, None, cost, counters, deadline, order
         )
@@ -137,7 +142,12 @@ def ticket(
     )
     alone = order.alone or (order.deterministic and not servable.bitwise)
     key: Any = None if alone else (id(servable), outputs, shapes)
-    cost = counters.cost(rows) or servable.work(rows)
+    cost = _cost(servable, counters, rows)
     return Ticket(
         servable, tensors, outputs, rows, key, cost, counters, deadline, order
     )
+
+
+def _cost(servable: Servable, counters: Counters, rows: int) -> int:
+    known = counters.cost(rows) if servable.steady else 0
+    return known or servable.work(rows)

@@ -10,6 +10,9 @@ from nnz_service.algebra.ops import OPS, run_op
 from nnz_service.errors import NotFoundError
 from nnz_service.servable import Tensors, TensorSpec
 
+#: Nanoseconds that the smallest one takes, and that a byte of operands costs.
+_LEAST, _BYTE_NS = 20_000, 1
+
 
 class VectorOp:
     """`axpy` or `dot` with the parameters of one request; runs alone.
@@ -18,6 +21,7 @@ class VectorOp:
         op: Its name.
         params: `r`, `size`, `zeros`, `duplicates`.
         backend: Where to compute.
+        size: Bytes of the operands.
 
     Raises:
         NotFoundError: when there is no such op.
@@ -28,22 +32,26 @@ class VectorOp:
     outputs: tuple[TensorSpec, ...] = ()
     max_batch = 0
     plans = False
+    steady = False
     bitwise = True
     nbytes = 0
 
-    def __init__(self, op: str, params: Mapping[str, Any], backend: Backend) -> None:
+    def __init__(
+        self, op: str, params: Mapping[str, Any], backend: Backend, size: int
+    ) -> None:
         if op not in OPS:
             raise NotFoundError(f"there is no op {op!r}; there are {', '.join(OPS)}")
         self._op = op
         self._params = params
         self._backend = backend
+        self._size = size
 
     def check(self, tensors: Tensors) -> None:
         """See `Servable`; `run` checks everything, and has no mates to harm."""
 
     def work(self, rows: int) -> int:
         """See `Servable`."""
-        return rows
+        return _LEAST + self._size * _BYTE_NS
 
     def run(self, tensors: Tensors, outputs: Sequence[str] | None) -> Tensors:
         """See `Servable`."""

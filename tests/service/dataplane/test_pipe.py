@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,6 +22,7 @@ from nnz_service.dataplane import (
     Reply,
     SocketDataplane,
     Tensors,
+    client,
 )
 from nnz_service.dataplane.channel import make_socket
 from nnz_service.errors import (
@@ -115,6 +117,29 @@ async def plane(folder: Path, listener: Listener) -> AsyncIterator[SocketDatapla
 
 async def until_ready(plane: SocketDataplane, *, ready: bool = True) -> None:
     await until(lambda: plane.ready is ready)
+
+
+async def test_without_descriptors_it_goes_on_trying(
+    folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is there again as soon as one is free."""
+    tried = asyncio.Event()
+
+    def none_free() -> socket.socket:
+        tried.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(client, "make_socket", none_free)
+    made = SocketDataplane(folder / "worker")
+    await made.start()
+    await asyncio.wait_for(tried.wait(), SOON)
+    assert not made.ready
+    assert "Too many open files" in made.detail
+
+    monkeypatch.setattr(client, "make_socket", make_socket)
+
+    await until_ready(made)
+    await made.close()
 
 
 class TestCalls:

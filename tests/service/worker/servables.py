@@ -20,6 +20,7 @@ class Doubler:
 
     kind = "model"
     plans = False
+    steady = True
     bitwise = True
     nbytes = 12
 

@@ -28,7 +28,7 @@ from nnz_service.errors import (
 )
 from nnz_service.jobs import MemoryStore, Status
 from nnz_service.repository import Blob, MatrixRecord, Repository, bundles
-from nnz_service.worker import Host, Toolbox
+from nnz_service.worker import Host, Toolbox, servables
 from nnz_service.worker.quarantine import PATIENCE, Quarantine
 
 
@@ -176,6 +176,37 @@ class TestVectors:
             await plane.call("op", {"op": "dot"}, {"u": np.ones(1)})
 
 
+class TestLoading:
+    async def test_what_failed_is_tried_again(
+        self,
+        plane: InlineDataplane,
+        record: MatrixRecord,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """After a moment: it may have been the machine, and not the matrix."""
+        load, count = Toolbox.load, 0
+
+        def failing(self: Toolbox, kind: str, path: Path) -> Any:
+            nonlocal count
+            count += 1
+            if count == 1:
+                raise MemoryError
+            return load(self, kind, path)
+
+        monkeypatch.setattr(Toolbox, "load", failing)
+        asked = {"op": "spmv", "matrix": record.id}
+        x = {"x": np.ones(40)}
+        with pytest.raises(ServiceError, match="MemoryError"):
+            await plane.call("op", asked, x)
+        with pytest.raises(NotLoadedError, match="MemoryError"):
+            await plane.call("op", asked, x)
+
+        monkeypatch.setattr(servables, "_PAUSE", 0.0)
+
+        assert (await plane.call("op", asked, x)).tensors["y"].shape == (40,)
+        assert count == 2
+
+
 class TestModels:
     async def test_wanted_ones_are_there_after_a_start(
         self, repository: Repository, jobs: MemoryStore
@@ -216,8 +247,36 @@ class TestModels:
             asked = {"kind": "model", "name": "bad", "version": "1", "path": str(path)}
             with pytest.raises(ImpossibleError, match="left out"):
                 await plane.call("load", asked)
-        assert not repository.model("bad").wanted
+        assert repository.model("bad").wanted  # by the next server
         assert Quarantine(note).holds(path)
+
+    async def test_one_that_goes_during_the_start(
+        self,
+        repository: Repository,
+        jobs: MemoryStore,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nor one that cannot be looked up keeps the others away."""
+        for name in ("a", "b", "c"):
+            put_doubler(repository, "8", name)
+        find = Repository.model
+
+        def gone(self: Repository, name: str, version: str | None = None) -> Any:
+            if name == "a":
+                raise NotFoundError("removed meanwhile")
+            if name == "b":
+                raise OSError("no descriptors")
+            return find(self, name, version)
+
+        monkeypatch.setattr(Repository, "model", gone)
+
+        async for plane in serve(repository, jobs):
+            assert plane.ready
+            index = (await plane.call("index", {})).result["models"]
+            assert [(e["name"], e["state"]) for e in index] == [
+                ("b", "UNAVAILABLE"),
+                ("c", "READY"),
+            ]
 
     async def test_load_metadata_explain_stats_unload(
         self, plane: InlineDataplane, repository: Repository

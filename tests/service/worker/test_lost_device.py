@@ -148,7 +148,7 @@ def test_a_file_that_loses_the_device_is_counted(tmp_path: Path) -> None:
     file.write_bytes(b"")
 
     with pytest.raises(WorkerLostError):
-        host._guarded("model", file)
+        host._guarded.load("model", file)
 
     assert host.lost
     assert (tmp_path / "run" / "loads-cuda.json").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -90,6 +92,20 @@ def test_empty_matrices(shape: tuple[int, int]) -> None:
     y = made.run({"x": np.ones((5, shape[1]))}, None)["y"]
 
     np.testing.assert_array_equal(y, np.zeros((5, shape[0])))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_empty_matrices_times_ever_so_many(shape: tuple[int, int]) -> None:
+    """Vectors without numbers take no bytes, however many a request says there are."""
+    made, _ = servable(*shape)
+    count = 10**6 if shape == (3, 0) else 10**15 if shape == (0, 0) else 10**5
+    x = np.empty((count, shape[1]))
+
+    began = time.monotonic()
+    y = made.run({"x": x}, None)["y"]
+
+    assert y.shape == (count, shape[0])
+    assert time.monotonic() - began < 0.1
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class TestBounds:
         made.add(of(cost=400 * MS))
 
     def test_what_has_begun_is_let_in(self) -> None:
-        """Or all that it took so far would be lost; it has to be in time all the same."""
+        """All that it took so far would be lost; in time it has to be even so."""
         made = Queue(Bounds(count=1, seconds=1))
         made.add(of(cost=900 * MS))
         part, late = of(cost=500 * MS), of(deadline=time.monotonic() + 0.5)
@@ -138,6 +138,18 @@ class TestBounds:
 
 
 class TestLeaving:
+    def test_what_was_late_and_left_is_paid_back_once(self) -> None:
+        made = Queue(Bounds())
+        both, stays = of("a", deadline=1.0), of("a")
+        for one in (both, stays):
+            made.add(one)
+        before = made._clocks["a"]
+        both.future.cancel()
+
+        made.drop(2.0)
+
+        assert made._clocks["a"] == before - both.cost
+
     def test_the_late_and_those_who_left(self) -> None:
         made = Queue(Bounds())
         late, left, stays = of(deadline=1.0), of(), of()

@@ -8,15 +8,22 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 import pytest
 from service.worker.servables import SOON, Doubler, rows
 
+from nnz_kernels.backends import Backend
+from nnz_kernels.convert import csr_from_dense
 from nnz_kernels.errors import DeviceLostError
+from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.errors import WorkerLostError
 from nnz_service.servable import Tensors
+from nnz_service.worker.host import _QUICK
 from nnz_service.worker.scheduler import Scheduler
+from nnz_service.worker.sparse import Known, SparseOperation
 from nnz_service.worker.statistics import Counters, Run
 from nnz_service.worker.tickets import ticket
+from nnz_service.worker.vectors import VectorOp
 
 QUICK = 1_000_000_000
 
@@ -184,3 +191,39 @@ def test_ends_in_order(servable: Watched) -> None:
     made.close()
 
     assert not made._thread.is_alive()
+
+
+class TestSizes:
+    """Operations of one name may be of any size: earlier ones do not tell."""
+
+    def test_a_large_one_after_many_small_ones(self, scheduler: Scheduler) -> None:
+        class Sized(Watched):
+            steady = False
+            max_batch = 0
+            size = 1
+
+            def work(self, rows: int) -> int:
+                return self.size
+
+        servable, counters = Sized(), Counters()
+        for _ in range(3):
+            rested(scheduler)
+            scheduler.submit(ticket(servable, {"x": rows(1)["x"]}, None, counters))
+        servable.size = 2 * QUICK
+        rested(scheduler)
+
+        large = scheduler.submit(ticket(servable, rows(1), None, counters))
+
+        large.result(SOON)
+        me = threading.current_thread().name
+        assert servable.threads == [me, me, me, "device"]
+
+    def test_what_operations_say(self) -> None:
+        """Of matrices they find out as they run; of vectors they know the bytes."""
+        kinds = [VectorOp("dot", {}, Backend.REFERENCE, n) for n in (0, 10**6)]
+        small, large = (kind.work(1) for kind in kinds)
+        operator = MatrixOperator(csr_from_dense(np.eye(2)), Backend.REFERENCE)
+        norm = SparseOperation(Known(), "norm", {}, {}, [operator])
+
+        assert 0 < small < _QUICK <= large
+        assert norm.work(1) >= _QUICK

@@ -47,6 +47,65 @@ def loaded(registry: Registry, path: Path, version: str = "1") -> Entry:
     return entry
 
 
+class TestWaiting:
+    def test_what_nobody_waits_for_is_not_loaded(self, good: Path) -> None:
+        """Unless it has begun, or somebody wants to have it resident."""
+        begun, go_on = threading.Event(), threading.Event()
+        seen: list[str] = []
+
+        def load(kind: str, path: Path) -> Servable:
+            seen.append(path.name)
+            begun.set()
+            assert go_on.wait(SOON)
+            return load_doubler(good)
+
+        registry = Registry(load)
+        entries = [
+            registry.load("matrix", name, "1", good.with_name(name), passing=passing)
+            for name, passing in (("a", True), ("b", True), ("c", False), ("d", True))
+        ]
+        entries.append(registry.load("matrix", "d", "1", good.with_name("d")))
+        assert begun.wait(SOON)
+        for entry in entries[:4]:
+            assert registry.join(entry)
+            registry.leave(entry)
+        assert not registry.join(entries[1])
+        with pytest.raises(NotFoundError):
+            registry.find("b")
+
+        go_on.set()
+
+        for entry in (entries[0], *entries[2:]):
+            entry.loaded.result(SOON)
+            assert entry.state is State.READY
+        assert seen == ["a", "c", "d"]
+        registry.close()
+
+    def test_two_wait(self, good: Path) -> None:
+        """When one leaves, it is loaded for the other."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def load(kind: str, path: Path) -> Servable:
+            begun.set()
+            assert go_on.wait(SOON)
+            return load_doubler(good)
+
+        registry = Registry(load)
+        registry.load("matrix", "first", "1", good)
+        assert begun.wait(SOON)
+        entry = registry.load("matrix", "m", "1", good, passing=True)
+        for _ in range(2):
+            assert registry.join(entry)
+        registry.leave(entry)
+
+        go_on.set()
+
+        entry.loaded.result(SOON)
+        registry.leave(entry)
+        assert entry.state is State.READY
+        registry.close()
+
+
 class TestLoad:
     def test_ready(self, registry: Registry, good: Path) -> None:
         entry = loaded(registry, good)
