@@ -139,10 +139,15 @@ class MemoryStore:
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """See `JobStore`."""
         with self._lock:
-            for job in self._jobs.values():
-                if job.status is Status.QUEUED and job.kind in kinds:
-                    return self._keep(changes.claim(job, worker, self._clock()))
-            return None
+            jobs = self._jobs.values()
+            waiting = [
+                job for job in jobs if job.status is Status.QUEUED and job.kind in kinds
+            ]
+            if not waiting:
+                return None
+            run = Counter(job.owner for job in jobs if job.status is Status.RUNNING)
+            job = min(waiting, key=lambda job: run[job.owner])  # the first of them
+            return self._keep(changes.claim(job, worker, self._clock()))
 
     def progress(
         self,

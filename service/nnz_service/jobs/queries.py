@@ -161,6 +161,27 @@ def blobs(connection: Connection) -> set[str]:
     return {sha for row in connection.execute(query) for sha in row if sha}
 
 
+def waiting(kinds: Sequence[str]) -> Select[Any]:
+    """Jobs of these kinds that wait."""
+    return select(JOBS).where(
+        JOBS.c.status == Status.QUEUED.value, JOBS.c.kind.in_(kinds)
+    )
+
+
+def fairly(jobs: Select[Any]) -> Select[Any]:
+    """Those of owners who have few running first, then the oldest."""
+    other = JOBS.alias()
+    running = (
+        select(other.c.owner, func.count().label("jobs"))
+        .where(other.c.status == Status.RUNNING.value)
+        .group_by(other.c.owner)
+        .subquery()
+    )
+    return jobs.outerjoin(running, running.c.owner == JOBS.c.owner).order_by(
+        func.coalesce(running.c.jobs, 0), JOBS.c.number
+    )
+
+
 def needed(connection: Connection, sha: str) -> bool:
     """Whether some job needs a blob."""
     columns = (JOBS.c.inputs_sha, JOBS.c.result_sha, JOBS.c.checkpoint)

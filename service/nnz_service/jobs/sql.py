@@ -120,17 +120,15 @@ class SqlStore:
 
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """See `JobStore`."""
-        query = (
-            select(JOBS)
-            .where(JOBS.c.status == Status.QUEUED.value, JOBS.c.kind.in_(kinds))
-            .order_by(JOBS.c.number)
-            .limit(1)
-        )
+        waiting = queries.waiting(kinds)
         with reading(self._engine) as connection:
-            if connection.execute(query).first() is None:
+            if connection.execute(waiting.limit(1)).first() is None:
                 return None  # the usual case costs no write lock
+        query = queries.fairly(waiting).limit(1)
         with writing(self._engine, beside=True) as connection:
-            row = connection.execute(query.with_for_update(skip_locked=True)).first()
+            row = connection.execute(
+                query.with_for_update(of=JOBS, skip_locked=True)
+            ).first()
             if row is None:
                 return None
             return _write(connection, changes.claim(job_of(row), worker, self._clock()))

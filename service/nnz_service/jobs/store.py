@@ -99,7 +99,11 @@ class JobStore(Protocol):
         ...
 
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
-        """Take the oldest queued job of these kinds, with a fresh token."""
+        """Take a queued job of these kinds, with a fresh token.
+
+        Of the owner who has the fewest running, the oldest: nobody waits for all that
+        somebody else has sent.
+        """
         ...
 
     def progress(

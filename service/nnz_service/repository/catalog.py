@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, desc, func, select
+from sqlalchemy import Connection, Engine, Select, desc, select
 from sqlalchemy import delete as sql_delete
 
 from nnz_service.database import catalog_of, open_tables, reading, writing
 from nnz_service.errors import ConflictError, NotFoundError, TooLargeError
 from nnz_service.repository.binding import bind
+from nnz_service.repository.blob_uses import is_used, used
 from nnz_service.repository.blobs import BlobStore
 from nnz_service.repository.owners import (
     EVERYBODY,
@@ -40,7 +41,6 @@ from nnz_service.repository.tables import MATRICES, MODELS, matrix_of, model_of
 from nnz_service.repository.uploads import UploadStore
 
 #: Columns that name blobs.
-_BLOBS = (MODELS.c.sha256, MATRICES.c.sha256, MATRICES.c.pattern)
 
 
 class Repository:
@@ -295,12 +295,12 @@ class Repository:
     def used_blobs(self) -> set[str]:
         """Every blob that a model or a matrix needs."""
         with reading(self._engine) as connection:
-            return {
-                sha
-                for column in _BLOBS
-                for (sha,) in connection.execute(select(column))
-                if sha is not None
-            }
+            return used(connection)
+
+    def needs(self, sha256: str) -> bool:
+        """Whether a model or a matrix needs a blob."""
+        with reading(self._engine) as connection:
+            return is_used(connection, sha256)
 
     def _drop_blobs(self, gone: Iterable[str | None]) -> None:
         """Delete the blobs that no record needs any more.
@@ -311,13 +311,7 @@ class Repository:
         """
         with writing(self._engine) as connection:
             for sha in filter(None, gone):
-                users = sum(
-                    connection.execute(
-                        select(func.count()).where(column == sha)
-                    ).scalar_one()
-                    for column in _BLOBS
-                )
-                if not users:
+                if not is_used(connection, sha):
                     self.blobs.delete(sha)
 
     # Inside a transaction

@@ -148,21 +148,23 @@ def _size_of(path: Path) -> int:
 
 
 def disown(connection: Connection, matrix: str, owner: Owner) -> bool:
-    """End an ownership, or all for an admin; returns whether nobody is left.
+    """End an ownership; returns whether nobody is left.
+
+    An admin who has none ends all.
 
     Raises:
         ForbiddenError: It belongs to nobody in particular.
     """
-    if owner.all:
-        gone = MATRIX_OWNERS.c.matrix == matrix
-        connection.execute(sql_delete(MATRIX_OWNERS).where(gone))
-        return True
     ended = connection.execute(sql_delete(MATRIX_OWNERS).where(_row(matrix, owner)))
-    if not ended.rowcount:
+    if ended.rowcount:
+        return not _owners(connection, matrix)
+    if not owner.all:
         raise ForbiddenError(
             f"{matrix} belongs to nobody in particular; only an admin key deletes it"
         )
-    return not _owners(connection, matrix)
+    gone = MATRIX_OWNERS.c.matrix == matrix
+    connection.execute(sql_delete(MATRIX_OWNERS).where(gone))
+    return True
 
 
 def _owners(connection: Connection, matrix: str) -> set[str]:

@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from nnz_service.errors import (
     NotFoundError,
     ServiceError,
     StorageFullError,
+    UnavailableError,
 )
 from nnz_service.jobs import Job, JobStore, StaleTokenError, Status
 from nnz_service.repository import BlobStore, bundles
@@ -42,6 +43,12 @@ SAVE = 2.0  # seconds between two checkpoints, at least
 SHARE = 0.1  # of the time at most goes into checkpoints
 _OWNER = "job"  # array in a checkpoint that makes its blob this job's alone
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What a machine lacks for a while, and is no fault of a job.
+_LACKS = (*_NO_ROOM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: Seconds that a job waits for it, as its end does; and between two tries.
+_PATIENCE, _RETRY = 600.0, 1.0
+
+T = TypeVar("T")
 
 #: A matrix, its name, the id of its owner -> what its maker sees of it.
 Keep = Callable[[Csr[HostArray], str | None, str], dict[str, Any]]
@@ -166,14 +173,37 @@ class Attempt:
         self._report(solver, pace, save=False)
         result, arrays = solver.result()
         if isinstance(solver, Making):
-            keep = self._bench.keep
-            result |= {"matrix": keep(solver.matrix, solver.label, self.job.owner)}
+            result |= {"matrix": self._keep(solver.matrix, solver.label)}
         if isinstance(solver, MakingSeveral):
-            keep, owner = self._bench.keep, self.job.owner
             made = solver.matrices.items()
-            result |= {"matrices": {n: keep(m, label, owner) for n, (label, m) in made}}
+            result |= {"matrices": {n: self._keep(m, label) for n, (label, m) in made}}
         done = Status.SUCCEEDED
         return End(self.job, done, result, arrays or None, seconds=self.seconds)
+
+    def _keep(self, matrix: Csr[HostArray], label: str | None) -> dict[str, Any]:
+        keep, owner = self._bench.keep, self.job.owner
+        return self._patiently(lambda: keep(matrix, label, owner))
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do what needs room, or a descriptor, as soon as there is one.
+
+        Raises:
+            UnavailableError: The worker stops before; another one goes on.
+            OSError, StorageFullError: There was none for too long.
+        """
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return work()
+            except (OSError, StorageFullError) as error:
+                lacks = isinstance(error, StorageFullError) or error.errno in _LACKS
+                if not lacks or time.monotonic() > until:
+                    raise
+                reason = str(error)
+            logs.logger().warning("job waits", job=self.job.id, reason=reason)
+            time.sleep(_RETRY)
+            if self._bench.stopping():
+                raise UnavailableError(reason)
 
     def _slice(self, solver: Solver) -> bool:
         outside = isinstance(solver, Outside) and solver.outside
@@ -266,4 +296,6 @@ class Attempt:
         return state
 
     def _load(self, sha: str | None) -> dict[str, NDArray[Any]]:
-        return {} if sha is None else bundles.load(self._bench.blobs.path(sha))
+        if sha is None:
+            return {}
+        return self._patiently(lambda: bundles.load(self._bench.blobs.path(sha)))

@@ -6,7 +6,10 @@ Each step is a run of its own on the device, so that others need not wait for al
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from nnz_kernels.arrays import HostArray
@@ -40,7 +43,8 @@ class Chains:
 
     def __init__(self, sparse: Sparse) -> None:
         self._sparse = sparse
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        # One that nobody waits for any more goes on to its end, and counts until then.
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="forecast")
 
     async def answer(
         self, params: Params, tensors: Tensors, deadline: float | None
@@ -61,10 +65,10 @@ class Chains:
             if is_matrix_id(name)
         }
         if params.get("preflight"):
-            async with self._turn:
-                return Reply(
-                    await asyncio.to_thread(self._forecast, steps, operators, tensors)
-                )
+            work = partial(self._forecast, steps, operators, tensors)
+            run = partial(contextvars.copy_context().run, work)
+            loop = asyncio.get_running_loop()
+            return Reply(await loop.run_in_executor(self._pool, run))
         course = _Course(self._sparse, operators, tensors, deadline, Order.of(params))
         for number, step in enumerate(steps):
             with named(step):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from nnz_service import logs
 from nnz_service.errors import DatabaseAwayError
 from nnz_service.jobs import JobStore, Retention
-from nnz_service.jobs.retention import sweep
+from nnz_service.jobs.retention import PAGE, sweep
 from nnz_service.repository import Repository
 
 #: Seconds between two sweeps of jobs, and sweeps between two looks at all blobs.
@@ -91,7 +91,9 @@ class Sweeper:
         idle = set(blobs.idle(GRACE))
         idle -= self._jobs.blobs() | self._repository.used_blobs()
         if idle:
-            self._jobs.release(sorted(idle), self._drop_idle)
+            gone = sorted(idle)
+            for start in range(0, len(gone), PAGE):  # others write in between
+                self._jobs.release(gone[start : start + PAGE], self._drop_idle)
             logs.logger().info("blobs swept", blobs=len(idle))
 
     def _steady(self) -> bool:
@@ -121,7 +123,7 @@ class Sweeper:
                 logs.logger().exception("sweep failed")
 
     def _drop(self, sha256: str) -> None:
-        if sha256 not in self._repository.used_blobs():
+        if not self._repository.needs(sha256):
             self._repository.blobs.delete(sha256)
 
     def _drop_idle(self, sha256: str) -> None:

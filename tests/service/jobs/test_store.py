@@ -143,6 +143,22 @@ class TestClaim:
 
         assert sorted(claimed) == sorted(job.id for job in store.list())
 
+    def test_of_many_senders_each_has_a_turn(self, store: JobStore) -> None:
+        """Nobody waits for all that somebody else has sent."""
+        for owner, count in (("a", 4), ("b", 2), ("", 1)):
+            for _ in range(count):
+                store.submit("cg", {}, owner=owner)
+
+        order = []
+        while (job := store.claim("w", KINDS)) is not None:
+            order.append(job.owner)
+            if len(order) == 4:  # those of b have ended
+                for one in store.list(status=Status.RUNNING):
+                    if one.owner == "b":
+                        store.finish(one.id, one.token, Status.SUCCEEDED)
+
+        assert order == ["a", "b", "", "a", "b", "a", "a"]
+
 
 class TestProgress:
     def test_checkpoint_stays_until_replaced(self, store: JobStore) -> None:

@@ -55,6 +55,19 @@ class TestOwners:
         assert repository.delete_matrix(matrix, BOB)
         assert not blob.path.exists()
 
+    def test_an_admin_gives_up_what_is_theirs(
+        self, repository: Repository, blob: Blob
+    ) -> None:
+        """A second time it goes for all: then it is the others' that they remove."""
+        matrix = repository.put_matrix(blob, INFO, None, ANN)[0].id
+        repository.put_matrix(blob, INFO, None, ADMIN)
+
+        assert not repository.delete_matrix(matrix, ADMIN)
+
+        assert repository.matrix(matrix, ANN).id == matrix
+        assert repository.delete_matrix(matrix, ADMIN)
+        assert not blob.path.exists()
+
     def test_no_more_than_they_may_have(self, repository: Repository) -> None:
         """Those of others do not count, and what was theirs already does once."""
         ann = replace(ANN, most=10)

@@ -7,14 +7,18 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from service.postgres import Postgres
+from service.waiting import SOON
+from service.worker import counting
 from service.worker.counting import Bench, Counting
 
-from nnz_service.errors import DatabaseAwayError
+from nnz_kernels.convert import csr_from_dense
+from nnz_service.errors import DatabaseAwayError, StorageFullError
 from nnz_service.jobs import Job, MemoryStore, SqlStore, Status
 from nnz_service.repository import BlobStore, bundles
-from nnz_service.worker import Toolbox, ends
+from nnz_service.worker import Toolbox, attempt, ends
 from nnz_service.worker.solvers import Arrays
 
 
@@ -56,6 +60,78 @@ class TestDiskIsFull:
         assert {bench.store.get(job.id).status for job in stuck} == {Status.RUNNING}
         room.set()
         assert {bench.ended(job).status for job in stuck} == {Status.SUCCEEDED}
+
+    @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+    @pytest.mark.parametrize("stops", [False, True])
+    def test_what_it_needs_cannot_be_opened(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, stops: bool
+    ) -> None:
+        """A while later it can, here or by the next worker."""
+        monkeypatch.setattr(attempt, "_RETRY", 0.02)
+        blob = bundles.save(bench.blobs, {"start": np.array(3.0)})
+        load, tried = np.load, threading.Event()
+        free = threading.Event()
+
+        def opened(*given: Any, **named: Any) -> Any:
+            if not free.is_set():
+                tried.set()
+                raise OSError(code, "none left")
+            return load(*given, **named)
+
+        monkeypatch.setattr(np, "load", opened)
+        bench.runner.start()
+        job = bench.store.submit("count", {"steps": 2}, blob.sha256)
+        bench.runner.wake()
+        assert tried.wait(SOON)
+        assert bench.store.get(job.id).status is Status.RUNNING
+        if stops:
+            bench.runner.close()
+            assert bench.store.get(job.id).status is Status.QUEUED
+            bench.runner = bench.another()
+            bench.runner.start()
+        free.set()
+
+        end = bench.ended(job)
+
+        assert end.status is Status.SUCCEEDED
+        assert end.result_sha is not None
+        path = bench.blobs.path(end.result_sha)
+        assert bundles.load(path)["x"] == [5.0]
+
+    def test_a_matrix_that_it_made_waits_for_room(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All that was computed would be lost."""
+        monkeypatch.setattr(attempt, "_RETRY", 0.02)
+        errors = iter([OSError(errno.ENOSPC, "no room"), StorageFullError("full")])
+        eye = csr_from_dense(np.eye(2))
+
+        class Makes(Counting):
+            label = "made"
+            matrix = eye
+
+            def result(self) -> tuple[dict[str, Any], Arrays]:
+                return {"count": self.count}, {}
+
+        kept: list[object] = []
+
+        def keep(made: object, label: str | None, owner: str) -> dict[str, Any]:
+            if (error := next(errors, None)) is not None:
+                raise error
+            kept.append(made)
+            return {"id": "m-1"}
+
+        monkeypatch.setattr(counting, "no_keep", keep)
+        bench.toolbox = Toolbox(solvers={"count": Makes})
+        bench.runner = bench.another()
+        bench.runner.start()
+
+        end = bench.ended(bench.submit(steps=2))
+
+        assert (end.status, end.result) == (
+            Status.SUCCEEDED, {"count": 2, "matrix": {"id": "m-1"}},
+        )  # fmt: skip
+        assert kept == [eye]
 
     def test_the_worker_stops_before_there_is_room(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -113,7 +113,7 @@ async def submit(request: Request, parts: Served) -> Response:
     """
     key, owner = _idempotency_key(request), caller_of(request).id
     body = await read_body(request, parts.limits.max_body)
-    asked = await parse_body(request, body, parts.limits.max_json)
+    asked = await parse_body(request, body, parts.limits.max_json, least=0)
     kind, params, asked = await _checked(request, parts, asked)
     write = partial(_write_down, parts, kind, params, asked)
     row = await asyncio.to_thread(write, key, owner)
@@ -292,7 +292,7 @@ def _dropper(parts: Parts) -> Callable[[str], None]:
     """Deletes blobs, but not those of models and matrices."""
 
     def drop(sha256: str) -> None:
-        if sha256 not in parts.repository.used_blobs():
+        if not parts.repository.needs(sha256):
             parts.repository.blobs.delete(sha256)
 
     return drop

@@ -288,7 +288,10 @@ async def unpin_matrix(
 async def delete_matrix(
     request: Request, parts: Served, matrix_id: MatrixId
 ) -> Response:
-    """Give a matrix up; with its last owner it goes from the worker and the disk."""
+    """Give a matrix up; with its last owner it goes from the worker and the disk.
+
+    So it does where an admin gives up one that is not theirs.
+    """
     owner = owner_of(caller_of(request))
     record = await asyncio.to_thread(parts.repository.matrix, matrix_id, owner)
     async with parts.turns.of(record.id):
