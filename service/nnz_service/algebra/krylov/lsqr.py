@@ -39,7 +39,9 @@ class Lsqr(Method):
         product = yield Op.TRANSPOSE, self.u
         scaled = yield Op.PRECONDITION, product
         self.alpha = self.rho_bar = norm(scaled)
-        if self.alpha <= self.settings.rtol * self.norm_a:
+        if not math.isfinite(self.alpha):
+            raise Ended("numerical_error", "a number overflowed or became NaN")
+        if self.alpha <= self.settings.rtol * self.norm_a < math.inf:
             raise Ended("converged", _OPTIMAL)
         self.v = scaled / self.alpha if self.alpha else np.zeros_like(self.x)
         d = yield Op.PRECONDITION, self.v

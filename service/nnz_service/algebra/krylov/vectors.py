@@ -12,6 +12,9 @@ Vector = npt.NDArray[np.float64]
 #: Distance from 1 to the next float64.
 EPS = float(np.finfo(np.float64).eps)
 
+#: Sums of squares below this may have lost what underflowed.
+_LOSSY = float(np.finfo(np.float64).tiny) / EPS
+
 
 def dot(x: Vector, y: Vector) -> float:
     """Return an inner product in one fixed order.
@@ -23,7 +26,8 @@ def dot(x: Vector, y: Vector) -> float:
 
 def norm(x: Vector) -> float:
     """Return the 2-norm; infinite when the squares overflow."""
-    return math.sqrt(dot(x, x))
+    square = dot(x, x)
+    return safe_norm(x) if square < _LOSSY else math.sqrt(square)
 
 
 def safe_norm(x: Vector) -> float:

@@ -312,7 +312,9 @@ class FirstOrder:
 
     @property
     def _norms(self) -> Norms:
-        return self._judge.yardstick.norms
+        """Those of the program as it was given, for what is iterated on."""
+        norms, found = self._judge.yardstick.norms, self._reduction
+        return norms._replace(settled=found.program.offset) if found else norms
 
     def _left(self) -> LpSettings:
         """Return the settings of the iterations: tolerances, and what limits leave."""

@@ -25,6 +25,9 @@ from nnz_service.errors import ServiceError
 #: Entries of the matrix up to which HiGHS is the better choice on a CPU.
 AUTO_ENTRIES = 2_000_000
 
+#: Entries up to this are left out by HiGHS without a word; it allows no smaller limit.
+_LEFT_OUT = 1e-12
+
 _STATUSES: dict[str, Status] = {
     "kInfeasible": "infeasible",
     "kUnbounded": "unbounded",
@@ -71,6 +74,8 @@ class HighsSolve:
             TooLargeError: The process ran out of the memory that it may take.
             ServiceError: The process crashed.
         """
+        if self._done is None and self.program.shape[1] == 0:
+            self._done = self._without_variables()
         if self._done is not None:
             return self._done
         self._run = run = self._run or self._start()
@@ -145,6 +150,10 @@ class HighsSolve:
         ray = self._checked_ray(answer.get("ray"))
         if ray is None or ray.status != found.status:
             message = f"{found.message}; there is no certificate that could be checked"
+            size = np.abs(self.program.a.data)
+            if tiny := int(((size > 0) & (size <= _LEFT_OUT)).sum()):
+                message += f", and HiGHS leaves out {tiny} entries up to {_LEFT_OUT:g}"
+                return replace(found, status="numerical_error", message=message)
             return replace(found, message=message)
         extra = found.extra | {"ray_fault": ray.fault}
         message = f"{found.message}; its certificate was checked"
@@ -160,6 +169,18 @@ class HighsSolve:
                 if found := dual_ray(self.program, y):
                     return found
         return primal_ray(self.program, ray) if ray.size == columns else None
+
+    def _without_variables(self) -> LpOutcome:
+        """Say whether nothing is within the bounds of all rows; HiGHS does not."""
+        lp, none = self.program, np.empty(0)
+        y = np.zeros(lp.shape[0])
+        status, kkt, why = Judge(lp, self.settings).rule(none, y, none)
+        found = LpOutcome(
+            status or "infeasible", "highs", f"there are no variables; {why}", 0, kkt,
+            none, y, none, {"seconds": self.seconds}, notes=lp.notes,
+        )  # fmt: skip
+        ray = np.where(lp.lc > 0, 1.0, np.where(lp.uc < 0, -1.0, 0.0))
+        return self._with_ray(found, {"ray": ray})
 
     def _without_pair(self, status: Status, message: str) -> LpOutcome:
         empty = np.empty(0)

@@ -148,7 +148,7 @@ def _set_options(highs: Any, given: dict[str, Any]) -> None:
         "primal_feasibility_tolerance": tolerance,
         "dual_feasibility_tolerance": tolerance,
         "infinite_bound": 1e20,
-        # The bare minimum: entries of any size stand in the program for a reason.
+        # The least that it allows: entries of any size are there for a reason.
         "small_matrix_value": 1e-12,
         "time_limit": float(given["time_limit"]),
     }

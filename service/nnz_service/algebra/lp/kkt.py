@@ -19,7 +19,8 @@ class Kkt:
         objective: ``c'x + offset``.
         dual_objective: What the dual pair proves, as far as it is feasible.
         gap: ``|objective - dual_objective|``.
-        relative_gap: The same over ``1 + |objective| + |dual_objective|``.
+        relative_gap: The same over 1 and the objectives, both without the offset:
+            ``1 + |c'x| + |dual_objective - offset|``.
         primal_residual: 2-norm of the violations of rows and variables.
         relative_primal_residual: The same over ``1 + ||bounds of rows||``.
         dual_residual: 2-norm of ``c - A'y - r``, with what y and r hold for bounds
@@ -27,6 +28,7 @@ class Kkt:
         relative_dual_residual: The same over ``1 + ||c||``.
         max_primal_violation: The largest violation of a row or a variable.
         max_dual_violation: The largest entry of ``c - A'y - r``.
+        size: Of the objectives without the offset, which a gap is compared with.
     """
 
     objective: float
@@ -39,10 +41,13 @@ class Kkt:
     relative_dual_residual: float
     max_primal_violation: float
     max_dual_violation: float
+    size: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types."""
-        return asdict(self)
+        """Return what is told of it, as JSON types."""
+        found = asdict(self)
+        del found["size"]
+        return found
 
     @property
     def worst(self) -> float:
@@ -55,10 +60,17 @@ class Kkt:
 
 
 class Norms(NamedTuple):
-    """2-norms of the data that residuals are compared with: of costs, of row bounds."""
+    """What residuals are compared with.
+
+    Args:
+        c: 2-norm of the costs.
+        b: 2-norm of the row bounds.
+        settled: Part of ``c'x`` that presolve knew and made an offset.
+    """
 
     c: float
     b: float
+    settled: float = 0.0
 
 
 class Yardstick:
@@ -95,6 +107,7 @@ class Yardstick:
         primal = dot(self._c, x)
         dual = support(y, lp.lc, lp.uc) + support(r, lp.lv, lp.uv)
         gap = abs(primal - dual)
+        own = primal + self.norms.settled, dual + self.norms.settled
         at, below = primal + lp.sign * lp.offset, dual + lp.sign * lp.offset
         violation = float(np.hypot(norm(rows), norm(box)))
         residual = float(np.hypot(norm(lost), norm(false)))
@@ -102,13 +115,14 @@ class Yardstick:
             objective=lp.sign * at,
             dual_objective=lp.sign * below,
             gap=gap,
-            relative_gap=gap / (1 + abs(at) + abs(below)),
+            relative_gap=gap / (1 + abs(own[0]) + abs(own[1])),
             primal_residual=violation,
             relative_primal_residual=violation / (1 + self.norms.b),
             dual_residual=residual,
             relative_dual_residual=residual / (1 + self.norms.c),
             max_primal_violation=max(_most(rows), _most(box)),
             max_dual_violation=max(_most(lost), _most(false)),
+            size=abs(own[0]) + abs(own[1]),
         )
 
     def primal(self, x: Vector, ax: Vector) -> float:

@@ -1,8 +1,10 @@
 """MPS files: free and fixed, plain or gzip, read line by line.
 
 The format has no standard; this follows what HiGHS reads (its ``HMpsFF.cpp`` and the
-manuals of CPLEX and Gurobi agree on most of it). Fields are split at blanks; a file
-whose names hold blanks is read once more by the columns of the fixed form.
+manuals of CPLEX and Gurobi agree on most of it). Where those manuals say otherwise a
+note tells what was done: of several named sets the first counts, and a negative upper
+bound alone takes away the lower one. Fields are split at blanks; a file whose names
+hold blanks is read once more by the columns of the fixed form.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import BinaryIO, cast
 
 from nnz_service.algebra.limits import Limits
 from nnz_service.algebra.lp.model import LinearProgram
-from nnz_service.algebra.lp.mps_records import Builder, LineError
+from nnz_service.algebra.lp.mps_records import SENSES, Builder, LineError
 from nnz_service.errors import InvalidMatrixError
 
 #: Longest line; the fixed form ends at column 61.
@@ -43,6 +45,9 @@ _FOREIGN = {
 
 #: Fields of a data line at least, and where the first comment may begin.
 _COMMENTS = {"ROWS": 2, "COLUMNS": 3, "RHS": 2, "RANGES": 2, "BOUNDS": 3}
+
+#: Sections that say something of the program as a whole.
+_ABOUT = ("NAME", "OBJSENSE", "OBJNAME", "ENDATA")
 
 
 def read_mps(
@@ -82,8 +87,7 @@ def _read(
                 _data(builder, section, line, fixed=fixed)
                 continue
             words = line.split()
-            loose = len(words) > 1 and section in _COMMENTS and not fixed
-            if loose and not _is_header(words):
+            if _is_loose(section, words, fixed=fixed):
                 _data(builder, section, line, fixed=False)
                 continue
             section = _header(builder, words)
@@ -122,9 +126,19 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     return Path(path).open("rb")
 
 
+def _is_loose(section: str, words: list[str], *, fixed: bool) -> bool:
+    """Whether a line that begins in the first column holds data all the same."""
+    if section == "OBJSENSE":
+        return words[0].upper() in SENSES
+    if section == "OBJNAME":
+        return not _is_header(words)
+    loose = len(words) > 1 and section in _COMMENTS and not fixed
+    return loose and not _is_header(words)
+
+
 def _is_header(words: list[str]) -> bool:
     name = words[0].upper()
-    known = name in _COMMENTS or name in _FOREIGN
+    known = name in _COMMENTS or name in _FOREIGN or name == "OBJNAME"
     alone = len(words) == 1 or name in _FOREIGN
     return name in ("NAME", "OBJSENSE", "ENDATA") or (known and alone)
 
@@ -135,13 +149,15 @@ def _header(builder: Builder, words: list[str]) -> str:
         raise LineError(
             f"{name} describes {foreign}, but only linear programs can be solved"
         )
-    if name not in ("NAME", "OBJSENSE", "ENDATA", *_COMMENTS):
+    if name not in (*_ABOUT, *_COMMENTS):
         raise LineError(
             f"{words[0][:40]!r} is no section of an MPS file; there are NAME, "
-            "OBJSENSE, ROWS, COLUMNS, RHS, RANGES, BOUNDS and ENDATA"
+            "OBJSENSE, OBJNAME, ROWS, COLUMNS, RHS, RANGES, BOUNDS and ENDATA"
         )
     if name == "OBJSENSE" and len(words) > 1:
         builder.sense(words[1:])
+    if name == "OBJNAME" and len(words) > 1:
+        builder.call(words[1:])
     builder.enter(name)
     return name
 
@@ -149,6 +165,9 @@ def _header(builder: Builder, words: list[str]) -> str:
 def _data(builder: Builder, section: str, line: str, *, fixed: bool) -> None:
     if section == "OBJSENSE":
         builder.sense(line.split())
+        return
+    if section == "OBJNAME":
+        builder.call([line.strip()] if fixed else line.split())
         return
     if section not in _COMMENTS:
         raise LineError("data stands before any section; ROWS must come first")

@@ -24,8 +24,14 @@ _OBJECTIVE = -2
 #: Sections in the order in which they may stand.
 _ORDER = ("ROWS", "COLUMNS", "RHS", "RANGES", "BOUNDS", "ENDATA")
 
+#: Words for the direction of the objective.
+SENSES = ("MIN", "MAX", "MINIMIZE", "MAXIMIZE", "MINIMISE", "MAXIMISE")
+
 #: Types of bounds without and with a value.
 _PLAIN, _VALUED = ("FR", "MI", "PL", "BV"), ("UP", "LO", "FX", "LI", "UI", "SC", "SI")
+
+#: Types that say nothing of the other side.
+_LOWER, _UPPER = ("LO", "LI", "MI"), ("UP", "UI", "SC", "SI", "PL")
 
 #: What an index of 32 bits counts.
 _MOST_32 = 2**31 - 1
@@ -50,6 +56,7 @@ class Builder:
         self.rows: dict[str, int] = {}
         self._types: list[str] = []
         self._objective: str | None = None
+        self._named: str | None = None
         self._free = 0
         self._columns: dict[str, int] = {}
         self._last = ""
@@ -67,6 +74,8 @@ class Builder:
         self._lower: dict[int, float] = {}
         self._upper: dict[int, float] = {}
         self._binary: set[int] = set()
+        self._negative: set[int] = set()
+        self._repeated = 0
         self._offset = 0.0
         self._at = -1
         self._notes: list[str] = []
@@ -85,9 +94,15 @@ class Builder:
     def sense(self, words: list[str]) -> None:
         """Take MIN or MAX."""
         word = words[0].upper()
-        if word not in ("MIN", "MAX", "MINIMIZE", "MAXIMIZE", "MINIMISE", "MAXIMISE"):
+        if word not in SENSES:
             raise LineError(f"OBJSENSE is {words[0][:20]!r}, but must be MIN or MAX")
         self._maximize = word.startswith("MAX")
+
+    def call(self, words: list[str]) -> None:
+        """Take the name of the objective; the first N row is it all the same."""
+        if len(words) != 1 or self._named is not None:
+            raise LineError("OBJNAME has one name, that of the objective")
+        self._named = words[0]
 
     def record(self, section: str, words: list[str]) -> None:
         """Take one data line of a section."""
@@ -222,6 +237,10 @@ class Builder:
         )
 
     def _set_bound(self, kind: str, j: int, value: float) -> None:
+        lower, upper = kind not in _UPPER, kind not in _LOWER
+        if (lower and j in self._lower) or (upper and j in self._upper):
+            self._repeated += 1
+            return
         self._binary.discard(j)
         if kind in ("LI", "UI", "BV", "SI"):
             self._integers.add(j)
@@ -231,8 +250,8 @@ class Builder:
             self._lower[j] = value
         if kind in ("FX", "UP", "UI", "SC", "SI"):
             self._upper[j] = value
-            if kind in ("UP", "UI") and value < 0 and j not in self._lower:
-                self._lower[j] = -math.inf
+            if kind in ("UP", "UI") and value < 0:
+                self._negative.add(j)
         if kind in ("FR", "MI"):
             self._lower[j] = -math.inf
         if kind in ("FR", "PL"):
@@ -241,7 +260,12 @@ class Builder:
             self._lower[j], self._upper[j] = 0.0, 1.0
 
     def _is_chosen(self, section: str, name: str) -> bool:
-        """Whether a line is of the first set of its section; others are left out."""
+        """Whether a line is of the first set of its section; others are left out.
+
+        A line without the name of a set is of each.
+        """
+        if not name:
+            return True
         chosen = self._sets.setdefault(section, name)
         if chosen != name:
             self._ignored.add(f"{section} {name}")
@@ -304,12 +328,18 @@ class Builder:
     def _column_bounds(self) -> tuple[Vector, Vector]:
         count = len(self._costs)
         lv, uv = np.zeros(count), np.full(count, np.inf)
+        lv[list(self._freed)] = -np.inf
         for bound, values in ((lv, self._lower), (uv, self._upper)):
             bound[list(values.keys())] = list(values.values())
         uv[list(self._binary)] = 1.0  # integers without a bound are 0 or 1
         for j in self._semi:  # zero or within its bounds: the hull of both
             lv[j] = min(0.0, lv[j])
         return lv, uv
+
+    @property
+    def _freed(self) -> set[int]:
+        """Columns that a negative upper bound alone leaves without a lower one."""
+        return self._negative - self._lower.keys()
 
     def _all_notes(self) -> tuple[str, ...]:
         notes = []
@@ -321,6 +351,15 @@ class Builder:
             notes.append(f"{self._free} further N rows were left out")
         if self._objective is None:
             notes.append("there is no objective row: the objective is 0")
+        elif self._named not in (None, self._objective):
+            notes.append(
+                f"OBJNAME is {self._named!r}, but the first N row is the objective: "
+                f"{self._objective!r}"
+            )
+        if freed := len(self._freed):
+            notes.append(f"{freed} negative upper bounds alone took the lower one away")
+        if self._repeated:
+            notes.append(f"{self._repeated} bounds given again were left out")
         notes += [
             f"{name} was left out: the first set counts"
             for name in sorted(self._ignored)

@@ -107,11 +107,10 @@ class Judge:
         """Return the largest residual over its tolerance; infinite for a NaN."""
         absolute, relative = self._settings.eps_abs, self._settings.eps_rel
         norms = self.yardstick.norms
-        size = abs(kkt.objective) + abs(kkt.dual_objective)
         over = (
             kkt.primal_residual / (absolute + relative * norms.b or _TINY),
             kkt.dual_residual / (absolute + relative * norms.c or _TINY),
-            kkt.gap / (absolute + relative * size or _TINY),
+            kkt.gap / (absolute + relative * kkt.size or _TINY),
         )
         return max(over) if all(x >= 0 for x in over) else math.inf
 

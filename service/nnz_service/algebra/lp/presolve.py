@@ -29,7 +29,8 @@ class Reduction:
     """A smaller program.
 
     Args:
-        program: To minimize; empty when presolve solved it all.
+        program: To minimize; empty when presolve solved it all. Its offset is a part
+            of ``c'x``: that of the program is not told to HiGHS.
         digest: Of its numbers: presolving again must give the same ones.
     """
 

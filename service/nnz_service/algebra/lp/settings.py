@@ -24,7 +24,7 @@ class LpSettings:
             or ``auto``: HiGHS up to two million entries, PDHG beyond.
         eps_rel: A residual must be at most ``eps_abs + eps_rel * scale``, where the
             scale is the 2-norm of the row bounds, that of the costs, and
-            ``|objective| + |dual objective|`` for the gap.
+            ``|objective| + |dual objective|`` for the gap, both without the offset.
         eps_abs: See eps_rel.
         max_iterations: At most so many; None means no limit.
         time_limit: Seconds of computing at most; None means no limit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ class TestAnswers:
         np.testing.assert_allclose(
             whole.kkt.objective, without.kkt.objective, rtol=1e-6
         )
+
+    def test_an_offset_loosens_nothing(self, whole: LpOutcome) -> None:
+        """What presolve settles counts as before: the iterations are the same."""
+        out = finish(FirstOrder(replace(loop(), offset=1e9), FINE))
+
+        assert (out.status, out.iterations) == ("optimal", whole.iterations)
+        assert out.x.tolist() == whole.x.tolist()
+        assert out.kkt is not None
+        assert whole.kkt is not None
+        assert out.kkt.relative_gap == whole.kkt.relative_gap
+        assert out.kkt.objective == pytest.approx(whole.kkt.objective + 1e9)
+        assert "size" not in out.result()
 
     @pytest.mark.parametrize("name", ["adlittle", "kb2"])
     def test_netlib(self, data_dir: Path, name: str) -> None:

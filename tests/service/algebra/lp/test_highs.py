@@ -51,6 +51,39 @@ def test_certificates_are_checked() -> None:
     assert out.ray is not None
 
 
+class TestWithoutVariables:
+    @pytest.mark.parametrize("bounds", [([-1, 0], [1, INF]), ([], [])])
+    def test_nothing_is_right(self, bounds: tuple[list[float], list[float]]) -> None:
+        out = solved(program([[] for _ in bounds[0]], [], *bounds, offset=2.0))
+        assert (out.status, out.x.size, out.y.size) == ("optimal", 0, len(bounds[0]))
+        assert out.kkt is not None
+        assert out.kkt.objective == 2
+
+    @pytest.mark.parametrize("bounds", [([1, -1], [2, 1]), ([-3, -1], [-2, 1])])
+    def test_nothing_is_wrong(self, bounds: tuple[list[float], list[float]]) -> None:
+        out = solved(program([[], []], [], *bounds))
+        assert out.status == "infeasible"
+        assert out.ray is not None
+
+
+class TestEntriesThatHighsLeavesOut:
+    @pytest.mark.parametrize(
+        ("cost", "low", "what"), [(1, 1, "Infeasible"), (-1, -INF, "Unbounded")]
+    )
+    def test_prove_nothing(self, cost: float, low: float, what: str) -> None:
+        """Both have the solution x = 1e13."""
+        out = solved(program([[1e-13]], [cost], [low], [1]))
+        assert (out.status, out.ray) == ("numerical_error", None)
+        assert what in out.message
+        assert "leaves out 1 entries up to 1e-12" in out.message
+
+    def test_do_not_hide_a_certificate(self) -> None:
+        lp = program([[1e-13, 1], [0, 1]], [1, 1], [-INF, 3], [1, INF])
+        out = solved(lp)
+        assert out.status == "infeasible"
+        assert out.ray is not None
+
+
 def test_a_limit_of_iterations_is_told() -> None:
     rng = np.random.default_rng(3)
     dense = rng.random((30, 40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def read(tmp_path: Path, text: str) -> LinearProgram:
     return read_mps(path)
 
 
+def theirs_of(tmp_path: Path) -> Any:
+    """What HiGHS reads of the file that was read last."""
+    highspy = pytest.importorskip("highspy")
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    highs.readModel(str(tmp_path / "a.mps"))
+    return highs.getLp()
+
+
 def test_free_form(tmp_path: Path) -> None:
     """Every kind of record once, with the numbers worked out by hand."""
     lp = read(tmp_path, FREE)
@@ -69,10 +79,87 @@ def test_free_form(tmp_path: Path) -> None:
     assert lp.lv.tolist() == [-INF, 2, 0, -INF]
     assert lp.uv.tolist() == [-2, INF, 1, INF]
     assert (lp.offset, lp.maximize) == (-7, True)
-    assert len(lp.notes) == 3
+    assert len(lp.notes) == 4
     assert "2 integer variables" in lp.notes[0]
     assert "1 further N rows" in lp.notes[1]
-    assert "1 bounds of 1e20" in lp.notes[2]
+    assert "1 negative upper bounds alone" in lp.notes[2]
+    assert "1 bounds of 1e20" in lp.notes[3]
+
+
+#: A small file, to be told of its objective first and to be bounded in the end.
+SMALL = """NAME t
+{about}ROWS
+ N cost
+ N other
+ L r1
+COLUMNS
+ x cost 1 r1 1
+ y cost 2 other 5
+ z r1 1
+RHS
+ rhs r1 10
+BOUNDS
+{bounds}ENDATA
+"""
+
+
+@pytest.mark.parametrize(
+    ("bounds", "lower", "upper"),
+    [
+        (" FR x\n UP BND y 3\n", [-INF, 0, 0], [INF, 3, INF]),
+        (" UP BND y 3\n UP z 4\n", [0, 0, 0], [INF, 3, 4]),
+        (" UP y 3\n UP BND y 4\n", [0, 0, 0], [INF, 3, INF]),
+        (" FR BND x\n UP BND x 4\n", [-INF, 0, 0], [INF, INF, INF]),
+        (" LO BND x 1\n FX BND x 4\n", [1, 0, 0], [INF, INF, INF]),
+        (" UP BND x -3\n LO BND x -5\n", [-5, 0, 0], [-3, INF, INF]),
+        (" BV BND x\n PL BND x\n MI BND y\n UP BND y 3\n",
+         [0, -INF, 0], [1, 3, INF]),
+    ],
+)  # fmt: skip
+def test_bounds_are_those_of_highs(
+    tmp_path: Path, bounds: str, lower: list[float], upper: list[float]
+) -> None:
+    """Lines without a set are of each, and what is given first counts."""
+    text = SMALL.format(about="", bounds=bounds)
+    lp = read(tmp_path, text)
+
+    assert (lp.lv.tolist(), lp.uv.tolist()) == (lower, upper)
+    again = [note for note in lp.notes if "given again" in note]
+    expected = {" UP y 3": 1, " FR BND": 1, " LO BND": 1, " BV BND": 1}
+    assert len(again) == expected.get(bounds[:7], 0)
+    theirs = theirs_of(tmp_path)
+    assert (list(theirs.col_lower_), list(theirs.col_upper_)) == (lower, upper)
+
+
+@pytest.mark.parametrize(
+    ("about", "maximize"),
+    [
+        ("OBJSENSE\nMAX\n", True),
+        ("OBJSENSE\nminimise\n", False),
+        ("OBJSENSE\nMAX\nOBJNAME\ncost\n", True),
+        ("OBJNAME\n cost\nOBJSENSE\n MAX\n", True),
+        ("OBJNAME\n  other\n", False),
+        ("OBJNAME other\n", False),
+    ],
+)
+def test_the_objective_is_that_of_highs(
+    tmp_path: Path, about: str, maximize: bool
+) -> None:
+    """It is the first N row, whatever OBJNAME says; a note tells that."""
+    lp = read(tmp_path, SMALL.format(about=about, bounds=""))
+
+    assert (lp.maximize, lp.c.tolist()) == (maximize, [1, 2, 0])
+    told = "OBJNAME is 'other', but the first N row is the objective: 'cost'"
+    assert (told in lp.notes) == ("other" in about)
+    theirs = theirs_of(tmp_path)
+    assert (theirs.sense_.name == "kMaximize") == maximize
+    assert list(theirs.col_cost_) == [1, 2, 0]
+
+
+def test_a_second_name_of_the_objective_is_refused(tmp_path: Path) -> None:
+    text = SMALL.format(about="OBJNAME\n cost\n other\n", bounds="")
+    with pytest.raises(InvalidMatrixError, match="line 4: OBJNAME has one name"):
+        read(tmp_path, text)
 
 
 def test_fixed_form_has_names_with_blanks(tmp_path: Path) -> None:

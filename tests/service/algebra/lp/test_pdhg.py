@@ -84,6 +84,26 @@ class TestAnswers:
         assert out.kkt is not None
         np.testing.assert_allclose(out.kkt.objective, 13, rtol=1e-7)
 
+    @pytest.mark.parametrize("maximize", [False, True])
+    def test_an_offset_loosens_nothing(self, maximize: bool) -> None:
+        """The iterations are those without it, and the gap is compared as there."""
+        costs = [1, 2] if maximize else [-1, -2]
+        asked = {"uv": [1, 1], "maximize": maximize}
+        plain, moved = (
+            solved(
+                program([[1, 1]], costs, [-INF], [1.5], **asked, offset=offset), 1e-6
+            )
+            for offset in (0.0, 1e6)
+        )
+
+        assert (plain.status, moved.status) == ("optimal", "optimal")
+        assert moved.x.tolist() == plain.x.tolist()
+        np.testing.assert_allclose(moved.x, [0.5, 1], atol=1e-5)
+        assert plain.kkt is not None
+        assert moved.kkt is not None
+        assert moved.kkt.relative_gap == plain.kkt.relative_gap
+        assert moved.kkt.objective == pytest.approx(plain.kkt.objective + 1e6)
+
     @pytest.mark.parametrize(
         ("rows", "columns"), [(0, 2), (2, 0), (0, 0)], ids=["rows", "columns", "both"]
     )
