@@ -14,6 +14,7 @@ import scipy.sparse.linalg as spla
 
 import nnz
 from nnz import AsyncClient, Client
+from nnz._expressions import Expression
 
 
 def integers(rows: int, columns: int, seed: int) -> sp.csr_array:
@@ -61,7 +62,7 @@ class TestOperators:
         paths = (far[:, :, None] + far[None]).min(axis=1)
         (found,) = client.chain(s.lazy().times(s, semiring="min_plus", mask=s))
 
-        shortest = s.multiply(s, semiring="min_plus", name="two steps")
+        shortest = s.product(s, semiring="min_plus", name="two steps")
         assert shortest.info.name == "two steps"
         same(shortest, sp.csr_array(np.where(np.isinf(paths), 0, paths)))
         wanted = np.where(np.isinf(paths) | np.isinf(far), 0, paths)
@@ -75,32 +76,53 @@ class TestOperators:
 
         near = (far + x).min(axis=1)
         turned = (far.T[:, :, None] + y).min(axis=1)
-        np.testing.assert_array_equal(a.multiply(x, semiring="min_plus"), near)
-        np.testing.assert_array_equal(a.T.multiply(y, semiring="min_plus"), turned)
-        np.testing.assert_array_equal(a.multiply(x), A @ x)
+        np.testing.assert_array_equal(a.product(x, semiring="min_plus"), near)
+        np.testing.assert_array_equal(a.T.product(y, semiring="min_plus"), turned)
+        np.testing.assert_array_equal(a.product(x), A @ x)
         one = s.lazy().applied(x > 2, semiring="or_and")
         two = s.lazy().T.applied(one, semiring="or_and")
         (reached,) = client.chain(two)
         hops = (S.T != 0).toarray() @ ((S != 0).toarray() @ (x > 2))
         np.testing.assert_array_equal(reached, hops > 0)
         with pytest.raises(TypeError, match="a scipy matrix is not on the server"):
-            a.multiply(B)
+            a.product(B)
         with pytest.raises(TypeError, match="a mask and a name are for products of"):
-            a.multiply(x, name="y")
+            a.product(x, name="y")
         with pytest.raises(ValueError, match=r"multiplies \(7,\)"):
-            a.multiply(np.ones(9), semiring="min_plus")
+            a.product(np.ones(9), semiring="min_plus")
         with pytest.raises(nnz.BadRequestError, match="must be one of plus_times"):
-            a.multiply(x, semiring="plus")
+            a.product(x, semiring="plus")
 
     def test_products(self, held: Any) -> None:
         a, b, s = held
 
         same(a @ b, A @ B)
-        same(s.multiply(s, mask=s.T), (S @ S) * (S.T != 0))
+        same(s.product(s, mask=s.T), (S @ S) * (S.T != 0))
         with pytest.raises(ValueError, match=r"mask has shape \(9, 7\); \(7, 5\)"):
-            s.multiply(b, mask=a)
+            s.product(b, mask=a)
         same(a.T @ a, A.T @ A)
         same(b.T @ (s @ a.T), B.T @ S @ A.T)
+
+    def test_no_name_of_scipys_means_something_else(self, held: Any) -> None:
+        """There ``multiply`` goes by entries, which no operation of the server does."""
+        for one in (held[0], held[0].lazy()):
+            assert not hasattr(one, "multiply")
+
+    def test_handles_and_expressions_mix(self, client: Any, held: Any) -> None:
+        """In any order, and nothing is sent before the chain."""
+        a, b, s = held
+        mixed = [a @ b.lazy(), s + s.T.lazy(), s - s.T.lazy(), s.dot(s.lazy())]
+        y = a @ (b.lazy() @ np.arange(5.0))
+
+        assert all(isinstance(one, Expression) for one in mixed)
+        *made, z = client.chain(*mixed, y)
+        for one, right in zip(made, (A @ B, S + S.T, S - S.T, S @ S), strict=True):
+            same(one, right)
+        np.testing.assert_array_equal(z, A @ (B @ np.arange(5.0)))
+        with pytest.raises(ValueError, match=r"\(9, 7\) cannot be multiplied"):
+            a @ a.lazy()
+        with pytest.raises(ValueError, match="cannot be added"):
+            a + b.lazy()
 
     def test_scipys_other_names(self, client: Any, held: Any) -> None:
         a, b, _ = held

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import nnz
-from nnz import _errors
+from nnz import _errors, _graphs, _jobs
+from nnz_service.algebra import eigenpairs
+from nnz_service.solving import METHODS
 
 
 def test_import_is_light() -> None:
@@ -42,3 +44,25 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
 
     assert real == drawn - {"TypeError", "ValueError"}
     assert real <= set(nnz.__all__)
+
+
+def about(documented: object, name: str) -> str:
+    """What a docstring says of an argument."""
+    text = inspect.getdoc(documented) or ""
+    found = re.search(rf"^ +{name}: (.*?)(?=^ +\w+: |\n\n|\Z)", text, re.S | re.M)
+    assert found, name
+    return " ".join(found[1].split())
+
+
+def test_docstrings_say_what_the_server_has() -> None:
+    words = about(_jobs.Jobs.cg, "preconditioner").rstrip(".").replace(" or", ",")
+    assert tuple(words.replace("`", "").split(", ")) == METHODS["cg"]
+    graph, eigen = (
+        about(kind, "status") for kind in (_graphs.GraphResult, _graphs.EigenResult)
+    )
+    for status in ("converged", "iteration_limit", "time_limit", "unbounded"):
+        assert status in graph
+    for status in ("converged", *eigenpairs._ENDS):
+        assert status in eigen
+    violation = about(nnz.LpResult, "max_primal_violation")
+    assert violation == "The largest violation of a row or a variable."

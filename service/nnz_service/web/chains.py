@@ -20,7 +20,9 @@ from nnz_service.web.fields import field
 from nnz_service.web.sparse import (
     MATRICES,
     SPARSE_OPS,
+    Preflight,
     check_label,
+    check_outputs,
     check_semiring,
     estimate_of,
     made_blob,
@@ -46,12 +48,24 @@ _ALWAYS = frozenset(
 )
 
 
-async def apply_chain(request: Request, parts: Parts, asked: TensorRequest) -> Response:
+async def apply_chain(
+    request: Request,
+    parts: Parts,
+    asked: TensorRequest,
+    query: Preflight | None,
+) -> Response:
     """Do several operations, or say what they would cost.
+
+    Args:
+        request: What was sent.
+        parts: Of the application.
+        asked: The body.
+        query: What the query says of `preflight`, if anything.
 
     Raises:
         MalformedError: The steps cannot be understood.
         NotFoundError: A matrix is not stored, or not theirs.
+        InvalidInputError: An output is named that no step gives.
         ServiceError: What the worker answered; the message names the step.
     """
     caller, stages = caller_of(request), stages_of(request)
@@ -60,10 +74,12 @@ async def apply_chain(request: Request, parts: Parts, asked: TensorRequest) -> R
             f"a chain has no parameter {min(unknown)[:80]!r}; those of operations "
             "belong to their steps"
         )
-    preflight = preflight_of(asked.parameters, request.query_params.get("preflight"))
+    preflight = preflight_of(asked.parameters, query)
     if preflight == "exact":
         raise MalformedError("preflight of a chain must be true or false")
     steps = checked(asked.fields.get("steps"), asked.tensors.keys())
+    kept = [step["as"] for step in steps if step["keep"] and step["op"] in _DENSE]
+    check_outputs("the chain", asked, kept, "it keeps no tensor")
     ids = {step.get(key) for step in steps for key in MATRICES}
     for name in sorted(name for name in ids if name and is_matrix_id(name)):
         await check_servable(parts.repository, caller, name)

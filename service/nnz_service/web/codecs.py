@@ -128,10 +128,6 @@ def read_object(text: memoryview, limit: int) -> dict[str, Any]:
     return value
 
 
-#: Kinds of job that may find all they need in what is stored.
-WITHOUT_INPUTS = ("lp", "op", "factorize", "graph", "eigs", "chain")
-
-
 def read_tensors(body: Body, max_json: int, *, least: int = 1) -> TensorRequest:
     """Parse a body of JSON and, behind it, binary tensors, *least* of them.
 
@@ -155,8 +151,6 @@ def read_tensors(body: Body, max_json: int, *, least: int = 1) -> TensorRequest:
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise MalformedError("parameters.binary_data_output must be true or false")
     reader = _Binary(body.data[header:])
-    if fields.get("kind") in WITHOUT_INPUTS:
-        least = 0
     given = fields.pop("inputs", None if least else [])
     inputs = dict(_inputs(given, reader, least))
     reader.finish()

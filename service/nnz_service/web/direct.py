@@ -68,8 +68,11 @@ class Direct:
         self._routes = [*_routes()]
 
     def takes(self, scope: Scope) -> bool:
-        """Say whether a request is one of these, by its head; its route is noted."""
-        if scope["method"] != "POST" or not _is_small(scope):
+        """Say whether a request is one of these, by its head; its route is noted.
+
+        What a query says is read and checked by the application alone.
+        """
+        if scope["method"] != "POST" or scope["query_string"] or not _is_small(scope):
             return False
         for pattern, route in self._routes:
             if (found := pattern.fullmatch(scope["path"])) is not None:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, InvalidInputError, MalformedError
-from nnz_service.repository import Owner, Repository
+from nnz_service.repository import MatrixRecord, Owner, Repository, bundles
 from nnz_service.web.job_params import check_known, check_real
 
 METHODS = ("auto", "pdhg", "highs")
 _TOLERANCES = ("eps_rel", "eps_abs")
+#: Tolerances below this are beyond float64.
+_FINEST = 1e-14
 _PARAMETERS = frozenset(
     {"matrix", "method", "max_iterations", "time_limit", "offset"}
     | {*_TOLERANCES, "maximize", "polish", "presolve", "start"}
@@ -61,6 +63,18 @@ def check_lp(
         if low in tensors and high in tensors:
             _check_order(low, tensors[low], high, tensors[high])
     _check_start(params, [name for name in _STARTS if name in tensors])
+    if "c" not in tensors and not _has_costs(record):
+        raise InvalidInputError(
+            "lp needs the costs as the input c: only a matrix was stored, not a program"
+        )
+
+
+def _has_costs(record: MatrixRecord) -> bool:
+    """Say whether a program was stored; of a damaged file that is for the worker."""
+    try:
+        return "c" in bundles.names(record.path)
+    except MalformedError:
+        return True
 
 
 def _check_start(params: Mapping[str, Any], given: list[str]) -> None:
@@ -97,7 +111,12 @@ def _check_numbers(params: Mapping[str, Any]) -> None:
             raise ImpossibleError(
                 f"parameters.{name} is {params[name]}; it must be from 0 to below 1"
             )
-    if not 1e-14 <= params.get("polish", 0.5) < 1:
+    if sum(params.get(name, 1e-6) for name in _TOLERANCES) < _FINEST:
+        raise ImpossibleError(
+            "parameters.eps_rel and parameters.eps_abs are both almost 0; no float64 "
+            "solution is so exact"
+        )
+    if not _FINEST <= params.get("polish", 0.5) < 1:
         raise ImpossibleError(
             f"parameters.polish is {params['polish']}; it must be from 1e-14 to below 1"
         )

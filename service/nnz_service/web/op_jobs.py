@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnz_service.errors import ImpossibleError, InvalidInputError, MalformedError
-from nnz_service.repository import Owner, Repository
+from nnz_service.repository import MatrixRecord, Owner, Repository
 from nnz_service.web.job_params import (
     check_known,
     check_real,
@@ -23,6 +23,9 @@ JOB_OPS: dict[str, frozenset[str]] = {
     "scale": frozenset({"rows", "columns"}),
     "sddmm": frozenset({"x", "y"}),
 }
+
+#: Parameters that are numbers, complex ones as pairs.
+_FACTORS = frozenset({"alpha", "beta"})
 
 
 def check_op(
@@ -48,15 +51,17 @@ def check_op(
     check_known(op, params, known)
     check_label(params.get("name"))
     check_semiring(op, params)
-    for key in {"alpha", "beta"} & params.keys():
-        if isinstance(params[key], bool) or not isinstance(params[key], int | float):
-            raise MalformedError(f"parameters.{key} must be a number")
-    shapes = [
-        matrix_of(op, repository, params, owner, key).shape
+    for key in sorted(_FACTORS & params.keys()):
+        _check_factor(key, params[key])
+    records = [
+        matrix_of(op, repository, params, owner, key)
         for key in ("matrix", "other", "mask")
         if key in known and (key != "mask" or key in params)
     ]
-    _check_shapes(op, shapes)
+    _check_shapes(op, [record.shape for record in records])
+    for key in sorted(_FACTORS & params.keys()):
+        if isinstance(params[key], list):
+            _check_complex(key, params[key], records)
     if unknown := tensors.keys() - JOB_OPS[op]:
         raise InvalidInputError(f"{op} has no input {min(unknown)[:80]!r}")
 
@@ -81,6 +86,26 @@ def check_factorize(
     record = matrix_of("factorize", repository, params, owner)
     check_square("factorize", record)
     check_real("factorize", record)
+
+
+def _check_factor(name: str, value: object) -> None:
+    """Check a number, or a pair of them that is a complex one."""
+    parts = value if isinstance(value, list) and len(value) == 2 else [value]
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, int | float):
+            raise MalformedError(
+                f"parameters.{name} is {value!r:.60}, but must be a number, or "
+                "[real, imaginary]"
+            )
+
+
+def _check_complex(name: str, value: object, matrices: list[MatrixRecord]) -> None:
+    """Refuse a complex factor where all numbers are real."""
+    if all(matrix.dtype != "C128" for matrix in matrices):
+        real = "matrix is" if len(matrices) == 1 else "matrices are"
+        raise ImpossibleError(
+            f"parameters.{name} is {value!r:.60}, but the {real} real"
+        )
 
 
 def _check_shapes(op: str, shapes: list[tuple[int, int]]) -> None:

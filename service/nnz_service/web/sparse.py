@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request, Response
 
 from nnz_service.dataplane import Reply
-from nnz_service.errors import MalformedError
+from nnz_service.errors import InvalidInputError, MalformedError
 from nnz_service.gateway.ownership import check_servable, owner_of
 from nnz_service.gateway.parameters import order_of
 from nnz_service.repository import Blob, matrix_id
@@ -37,14 +37,34 @@ SPARSE_OPS: dict[str, frozenset[str]] = {
 }
 #: Parameters that name matrices; a mask need not be given.
 MATRICES = frozenset({"matrix", "other", "mask"})
+#: Tensors that come of each; where there are none, a matrix does.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "triangular_solve": ("x",),
+    "norm": ("norm",),
+    "sums": ("sums",),
+    "diagonal": ("diagonal",),
+}
+#: Whether only the cost is asked for, and how well it has to be known.
+Preflight = bool | Literal["exact"]
 SEMIRINGS = ("plus_times", "min_plus", "or_and", "max_times")
 _MAX_NAME = 128
 
 
 async def apply_sparse(
-    request: Request, parts: Parts, op: str, asked: TensorRequest
+    request: Request,
+    parts: Parts,
+    op: str,
+    asked: TensorRequest,
+    preflight: Preflight | None,
 ) -> Response:
     """Do one of `SPARSE_OPS`, or say what it would cost.
+
+    Args:
+        request: What was sent.
+        parts: Of the application.
+        op: Which one.
+        asked: The body.
+        preflight: What the query says of it, if anything.
 
     Raises:
         MalformedError: A parameter is unknown, missing or of the wrong type.
@@ -52,7 +72,7 @@ async def apply_sparse(
         ServiceError: What the worker answered.
     """
     caller, stages = caller_of(request), stages_of(request)
-    params = _parameters(op, asked.parameters, request.query_params.get("preflight"))
+    params = _parameters(op, asked.parameters, preflight)
     name = params.pop("name", None)
     for key in MATRICES & params.keys():
         await check_servable(parts.repository, caller, params[key])
@@ -82,7 +102,9 @@ async def apply_sparse(
         )
 
 
-def _parameters(op: str, given: Mapping[str, Any], query: str | None) -> dict[str, Any]:
+def _parameters(
+    op: str, given: Mapping[str, Any], query: Preflight | None
+) -> dict[str, Any]:
     """Check what can be checked without the matrices."""
     known = SPARSE_OPS[op]
     always = {"binary_data_output", "timeout", "priority", "deterministic"}
@@ -117,20 +139,44 @@ def check_semiring(op: str, given: Mapping[str, Any]) -> None:
         raise MalformedError(f"{op} needs the id of a matrix as parameters.mask")
 
 
-def preflight_of(given: Mapping[str, Any], query: str | None) -> bool | str:
+def preflight_of(given: Mapping[str, Any], query: Preflight | None) -> Preflight:
     """Return whether only the cost is asked for: true, false or exact.
+
+    Args:
+        given: Parameters of the body.
+        query: What the query says, which goes before them.
 
     Raises:
         MalformedError: It is none of these.
     """
-    preflight = given.get("preflight", False)
-    if query is not None:
-        preflight = {"true": True, "false": False}.get(query, query)
+    preflight = given.get("preflight", False) if query is None else query
     if isinstance(preflight, bool):
         return preflight
     if preflight == "exact":
         return "exact"
     raise MalformedError("preflight must be true, false or exact")
+
+
+def check_outputs(
+    what: str, asked: TensorRequest, there: Collection[str], otherwise: str
+) -> None:
+    """Refuse outputs that will not come.
+
+    Args:
+        what: What is asked for them.
+        asked: Names those that are wanted, or none.
+        there: Names of those that come.
+        otherwise: What comes where none does.
+
+    Raises:
+        InvalidInputError: There is no such output.
+    """
+    for wanted in asked.outputs:
+        if wanted.name not in there:
+            raise InvalidInputError(
+                f"{what} has no output {wanted.name[:80]!r}; there are "
+                f"{', '.join(there) or f'none: {otherwise}'}"
+            )
 
 
 def check_label(name: object) -> None:

@@ -103,6 +103,23 @@ def test_a_step_that_fails_is_named(real: httpx2.Client, a: str) -> None:
     assert count(real) == before
 
 
+def test_outputs_that_no_step_gives(real: httpx2.Client, a: str) -> None:
+    """Outputs are the tensors that are kept."""
+    steps = [
+        {"as": "at", "op": "transpose", "matrix": a, "keep": True},
+        {"as": "ones", "op": "sums", "matrix": a},
+        {"as": "last", "op": "spmv", "matrix": "at", "inputs": {"x": "ones"}},
+    ]
+    right = real.post("/v1/ops", json={"steps": steps, "outputs": [{"name": "last"}]})
+
+    assert right.json()["outputs"][0]["name"] == "last"
+    for name in ("nope", "at", "ones"):
+        wrong = real.post("/v1/ops", json={"steps": steps, "outputs": [{"name": name}]})
+        assert wrong.status_code == 422
+        found = wrong.json()["error"]
+        assert found == f"the chain has no output {name!r}; there are last"
+
+
 def test_preflight_bounds_every_step(real: httpx2.Client, a: str) -> None:
     before = count(real)
     steps = (

@@ -95,6 +95,7 @@ def answer(sock: socket.socket) -> tuple[int, bytes]:
         (INFER, BODY.replace(b"[1,3]", b"[1,2]"), 400),
         (INFER, orjson.dumps({"inputs": [X], "parameters": {"timeout": -1}}), 400),
         ("/v1/ops/spmv", BODY, 400),
+        ("/v1/ops/spmv?preflight=maybe", BODY, 400),
         ("/v1/ops/none", BODY, 404),
     ],
 )
@@ -123,6 +124,7 @@ def test_which_way(http: httpx2.Client, taken: list[str]) -> None:
         assert http.post(INFER, content=BODY, headers=fields).is_success
     assert http.post(INFER, content=iter([BODY])).is_success  # chunked
     assert send(http, INFER, {"x": np.ones((1 << 14, 3), "f4")}).is_success  # large
+    assert http.post(f"{INFER}?a=b", content=BODY).is_success
     assert http.get("/v2").is_success
     assert taken == [INFER]
 

@@ -237,7 +237,7 @@ class TestOneOwner:
         job, his = submit(ann), submit(bob)
 
         assert submit(ann) == job != his == submit(bob)
-        absent = "j" * len(job)
+        absent, costs = "j" * len(job), {"c": np.ones(matrix.shape[1])}
         for path, verb in (
             ("", "GET"), ("?wait=1", "GET"), ("/result", "GET"), ("/events", "GET"),
             ("/cancel", "POST"), ("", "DELETE"),
@@ -248,7 +248,7 @@ class TestOneOwner:
             assert theirs.status_code == nobodys.status_code == 404, path
             assert theirs.text.replace(job, absent) == nobodys.text, path
         theirs, nobodys = (
-            send(bob, "/v1/jobs", {}, params | {"start": one}, kind="lp")
+            send(bob, "/v1/jobs", costs, params | {"start": one}, kind="lp")
             for one in (job, absent)
         )
         assert theirs.status_code == nobodys.status_code == 404

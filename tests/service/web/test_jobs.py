@@ -56,6 +56,22 @@ class TestJobs:
         assert real.delete(f"/v1/jobs/{job['id']}").status_code == 204
         assert real.get(f"/v1/jobs/{job['id']}").status_code == 404
 
+    @pytest.mark.parametrize("inputs", [{}, {"inputs": []}])
+    def test_the_kind_is_looked_at_first(
+        self, real: httpx2.Client, small: str, inputs: dict[str, Any]
+    ) -> None:
+        """Before the inputs, of which a kind says by itself what it needs."""
+        asked = {"parameters": {"matrix": small}} | inputs
+        for kind, code, text in (
+            ("qr", 422, "there is no job 'qr'; there are cg, solve, lp"),
+            (None, 400, "'kind' must name the job: one of cg, solve"),
+            (["lp"], 400, "'kind' must name the job: one of cg, solve"),
+            ("cg", 422, "cg takes the inputs b and"),
+        ):
+            answer = real.post("/v1/jobs", json={"kind": kind} | asked)
+            assert answer.status_code == code, answer.text
+            assert text in answer.json()["error"]
+
     def test_solve(self, real: httpx2.Client) -> None:
         """Many right-hand sides by another method; each has its figures."""
         matrix = poisson(50).tocsr()

@@ -100,6 +100,12 @@ def test_a_broken_file_is_refused_with_its_line(real: httpx2.Client) -> None:
         pytest.param({}, {"eps": 1}, 400, "no parameter 'eps'", id="parameter"),
         pytest.param({}, {"eps_rel": "1"}, 400, "must be a number", id="text"),
         pytest.param({}, {"eps_abs": 2}, 422, "from 0 to below 1", id="tolerance"),
+        pytest.param(
+            {}, {"eps_rel": 0, "eps_abs": 0}, 422, "both almost 0", id="exact"
+        ),
+        pytest.param(
+            {}, {"eps_rel": 1e-15, "eps_abs": 0.0}, 422, "both almost 0", id="finest"
+        ),
         pytest.param({}, {"method": "ipm"}, 422, "auto, pdhg, highs", id="method"),
         pytest.param({}, {"maximize": 1}, 400, "true or false", id="maximize"),
         pytest.param({}, {"presolve": 1}, 400, "true or false", id="presolve"),
@@ -138,7 +144,8 @@ def test_wrong_requests_are_refused_before_they_wait(
     says: str,
 ) -> None:
     key = put_matrix(real, MATRIX)
-    answer = send(real, "/v1/jobs", inputs, {"matrix": key} | parameters, kind="lp")
+    given = {"c": INPUTS["c"]} | inputs
+    answer = send(real, "/v1/jobs", given, {"matrix": key} | parameters, kind="lp")
     assert answer.status_code == code, answer.text
     assert says in answer.json()["error"]
 
@@ -191,7 +198,7 @@ def test_what_cannot_be_a_start_is_told(real: httpx2.Client) -> None:
     other = put_matrix(real, scipy.sparse.csr_array(np.eye(3)))
     square = send(real, "/v1/jobs", {"b": np.ones(3)}, {"matrix": other}, kind="cg")
     real.get(f"/v1/jobs/{square.json()['id']}?wait=30")
-    failed = submit(real, {}, matrix=key)
+    failed = submit(real, {"c": np.ones(2), "uv": np.array([-1.0, 1])}, matrix=key)
     wide = submit(real, {"c": np.ones(3)}, matrix=other, presolve=False, method="pdhg")
 
     for start, code, says in (
@@ -226,8 +233,29 @@ def test_values_that_cannot_be_a_start_are_told(
 
 
 def test_costs_are_needed(real: httpx2.Client) -> None:
+    """Of a matrix; a stored program has its own. One tolerance of 0 is no matter."""
     key = put_matrix(real, MATRIX)
-    asked = send(real, "/v1/jobs", {}, {"matrix": key}, kind="lp").json()
-    job = real.get(f"/v1/jobs/{asked['id']}?wait=30").json()
+    refused = send(real, "/v1/jobs", {"uc": INPUTS["uc"]}, {"matrix": key}, kind="lp")
+    stored = put_mps(real, WYNDOR_MPS.encode()).json()["id"]
+
+    assert refused.status_code == 422, refused.text
+    assert "lp needs the costs as the input c" in refused.json()["error"]
+    for one in ("eps_rel", "eps_abs"):
+        result, _ = solve(real, {}, matrix=stored, **{one: 0})
+        assert result["status"] == "optimal"
+
+
+def test_a_damaged_file_is_for_the_worker(real: httpx2.Client, real_home: Path) -> None:
+    """It may have had costs: what is wrong with it is told by the job."""
+    before = {*(real_home / "blobs").rglob("*")}
+    key = put_matrix(real, scipy.sparse.csr_array(np.array([[0.125, 8192]])))
+    (blob,) = {*(real_home / "blobs").rglob("*")} - before
+    blob.chmod(0o600)
+    blob.write_bytes(b"no archive")
+
+    asked = send(real, "/v1/jobs", {}, {"matrix": key}, kind="lp")
+
+    assert asked.status_code == 202, asked.text
+    job = real.get(f"/v1/jobs/{asked.json()['id']}?wait=30").json()
     assert job["status"] == "failed"
-    assert "lp needs the costs as the input c" in job["error"]
+    assert real.delete(f"/v1/matrices/{key}").status_code == 204

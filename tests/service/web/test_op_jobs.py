@@ -62,6 +62,24 @@ def test_a_sampled_product(real: httpx2.Client, ids: dict[str, str]) -> None:
     np.testing.assert_array_equal(found, (x @ x.T)[A.toarray() != 0])
 
 
+def test_factors_are_those_of_the_operation(
+    real: httpx2.Client, ids: dict[str, str]
+) -> None:
+    """A pair is a complex number, of which one complex matrix is enough."""
+    z = put_matrix(real, scipy.sparse.csr_array(A.toarray() * (2 - 1j)))
+    for asked in (
+        {"op": "add", "matrix": ids["A"], "other": z, "alpha": 2, "beta": [0.5, -1]},
+        {"op": "add", "matrix": z, "other": ids["A"], "alpha": [0, 1.0]},
+        {"op": "scale", "matrix": z, "alpha": [1, 2]},
+    ):
+        job = ended(real, "op", {}, **asked)
+        op, params = asked["op"], {k: v for k, v in asked.items() if k != "op"}
+        at_once = send(real, f"/v1/ops/{op}", {}, params)
+
+        assert job["status"] == "succeeded", job
+        assert job["result"]["matrix"]["id"] == at_once.json()["matrix"]["id"]
+
+
 def test_factors_serve_later_solves(real: httpx2.Client, ids: dict[str, str]) -> None:
     job = ended(real, "factorize", {}, matrix=ids["A"])
     solved = ended(
@@ -90,7 +108,28 @@ def test_factors_serve_later_solves(real: httpx2.Client, ids: dict[str, str]) ->
             "op",
             {"op": "add", "matrix": "A", "other": "A", "beta": "x"},
             400,
-            "parameters.beta must be a number",
+            "must be a number, or [real, imaginary]",
+        ),
+        *(
+            (
+                "op",
+                {"op": "scale", "matrix": "A", "alpha": alpha},
+                400,
+                "must be a number, or [real, imaginary]",
+            )
+            for alpha in (True, None, [1], [1, 2, 3], [1, False], ["1", 2], {"re": 1})
+        ),
+        (
+            "op",
+            {"op": "scale", "matrix": "A", "alpha": [1, 0]},
+            422,
+            "parameters.alpha is [1, 0], but the matrix is real",
+        ),
+        (
+            "op",
+            {"op": "add", "matrix": "A", "other": "A", "beta": [0.0, 1]},
+            422,
+            "parameters.beta is [0.0, 1], but the matrices are real",
         ),
         ("op", {"op": "scale", "matrix": "m-0123456789abcdef"}, 404, "no matrix"),
         ("op", {"op": "scale", "matrix": "A", "name": ""}, 400, "parameters.name"),
@@ -107,7 +146,10 @@ def test_refusals(
     code: int,
     text: str,
 ) -> None:
-    given = {k: ids.get(v, v) if k != "op" else v for k, v in params.items()}
+    given = {
+        k: ids[v] if k != "op" and isinstance(v, str) and v in ids else v
+        for k, v in params.items()
+    }
 
     answer = send(real, "/v1/jobs", {}, given, kind=kind)
 

@@ -103,6 +103,18 @@ class TestSpec:
                 names = {row["name"] for row in operation["parameters"]}
                 assert "Inference-Header-Content-Length" in names
 
+    def test_preflight(self, spec: Spec) -> None:
+        """Both kinds of operation say what the query may hold."""
+        found = {
+            path: row["schema"]["anyOf"]
+            for _, path, operation in operations(spec)
+            for row in operation.get("parameters", ())
+            if row["name"] == "preflight"
+        }
+        both, exact = [{"type": "boolean"}, {"type": "null"}], {"const": "exact"}
+        assert found["/v1/ops"] == both
+        assert found["/v1/ops/{op}"] == [both[0], exact | {"type": "string"}, both[1]]
+
     def test_no_query(self, spec: Spec) -> None:
         """The protocol's paths say everything; a version in a query means nothing."""
         for _, path, operation in operations(spec):

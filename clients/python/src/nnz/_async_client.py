@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from nnz import _chain_calls as chain_calls
 from nnz import _content, _local
 from nnz import _rules as rules
 from nnz._async_jobs import AsyncJobs
-from nnz._async_matrix import AsyncMatrix, held
+from nnz._async_matrix import AsyncMatrix
 from nnz._async_resources import (
     AsyncMatrices,
     AsyncModels,
@@ -150,7 +151,7 @@ class AsyncClient:
     ) -> list[AsyncMatrix | Array | float]:
         """Compute expressions in one request; see `nnz.Client.chain`."""
         made = await self._send(chain_calls.chain(wanted, names))
-        return held(self._send, wanted, made)
+        return chain_calls.held(partial(AsyncMatrix, self._send), wanted, made)
 
     async def preflight(self, *wanted: Expression | Dense) -> dict[str, Any]:
         """What expressions would cost at most; see `nnz.Client.preflight`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from numpy.typing import ArrayLike
@@ -11,8 +11,7 @@ from nnz import _calls as calls
 from nnz import _chain_calls as chain_calls
 from nnz import _matrix_calls as matrix_calls
 from nnz import _rules as rules
-from nnz._chain_calls import Made
-from nnz._expressions import Dense, Expression, Wanted, kept_view
+from nnz._expressions import Dense, Expression
 from nnz._factors import AsyncFactors
 from nnz._matrices import ScipyMatrix, to_scipy
 from nnz._models import MatrixInfo
@@ -28,7 +27,8 @@ class AsyncMatrix(AsyncScipyNames):
     """A sparse matrix on the server; see `nnz.Matrix`.
 
     ``await (A @ x)`` and ``await A.matvec(x)`` multiply; several at once are answered
-    together. ``await (A @ B)`` and ``await A[1:, ::2]`` give matrices.
+    together. ``await (A @ B)`` and ``await A[1:, ::2]`` give matrices; ``A @ B.lazy()``
+    is an expression, and nothing to wait for.
     """
 
     #: numpy leaves ``x @ A`` to us instead of making an array of objects.
@@ -105,12 +105,18 @@ class AsyncMatrix(AsyncScipyNames):
     @overload
     def __matmul__(self, x: AsyncMatrix) -> Coroutine[Any, Any, AsyncMatrix]: ...
     @overload
+    def __matmul__(self, x: Expression) -> Expression: ...
+    @overload
+    def __matmul__(self, x: Dense) -> Dense: ...
+    @overload
     def __matmul__(self, x: ArrayLike) -> Coroutine[Any, Any, Array]: ...
-    async def __matmul__(self, x: AsyncMatrix | ArrayLike) -> AsyncMatrix | Array:
+    def __matmul__(self, x: AsyncMatrix | Expression | Dense | ArrayLike) -> Any:
         """``A @ x`` for a vector ``(n,)``, the columns of ``(n, k)``, or a matrix."""
+        if isinstance(x, Expression | Dense):
+            return self.lazy() @ x
         if isinstance(x, AsyncMatrix):
-            return await self._computed(self.lazy().times(x.lazy()))
-        return await self._product(rules.operand(self.shape, self.dtype, x))
+            return self._computed(self.lazy().times(x.lazy()))
+        return self._product(rules.operand(self.shape, self.dtype, x))
 
     async def __rmatmul__(self, x: ArrayLike) -> Array:
         """``x @ A`` for a vector ``(m,)`` or the rows of ``(k, m)``."""
@@ -118,17 +124,29 @@ class AsyncMatrix(AsyncScipyNames):
         operand = rules.operand(turned.shape, self.dtype, rules.transposed(x))
         return (await turned._product(operand)).T
 
-    async def __add__(self, other: AsyncMatrix) -> AsyncMatrix:
+    @overload
+    def __add__(self, other: AsyncMatrix) -> Coroutine[Any, Any, AsyncMatrix]: ...
+    @overload
+    def __add__(self, other: Expression) -> Expression: ...
+    def __add__(
+        self, other: AsyncMatrix | Expression
+    ) -> Coroutine[Any, Any, AsyncMatrix] | Expression:
         """``A + B``: entries that cancel stay stored."""
-        return await self._computed(
-            self.lazy() + rules.handle(other, AsyncMatrix).lazy()
-        )
+        if isinstance(other, Expression):
+            return self.lazy() + other
+        return self._computed(self.lazy() + rules.handle(other, AsyncMatrix).lazy())
 
-    async def __sub__(self, other: AsyncMatrix) -> AsyncMatrix:
+    @overload
+    def __sub__(self, other: AsyncMatrix) -> Coroutine[Any, Any, AsyncMatrix]: ...
+    @overload
+    def __sub__(self, other: Expression) -> Expression: ...
+    def __sub__(
+        self, other: AsyncMatrix | Expression
+    ) -> Coroutine[Any, Any, AsyncMatrix] | Expression:
         """``A - B``."""
-        return await self._computed(
-            self.lazy() - rules.handle(other, AsyncMatrix).lazy()
-        )
+        if isinstance(other, Expression):
+            return self.lazy() - other
+        return self._computed(self.lazy() - rules.handle(other, AsyncMatrix).lazy())
 
     async def __mul__(self, factor: float) -> AsyncMatrix:
         """``A * 2``: every entry times a real number."""
@@ -151,7 +169,7 @@ class AsyncMatrix(AsyncScipyNames):
         return await self._computed(self.lazy()[key])
 
     @overload
-    async def multiply(
+    async def product(
         self,
         other: AsyncMatrix,
         *,
@@ -160,10 +178,10 @@ class AsyncMatrix(AsyncScipyNames):
         name: str | None = None,
     ) -> AsyncMatrix: ...
     @overload
-    async def multiply(
+    async def product(
         self, other: ArrayLike, *, semiring: str | None = None
     ) -> Array: ...
-    async def multiply(
+    async def product(
         self,
         other: AsyncMatrix | ArrayLike,
         *,
@@ -318,16 +336,3 @@ class AsyncMatrix(AsyncScipyNames):
     def __repr__(self) -> str:
         """Id, shape and entries."""
         return rules.matrix_repr("AsyncMatrix", self.info, self._transposed)
-
-
-def held(
-    send: AsyncSend, wanted: Sequence[Wanted], made: Sequence[Made]
-) -> list[AsyncMatrix | Array | float]:
-    """Handles of what a chain made, and its arrays and numbers."""
-    found: list[AsyncMatrix | Array | float] = []
-    for one, result in zip(map(kept_view, wanted), made, strict=True):
-        if isinstance(result, MatrixInfo) and not isinstance(one, Dense):
-            found.append(AsyncMatrix(send, result, one.transposed, one.conjugated))
-        elif not isinstance(result, MatrixInfo):
-            found.append(result)
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from nnz._steps import steps_of
 from nnz._tensors import Array
 
 T = TypeVar("T")
+H = TypeVar("H")
 
 #: What became of an expression.
 Made = MatrixInfo | Array | float
@@ -64,6 +65,28 @@ def chain_job(
         headers={**headers, "Idempotency-Key": key},
         content=content,
     )
+
+
+def held(
+    handle: Callable[[MatrixInfo, bool, bool], H],
+    wanted: Sequence[Wanted],
+    made: Sequence[Made],
+) -> list[H | Array | float]:
+    """What a chain made, its matrices as handles.
+
+    Args:
+        handle: Makes one: what is stored, whether this is the transpose of it, and
+            whether its entries are the conjugates.
+        wanted: The expressions.
+        made: What became of each.
+    """
+    found: list[H | Array | float] = []
+    for one, result in zip(map(kept_view, wanted), made, strict=True):
+        if isinstance(result, MatrixInfo) and not isinstance(one, Dense):
+            found.append(handle(result, one.transposed, one.conjugated))
+        elif not isinstance(result, MatrixInfo):
+            found.append(result)
+    return found
 
 
 def made_by_job(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from nnz import _calls as calls
 from nnz import _rules as rules
 from nnz._async_handles import AsyncJob
 from nnz._async_matrix import AsyncMatrix
-from nnz._async_matrix import held as async_held
-from nnz._chain_calls import made_by_job
+from nnz._chain_calls import held, made_by_job
 from nnz._expressions import Wanted
 from nnz._handles import Job
-from nnz._matrix import Matrix, held
+from nnz._matrix import Matrix
 from nnz._models import JobInfo
 from nnz._sending import AsyncFollow, AsyncSend, Follow, Send
 from nnz._tensors import Array
@@ -48,7 +48,7 @@ class ChainJob(Job):
         rules.succeeded(self.wait(timeout).info)
         outputs = self._send(calls.job_result(self.id))
         made = made_by_job(self._wanted, self.info, outputs)
-        return held(self._send, self._wanted, made)
+        return held(partial(Matrix, self._send), self._wanted, made)
 
 
 class AsyncChainJob(AsyncJob):
@@ -72,4 +72,4 @@ class AsyncChainJob(AsyncJob):
         rules.succeeded((await self.wait(timeout)).info)
         outputs = await self._send(calls.job_result(self.id))
         made = made_by_job(self._wanted, self.info, outputs)
-        return async_held(self._send, self._wanted, made)
+        return held(partial(AsyncMatrix, self._send), self._wanted, made)

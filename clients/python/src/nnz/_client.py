@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from nnz._errors import NnzError, ProtocolError
 from nnz._expressions import Dense, Expression
 from nnz._jobs import Jobs
 from nnz._matrices import MatrixSource
-from nnz._matrix import Matrix, held
+from nnz._matrix import Matrix
 from nnz._programs import LpResult
 from nnz._resources import Matrices, Models, Ops, Server
 from nnz._retry import RetryPolicy
@@ -182,7 +183,7 @@ class Client:
             TooLargeError, ImpossibleError: A step cannot be done; the message names it.
         """
         made = self._send(chain_calls.chain(wanted, names))
-        return held(self._send, wanted, made)
+        return chain_calls.held(partial(Matrix, self._send), wanted, made)
 
     def preflight(self, *wanted: Expression | Dense) -> dict[str, Any]:
         """What expressions would cost at most; nothing is computed.

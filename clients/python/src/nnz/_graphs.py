@@ -16,8 +16,8 @@ class GraphResult:
     Args:
         values: ``(n,)``, a number for each vertex: ranks, levels (-1 where no path
             leads), distances (inf) or labels; None of `triangles`.
-        status: converged, iteration_limit (of pagerank), or unbounded (sssp: a cycle
-            of negative weight can be reached).
+        status: converged, iteration_limit (of pagerank), time_limit, or unbounded
+            (sssp: a cycle of negative weight can be reached).
         summary: Everything that the server said, such as ``components``,
             ``triangles``, ``depth``, ``reached`` or ``iterations``.
     """
@@ -43,7 +43,7 @@ class EigenResult:
         eigenvalues: ``(k,)``, the most wanted first.
         eigenvectors: ``(n, k)``, orthonormal columns in the same order.
         residuals: ``(k,)``, norms of ``A x - lambda x``, computed from the definition.
-        status: converged, iteration_limit or breakdown.
+        status: converged, iteration_limit, time_limit or breakdown.
         iterations: Products with the matrix.
         summary: Everything that the server said.
     """

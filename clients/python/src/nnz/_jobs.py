@@ -47,7 +47,7 @@ class Jobs:
             rtol: Stop when the residual is below ``max(rtol * norm(b), atol)``.
             atol: See rtol.
             maxiter: Most iterations; None lets the server decide (10 n).
-            preconditioner: ``none`` or ``jacobi``.
+            preconditioner: ``none``, ``jacobi``, ``ic0`` or ``chebyshev``.
             idempotency_key: Submitting twice with one key makes one job. Made anew
                 for each call when None, so that retries are safe.
         """

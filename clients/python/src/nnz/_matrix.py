@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from numpy.typing import ArrayLike
@@ -11,8 +11,7 @@ from nnz import _calls as calls
 from nnz import _chain_calls as chain_calls
 from nnz import _matrix_calls as matrix_calls
 from nnz import _rules as rules
-from nnz._chain_calls import Made
-from nnz._expressions import Dense, Expression, Wanted, kept_view
+from nnz._expressions import Dense, Expression
 from nnz._factors import Factors
 from nnz._matrices import ScipyMatrix, to_scipy
 from nnz._models import MatrixInfo
@@ -30,8 +29,8 @@ class Matrix(ScipyNames):
 
     ``A @ x`` and ``A.T @ y`` multiply. ``A @ B``, ``A + B``, ``2 * A``, ``A[1:, ::2]``
     and the methods that give matrices are computed there at once, and their results
-    stay there; `lazy` puts several into one request. scipy's iterative solvers take a
-    matrix as it is, or as `as_linear_operator()`.
+    stay there; `lazy` puts several into one request, ``A @ B.lazy()`` too. scipy's
+    iterative solvers take a matrix as it is, or as `as_linear_operator()`.
 
     Args:
         send: How calls are sent.
@@ -118,9 +117,15 @@ class Matrix(ScipyNames):
     @overload
     def __matmul__(self, x: Matrix) -> Matrix: ...
     @overload
+    def __matmul__(self, x: Expression) -> Expression: ...
+    @overload
+    def __matmul__(self, x: Dense) -> Dense: ...
+    @overload
     def __matmul__(self, x: ArrayLike) -> Array: ...
-    def __matmul__(self, x: Matrix | ArrayLike) -> Matrix | Array:
+    def __matmul__(self, x: Matrix | Expression | Dense | ArrayLike) -> Any:
         """``A @ x`` for a vector ``(n,)``, the columns of ``(n, k)``, or a matrix."""
+        if isinstance(x, Expression | Dense):
+            return self.lazy() @ x
         if isinstance(x, Matrix):
             return self._computed(self.lazy().times(x.lazy()))
         return self._product(rules.operand(self.shape, self.dtype, x))
@@ -129,12 +134,24 @@ class Matrix(ScipyNames):
         """``x @ A`` for a vector ``(m,)`` or the rows of ``(k, m)``."""
         return (self.T @ rules.transposed(x)).T
 
-    def __add__(self, other: Matrix) -> Matrix:
+    @overload
+    def __add__(self, other: Matrix) -> Matrix: ...
+    @overload
+    def __add__(self, other: Expression) -> Expression: ...
+    def __add__(self, other: Matrix | Expression) -> Matrix | Expression:
         """``A + B``: entries that cancel stay stored."""
+        if isinstance(other, Expression):
+            return self.lazy() + other
         return self._computed(self.lazy() + rules.handle(other, Matrix).lazy())
 
-    def __sub__(self, other: Matrix) -> Matrix:
+    @overload
+    def __sub__(self, other: Matrix) -> Matrix: ...
+    @overload
+    def __sub__(self, other: Expression) -> Expression: ...
+    def __sub__(self, other: Matrix | Expression) -> Matrix | Expression:
         """``A - B``."""
+        if isinstance(other, Expression):
+            return self.lazy() - other
         return self._computed(self.lazy() - rules.handle(other, Matrix).lazy())
 
     def __mul__(self, factor: float) -> Matrix:
@@ -162,7 +179,7 @@ class Matrix(ScipyNames):
         return self._computed(self.lazy()[key])
 
     @overload
-    def multiply(
+    def product(
         self,
         other: Matrix,
         *,
@@ -171,8 +188,8 @@ class Matrix(ScipyNames):
         name: str | None = None,
     ) -> Matrix: ...
     @overload
-    def multiply(self, other: ArrayLike, *, semiring: str | None = None) -> Array: ...
-    def multiply(
+    def product(self, other: ArrayLike, *, semiring: str | None = None) -> Array: ...
+    def product(
         self,
         other: Matrix | ArrayLike,
         *,
@@ -381,16 +398,3 @@ class Matrix(ScipyNames):
     def __repr__(self) -> str:
         """Id, shape and entries."""
         return rules.matrix_repr("Matrix", self.info, self._transposed)
-
-
-def held(
-    send: Send, wanted: Sequence[Wanted], made: Sequence[Made]
-) -> list[Matrix | Array | float]:
-    """Handles of what a chain made, and its arrays and numbers."""
-    found: list[Matrix | Array | float] = []
-    for one, result in zip(map(kept_view, wanted), made, strict=True):
-        if isinstance(result, MatrixInfo) and not isinstance(one, Dense):
-            found.append(Matrix(send, result, one.transposed, one.conjugated))
-        elif not isinstance(result, MatrixInfo):
-            found.append(result)
-    return found

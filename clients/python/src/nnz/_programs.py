@@ -31,9 +31,10 @@ class LpResult:
         objective: ``c'x + offset``; None without x.
         dual_objective: What y and the reduced costs prove.
         relative_gap: Their distance over their size.
-        relative_primal_residual: Violation of the rows over the size of their bounds.
+        relative_primal_residual: Violations of rows and variables over the size of the
+            bounds of the rows.
         relative_dual_residual: ``c - A'y - reduced_costs`` over the size of c.
-        max_primal_violation: The largest violation of a row.
+        max_primal_violation: The largest violation of a row or a variable.
         max_dual_violation: The largest entry of ``c - A'y - reduced_costs``.
         message: One sentence on why it ended.
         notes: What was read otherwise than it was written.

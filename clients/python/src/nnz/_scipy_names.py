@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
 M_co = TypeVar("M_co", covariant=True)
@@ -27,7 +28,8 @@ class AsyncScipyNames:
 
     async def dot(self: _Multiplies, x: Any) -> Any:
         """The same as ``A @ x``: x is a vector, columns or a matrix, never a number."""
-        return await (self @ x)
+        found = self @ x
+        return await found if isawaitable(found) else found
 
 
 class ScipyNames:

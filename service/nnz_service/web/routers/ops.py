@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from nnz_service.errors import MalformedError, NotFoundError
 from nnz_service.gateway.ownership import check_servable
 from nnz_service.gateway.parameters import order_of
-from nnz_service.web import examples
+from nnz_service.web import examples, sparse
 from nnz_service.web.answers import tensor_answer
 from nnz_service.web.bodies import parse_body, read_body
 from nnz_service.web.chains import apply_chain
@@ -18,7 +18,13 @@ from nnz_service.web.deps import Parts, Served, caller_of
 from nnz_service.web.fields import field
 from nnz_service.web.openapi import tensor_answers, tensor_body
 from nnz_service.web.schemas.v1 import ChainIn, ChainOut, OpIn, OpOut
-from nnz_service.web.sparse import SPARSE_OPS, apply_sparse, check_semiring
+from nnz_service.web.sparse import (
+    SPARSE_OPS,
+    Preflight,
+    apply_sparse,
+    check_outputs,
+    check_semiring,
+)
 from nnz_service.web.stages import stages_of
 
 router = APIRouter(tags=["ops"])
@@ -30,6 +36,13 @@ OPS: dict[str, frozenset[str]] = {
     "spmm": _PRODUCT,
     "axpy": frozenset({"r", "size", "zeros", "duplicates"}),
     "dot": frozenset({"size", "duplicates", "zeros"}),
+}
+#: Tensors that come of each operation.
+OUTPUTS: dict[str, tuple[str, ...]] = sparse.OUTPUTS | {
+    "spmv": ("y",),
+    "spmm": ("y",),
+    "axpy": ("w.indices", "w.values"),
+    "dot": ("dot",),
 }
 _ALWAYS = frozenset({"binary_data_output", "timeout", "priority", "deterministic"})
 
@@ -63,10 +76,9 @@ async def chain(
     that cannot be done is named. The limits of one operation
     hold for all steps together; `preflight` bounds their cost without doing anything.
     """
-    del preflight  # read with the parameters, which say it as well
     body = await read_body(request, parts.limits.max_body)
     asked = await parse_body(request, body, parts.limits.max_json, least=0)
-    return await apply_chain(request, parts, asked)
+    return await apply_chain(request, parts, asked, preflight)
 
 
 @router.post(
@@ -81,6 +93,10 @@ async def apply(
     request: Request,
     parts: Served,
     op: Annotated[str, Path(description="One of those below.")],
+    preflight: Annotated[
+        Preflight | None,
+        Query(description="Only say what it would cost, of resident matrices."),
+    ] = None,
 ) -> Response:
     """Apply an operation to tensors.
 
@@ -121,8 +137,11 @@ async def apply(
     body = await read_body(request, parts.limits.max_body)
     least = 1 if op in OPS else 0
     asked = await parse_body(request, body, parts.limits.max_json, least=least)
+    check_outputs(op, asked, OUTPUTS.get(op, ()), "its result is a matrix")
     if op in SPARSE_OPS:
-        return await apply_sparse(request, parts, op, asked)
+        return await apply_sparse(request, parts, op, asked, preflight)
+    if preflight:
+        raise MalformedError(f"{op} has no preflight; {', '.join(SPARSE_OPS)} have")
     return await _computed(request, parts, op, asked)
 
 
