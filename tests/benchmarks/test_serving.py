@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +39,12 @@ CALLERS = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves `identity` and, where NNZ_BENCH_MODEL names a file, `network`."""
+    """Serves `identity`."""
     folder = tmp_path_factory.mktemp("serving")
     models = folder / "models"
     models.mkdir()
     content = graph([node("Identity", "x")], {"x": (np.float32, ("n", "k"))}, {})
     (models / "identity.onnx").write_bytes(content)
-    if "NNZ_BENCH_MODEL" in os.environ:
-        shutil.copy(os.environ["NNZ_BENCH_MODEL"], models / "network.onnx")
     server = Server(folder / "home", models=models, stderr=subprocess.DEVNULL)
     server.wait()
     yield server
@@ -234,11 +232,15 @@ def _rate(count: int, call: Callable[[int], None], seconds: float = 4.0) -> floa
         return (sum(done) - before) / (time.perf_counter() - began)
 
 
-def test_network(server: Server) -> None:
-    """Inferences a second over HTTP beside those of the engine alone."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_network(tmp_path: Path, threads: int) -> None:
+    """Inferences a second over HTTP beside those of the engine alone, on as many."""
     if "NNZ_BENCH_MODEL" not in os.environ:
         pytest.skip("NNZ_BENCH_MODEL names no network")
-    network = engine.load(os.environ["NNZ_BENCH_MODEL"], threads=1)
+    network = engine.load(os.environ["NNZ_BENCH_MODEL"], threads=threads)
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(os.environ["NNZ_BENCH_MODEL"], models / "network.onnx")
     spec = network.inputs[0]
     x = (
         np.random.default_rng(0)
@@ -249,7 +251,15 @@ def test_network(server: Server) -> None:
     [y] = right.values()
     requests = [_body(spec.name, x)] * CALLERS
     alone, served = [], []
-    with _asker(server, "/v2/models/network/infer", requests) as ask:
+    home = tmp_path / "home"
+    with ExitStack() as held:
+        server = held.enter_context(
+            closing(
+                Server(home, models=models, threads=threads, stderr=subprocess.DEVNULL)
+            )
+        )
+        server.wait()
+        ask = held.enter_context(_asker(server, "/v2/models/network/infer", requests))
 
         def call(number: int) -> None:
             found = np.frombuffer(ask(number)[-y.nbytes :], y.dtype)
@@ -260,7 +270,7 @@ def test_network(server: Server) -> None:
             served.append(_rate(CALLERS, call))
     share = statistics.median(s / a for s, a in zip(served, alone, strict=True))
     print(
-        f"\nengine on one thread {statistics.median(alone):.1f}/s, over HTTP "
+        f"\nengine on {threads} threads {statistics.median(alone):.1f}/s, over HTTP "
         f"{statistics.median(served):.1f}/s: {share:.0%}"
     )
 
