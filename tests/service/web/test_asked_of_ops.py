@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 import scipy.sparse
-from service.web.wire import put_matrix
+from service.web.wire import put_matrix, tensor
 
 DENSE = np.array([[2.0, 0, 1], [0, 3, 0], [4, 0, 5]])
 
@@ -16,16 +16,6 @@ DENSE = np.array([[2.0, 0, 1], [0, 3, 0], [4, 0, 5]])
 @pytest.fixture(scope="module")
 def a(real: httpx2.Client) -> str:
     return put_matrix(real, scipy.sparse.csr_array(DENSE))
-
-
-def tensor(name: str, values: Any, datatype: str = "FP64") -> dict[str, Any]:
-    array = np.array(values)
-    return {
-        "name": name,
-        "shape": list(array.shape),
-        "datatype": datatype,
-        "data": array.ravel().tolist(),
-    }
 
 
 class TestPreflightInTheQuery:

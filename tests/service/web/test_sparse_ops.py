@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from numpy.typing import NDArray
-from service.web.wire import as_npz, read, send
+from service.web.wire import as_npz, read, send, tensor
 
 from nnz_service.algebra.row_parts import BY_ROWS
 
@@ -37,16 +37,6 @@ def ask(
     if inputs is not None:
         body["inputs"] = inputs
     return http.post(f"/v1/ops/{op}", json=body)
-
-
-def tensor(name: str, values: Any, datatype: str = "FP64") -> dict[str, Any]:
-    array = np.array(values)
-    return {
-        "name": name,
-        "shape": list(array.shape),
-        "datatype": datatype,
-        "data": array.ravel().tolist(),
-    }
 
 
 def entries(http: httpx2.Client, answer: httpx2.Response) -> NDArray[Any]:

@@ -112,3 +112,14 @@ def put_matrix(http: httpx2.Client, matrix: Any) -> str:
 
 def poisson(n: int) -> Any:
     return scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+
+
+def tensor(name: str, values: Any, datatype: str = "FP64") -> dict[str, Any]:
+    """One input in JSON."""
+    array = np.array(values)
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "datatype": datatype,
+        "data": array.ravel().tolist(),
+    }
