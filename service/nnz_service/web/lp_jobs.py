@@ -70,10 +70,13 @@ def check_lp(
 
 
 def _has_costs(record: MatrixRecord) -> bool:
-    """Say whether a program was stored; of a damaged file that is for the worker."""
+    """Say whether a program was stored.
+
+    Where the file is damaged, or none can be opened now, the worker finds out.
+    """
     try:
         return "c" in bundles.names(record.path)
-    except MalformedError:
+    except (MalformedError, OSError):
         return True
 
 

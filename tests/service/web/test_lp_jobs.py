@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 from contextlib import closing
 from pathlib import Path
@@ -243,6 +244,22 @@ def test_costs_are_needed(real: httpx2.Client) -> None:
     for one in ("eps_rel", "eps_abs"):
         result, _ = solve(real, {}, matrix=stored, **{one: 0})
         assert result["status"] == "optimal"
+
+
+def test_no_descriptor_to_look_for_costs(
+    real: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker looks, when there is one."""
+
+    def none_left(path: Path) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(bundles, "names", none_left)
+    key = put_matrix(real, MATRIX)
+
+    taken = send(real, "/v1/jobs", {"uc": INPUTS["uc"]}, {"matrix": key}, kind="lp")
+
+    assert taken.status_code == 202
 
 
 def test_a_damaged_file_is_for_the_worker(real: httpx2.Client, real_home: Path) -> None:
