@@ -45,6 +45,9 @@ LINE = 64
 #: time. Of whole lines only: parts of two lines would be sent one by one.
 PAST = 1 << 24
 
+#: Entries that take as long as it does to begin a row whose length was not foreseen.
+_ROW_WORK = 4
+
 #: Entries from a row to what is asked for as it begins. Processors that foresee a
 #: stream stop at the end of a page of 4 KiB, and two streams of several gigabytes a
 #: second end one every microsecond.
@@ -150,11 +153,11 @@ def _arrays(a: Csr[HostArray]) -> tuple[HostArray, HostArray, HostArray]:
 def _boundary(indptr, chunk, chunks):  # type: ignore[no-untyped-def]
     """Return the first row of a chunk; work is entries plus rows (merge path)."""
     rows = indptr.size - 1
-    target = (indptr[rows] + rows) * chunk // chunks
+    target = (indptr[rows] + _ROW_WORK * rows) * chunk // chunks
     low, high = 0, rows
     while low < high:
         middle = (low + high) // 2
-        if indptr[middle] + middle < target:
+        if indptr[middle] + _ROW_WORK * middle < target:
             low = middle + 1
         else:
             high = middle
