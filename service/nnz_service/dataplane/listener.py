@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import socket
@@ -23,6 +24,11 @@ from nnz_service.dataplane.packing import is_big, pack_soon
 from nnz_service.errors import MalformedError, ServiceError
 
 _BACKLOG = 64
+
+#: Errors under which a connection goes on waiting to be let in, and seconds until then.
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE = 0.5
+
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
@@ -45,7 +51,7 @@ class Listener:
         self._path.unlink(missing_ok=True)
         self._sock.bind(str(self._path))
         self._sock.listen(_BACKLOG)
-        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+        self._watch()
 
     def close(self) -> None:
         """Stop listening and end every connection; a second time does nothing."""
@@ -57,11 +63,20 @@ class Listener:
         for peer in list(self._peers):
             peer.channel.close()
 
+    def _watch(self) -> None:
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
     def _accept(self) -> None:
         try:
             sock, _ = self._sock.accept()
-        except OSError:
-            return  # it left before it was let in
+        except OSError as error:
+            if error.errno in _SCARCE:  # the loop would call again at once, for ever
+                logs.logger().warning("connection waits to be let in", error=str(error))
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._sock)
+                loop.call_later(_PAUSE, self._watch)
+            return  # otherwise it left before it was let in
         sock.setblocking(False)
         if _user(sock) != os.geteuid():
             logs.logger().warning("connection of another user refused")

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,27 @@ async def test_without_descriptors_it_goes_on_trying(
     monkeypatch.setattr(client, "make_socket", make_socket)
 
     await until_ready(made)
+    await made.close()
+
+
+async def test_without_descriptors_a_connection_waits(
+    folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked for again and again, and let in when one is free."""
+    refused: list[float] = []
+
+    def none_free(self: socket.socket) -> None:
+        refused.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "accept", none_free)
+        made = SocketDataplane(folder / "worker")
+        await made.start()
+        await until(lambda: len(refused) == 2)
+        assert refused[1] - refused[0] > 0.1
+
+    assert await made.call("any", {}, {}) is not None
     await made.close()
 
 
