@@ -30,7 +30,8 @@ class Channel:
 
     Args:
         sock: Connected and non-blocking; the channel closes it.
-        receive: Gets each datagram and its descriptor, which it does not close.
+        receive: Gets each datagram and its descriptor, which it does not close; None
+            also where this process has no room for it.
         closed: Called once, when the channel has ended for whatever reason.
     """
 
@@ -117,7 +118,7 @@ class Channel:
         fds = _descriptors(ancillary)
         try:
             # An empty datagram is how the end of the other side looks.
-            if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if not data or flags & socket.MSG_TRUNC:
                 self.close()
                 return False
             self._receive(data, fds[0] if fds else None)

@@ -154,12 +154,16 @@ class SocketDataplane:
                 )
 
     def _on_message(self, datagram: bytes, fd: int | None) -> None:
-        fields, tensors = wire.unpack(datagram, fd)
+        try:
+            fields, tensors = wire.unpack(datagram, fd)
+        except wire.TensorsLostError as lost:
+            error = lost.for_caller().to_dict()
+            fields, tensors = {"id": lost.number, "error": error}, {}
         answer = self._pending.pop(fields.get("id", 0), None)
         if answer is None or answer.done():
             return  # nobody waits for it any more
-        if (error := fields.get("error")) is not None:
-            failure = ServiceError.from_dict(error)
+        if (told := fields.get("error")) is not None:
+            failure = ServiceError.from_dict(told)
             if isinstance(failure, WorkerLostError):  # its device failed: it will end
                 self._ready, self._detail = False, str(failure)
             answer.set_exception(failure)

@@ -97,7 +97,11 @@ class _Peer:
         self.channel = Channel(sock, self._on_message, self._on_closed)
 
     def _on_message(self, datagram: bytes, fd: int | None) -> None:
-        fields, tensors = wire.unpack(datagram, fd)
+        try:
+            fields, tensors = wire.unpack(datagram, fd)
+        except wire.TensorsLostError as lost:
+            self._refuse(lost.number, lost.for_caller())
+            return
         if (number := fields.get("drop")) is not None:
             if (dropped := self._calls.get(number)) is not None:
                 dropped.cancel()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from service.dataplane.test_pipe import Echo, until_ready
+from service.dataplane.echo import Echo, until_ready
 from service.waiting import until
 
 from nnz_service.dataplane import (

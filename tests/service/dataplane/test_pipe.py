@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from service.waiting import SOON, until
+from service.dataplane.echo import Echo, until_ready
+from service.waiting import SOON
 
 from nnz_service.dataplane import (
     InlineDataplane,
     Listener,
-    Pending,
-    Reply,
     SocketDataplane,
-    Tensors,
-    client,
 )
 from nnz_service.dataplane.channel import make_socket
 from nnz_service.errors import (
@@ -34,58 +29,6 @@ from nnz_service.errors import (
     UnsupportedModelError,
     WorkerLostError,
 )
-
-
-class Echo:
-    """Answers with what it got; `sleep` waits until it is cancelled."""
-
-    def __init__(self) -> None:
-        self.ready = True
-        self.detail = "fine"
-        self.sleeping = asyncio.Event()
-        self.cancelled = asyncio.Event()
-
-    def start(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def begin(
-        self,
-        kind: str,
-        params: Mapping[str, Any],
-        tensors: Tensors,
-        deadline: float | None,
-    ) -> Pending | None:
-        return None
-
-    async def handle(
-        self,
-        kind: str,
-        params: Mapping[str, Any],
-        tensors: Tensors,
-        deadline: float | None,
-    ) -> Reply:
-        if kind == "ping":
-            return Reply({"ready": self.ready, "detail": self.detail})
-        if kind == "sleep":
-            return await self.sleep()
-        if kind == "refuse":
-            raise UnsupportedModelError("cannot", nodes=["a (Loop)"])
-        if kind == "break":
-            raise ZeroDivisionError("inner secret")
-        if kind == "unsendable":
-            return Reply({}, {"x": np.ones(1, complex)})
-        return Reply({"kind": kind, **params}, dict(tensors), {"compute": 0.5})
-
-    async def sleep(self) -> Reply:
-        self.sleeping.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
-        return Reply()
 
 
 @pytest.fixture
@@ -113,54 +56,6 @@ async def plane(folder: Path, listener: Listener) -> AsyncIterator[SocketDatapla
     await made.start()
     await until_ready(made)
     yield made
-    await made.close()
-
-
-async def until_ready(plane: SocketDataplane, *, ready: bool = True) -> None:
-    await until(lambda: plane.ready is ready)
-
-
-async def test_without_descriptors_it_goes_on_trying(
-    folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And is there again as soon as one is free."""
-    tried = asyncio.Event()
-
-    def none_free() -> socket.socket:
-        tried.set()
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(client, "make_socket", none_free)
-    made = SocketDataplane(folder / "worker")
-    await made.start()
-    await asyncio.wait_for(tried.wait(), SOON)
-    assert not made.ready
-    assert "Too many open files" in made.detail
-
-    monkeypatch.setattr(client, "make_socket", make_socket)
-
-    await until_ready(made)
-    await made.close()
-
-
-async def test_without_descriptors_a_connection_waits(
-    folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is not asked for again and again, and let in when one is free."""
-    refused: list[float] = []
-
-    def none_free(self: socket.socket) -> None:
-        refused.append(time.monotonic())
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(socket.socket, "accept", none_free)
-        made = SocketDataplane(folder / "worker")
-        await made.start()
-        await until(lambda: len(refused) == 2)
-        assert refused[1] - refused[0] > 0.1
-
-    assert await made.call("any", {}, {}) is not None
     await made.close()
 
 
@@ -299,7 +194,7 @@ class TestRawPeers:
             b"garbage",
             b"{}",
             b'{"id": "x"}',
-            b'{"id": 1, "kind": "any", "params": {}, "tensors": [1]}',
+            b'{"kind": "any", "params": {}, "tensors": [1]}',
         ],
     )
     async def test_is_hung_up(
@@ -337,6 +232,23 @@ class TestRawPeers:
         peer.close()
         assert b'"MalformedError"' in answer
         assert b'"id":5' in answer
+
+    async def test_whose_memory_is_lost_is_told(
+        self, folder: Path, listener: Listener
+    ) -> None:
+        peer = make_socket()
+        peer.connect(str(folder / "worker"))
+
+        peer.send(b'{"id": 5, "kind": "any", "params": {}, "tensors": [1]}')
+        peer.send(b'{"id": 6, "at": [0, 100]}')
+
+        async with asyncio.timeout(SOON):
+            loop = asyncio.get_running_loop()
+            answers = [await loop.sock_recv(peer, 1000) for _ in range(2)]
+        peer.close()
+        assert all(b'"UnavailableError"' in answer for answer in answers)
+        assert b'"id":5' in answers[0]
+        assert b'"id":6' in answers[1]
 
     async def test_leaves_at_once(self, folder: Path, plane: SocketDataplane) -> None:
         for _ in range(5):

@@ -61,7 +61,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("at", [b"1", b"[0]", b"[0, 9]", b"{}"])
     def test_long_message_without_memory(self, at: bytes) -> None:
-        with pytest.raises(MalformedError, match="without its memory"):
+        with pytest.raises(MalformedError, match="without their memory"):
             unpack(b'{"at": %s}' % at, None)
 
     def test_tensors_without_memory(self) -> None:
