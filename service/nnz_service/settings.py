@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     max_inflight: Annotated[int, Field(ge=1)] = 256
     #: Bytes of admitted request bodies at once.
     max_inflight_bytes: Annotated[int, Field(ge=1)] = 2 * GIB
+    #: Jobs of one key that may wait to run.
+    job_queue: Annotated[int, Field(ge=1)] = 10_000
     #: Seconds for which a job that has ended is kept, with its result.
     job_ttl: Annotated[float, Field(gt=0)] = 7 * 86400.0
     #: Bytes of all results together; beyond, the jobs that ended first are deleted.

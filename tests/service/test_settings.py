@@ -74,11 +74,11 @@ class TestSettings:
         """Their defaults too."""
         asked = Settings(
             max_body=1, max_json=2, max_upload=3, request_timeout=4, body_timeout=5,
-            max_inflight=6, max_inflight_bytes=7, job_ttl=8,
+            max_inflight=6, max_inflight_bytes=7, job_queue=8, job_ttl=9,
         )  # fmt: skip
 
         assert limits_of(Settings()) == Limits()
-        assert limits_of(asked) == Limits(1, 2, 3, 4, 5, 6, 7, 8)
+        assert limits_of(asked) == Limits(1, 2, 3, 4, 5, 6, 7, 8, 9)
 
     def test_a_child_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(

@@ -23,6 +23,7 @@ class Limits:
         body_timeout: Seconds without a byte after which a body is given up.
         max_inflight: Requests that compute or upload at the same time.
         max_inflight_bytes: Bytes that their bodies may hold together.
+        job_queue: Jobs of one owner that may wait.
         job_ttl: Seconds for which a job that has ended is kept.
         devices: Workers that compute jobs.
     """
@@ -34,6 +35,7 @@ class Limits:
     body_timeout: float = 20.0
     max_inflight: int = 256
     max_inflight_bytes: int = 2048 * _MIB
+    job_queue: int = 10_000
     job_ttl: float = 7 * 86400.0
     devices: int = 1
 
@@ -48,5 +50,6 @@ def limits_of(settings: Settings) -> Limits:
         body_timeout=settings.body_timeout,
         max_inflight=settings.max_inflight,
         max_inflight_bytes=settings.max_inflight_bytes,
+        job_queue=settings.job_queue,
         job_ttl=settings.job_ttl,
     )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nnz_service.errors import OverloadedError
 from nnz_service.jobs.job import Job, Status
 
 #: How many of the last jobs a mean looks back on, roughly.
 MEMORY = 10
+
+
+#: Seconds after which to ask again for room in a queue when nothing tells.
+_UNKNOWN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,18 @@ def predicted_finish(
         return None  # it takes longer than any before it: nobody knows how long
     found = now + outlook.before / devices + own
     return found if math.isfinite(found) else None
+
+
+def crowded(most: int, first: Outlook) -> OverloadedError:
+    """Return the error of an owner whose queue is full.
+
+    Args:
+        most: Queued jobs that an owner may have.
+        first: Of the one that will leave the queue next.
+    """
+    wait = _UNKNOWN if first.before is None else first.before
+    return OverloadedError(
+        f"{most} of your jobs are queued, and more cannot wait (NNZ_JOB_QUEUE): submit "
+        "again when some have run, or cancel some",
+        retry_after=min(wait, 3600.0),
+    )

@@ -35,6 +35,7 @@ class MemoryStore:
         inputs_sha: str | None = None,
         idempotency_key: str | None = None,
         owner: str = "",
+        most: int | None = None,
     ) -> Job:
         """See `JobStore`."""
         asked = fingerprint(kind, params, inputs_sha)
@@ -44,10 +45,20 @@ class MemoryStore:
                 if before != asked:
                     raise reused(idempotency_key, job_id)
                 return self._jobs[job_id]
+            self._check_room(owner, most)
             job = changes.new_job(kind, params, inputs_sha, owner, self._clock())
             if idempotency_key is not None:
                 self._keys[owner, idempotency_key] = job.id, asked
             return self._keep(job)
+
+    def _check_room(self, owner: str, most: int | None) -> None:
+        mine = [
+            job.id
+            for job in self._jobs.values()
+            if job.owner == owner and job.status is Status.QUEUED
+        ]
+        if most is not None and len(mine) >= most:
+            raise forecast.crowded(most, self.outlook(mine[:1])[mine[0]])
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
         """See `JobStore`."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nnz_service.jobs.forecast import MEMORY, Outlook, left
+from nnz_service.jobs.forecast import MEMORY, Outlook, crowded, left
 from nnz_service.jobs.job import ENDED, Job, Status
 from nnz_service.jobs.retention import Ended, Usage
 from nnz_service.jobs.tables import JOB_TIMES, JOBS, job_of
@@ -105,6 +105,22 @@ class _Work:
             self.seconds = None
         else:
             self.seconds += jobs * left(mean, spent)
+
+
+def check_room(connection: Connection, owner: str, most: int) -> None:
+    """Raise OverloadedError when an owner has as many queued jobs as allowed."""
+    mine = (
+        select(JOBS.c.number)
+        .where(JOBS.c.owner == owner, JOBS.c.status == Status.QUEUED.value)
+        .order_by(JOBS.c.number)
+        .limit(most)
+    )
+    found = connection.execute(mine).scalars().all()
+    if len(found) < most:
+        return
+    first = select(JOBS.c.id).where(JOBS.c.number == found[0])
+    job_id = str(connection.execute(first).scalar_one())
+    raise crowded(most, outlook(connection, [job_id])[job_id])
 
 
 def _active(connection: Connection, ids: Sequence[str]) -> Sequence[Row[int, str]]:

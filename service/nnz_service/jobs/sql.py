@@ -46,14 +46,15 @@ class SqlStore:
         inputs_sha: str | None = None,
         idempotency_key: str | None = None,
         owner: str = "",
+        most: int | None = None,
     ) -> Job:
         """See `JobStore`."""
         job = changes.new_job(kind, params, inputs_sha, owner, self._clock())
         asked = fingerprint(kind, params, inputs_sha)
         try:
-            return self._add(job, asked, idempotency_key)
+            return self._add(job, asked, idempotency_key, most)
         except IntegrityError:  # the same key came at the same time: it has won
-            return self._add(job, asked, idempotency_key)
+            return self._add(job, asked, idempotency_key, most)
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
         """See `JobStore`."""
@@ -228,7 +229,7 @@ class SqlStore:
         """See `JobStore`."""
         self._engine.dispose()
 
-    def _add(self, job: Job, asked: str, key: str | None) -> Job:
+    def _add(self, job: Job, asked: str, key: str | None, most: int | None) -> Job:
         """Write a new job down, unless its key has one."""
         with writing(self._engine, beside=True) as connection:
             row = None if key is None else _of_key(connection, key, job.owner)
@@ -236,6 +237,8 @@ class SqlStore:
                 if row.fingerprint != asked:
                     raise reused(key, row.id)
                 return job_of(row)
+            if most is not None:
+                queries.check_room(connection, job.owner, most)
             more = {
                 "idempotency_key": None if key is None else digest(job.owner, key),
                 "fingerprint": asked,

@@ -28,12 +28,22 @@ class JobStore(Protocol):
         inputs_sha: str | None = None,
         idempotency_key: str | None = None,
         owner: str = "",
+        most: int | None = None,
     ) -> Job:
         """Write a new queued job down, or find the one that this key of this owner
         made before; a key is forgotten together with its job.
 
+        Args:
+            kind: What is to be done.
+            params: And how.
+            inputs_sha: The blob of its tensors.
+            idempotency_key: See above.
+            owner: Whose it is.
+            most: Queued jobs that this owner may have, this one included.
+
         Raises:
             ImpossibleError: when the key was used for a different request.
+            OverloadedError: when the owner has as many queued jobs as that.
         """
         ...
 

@@ -56,6 +56,7 @@ JOBS = Table(
     Index("ix_jobs_queue", "status", "number", "kind", "subject"),
     Index("ix_jobs_kind", "kind", "number"),
     Index("ix_jobs_owner", "owner", "number"),
+    Index("ix_jobs_waiting", "owner", "status", "number"),
     Index("ix_jobs_finished", "finished"),
     Index("ix_jobs_inputs", "inputs_sha"),
     Index("ix_jobs_result", "result_sha"),

@@ -7,7 +7,7 @@ import threading
 import pytest
 from service.jobs.stores import KINDS, claimed
 
-from nnz_service.errors import ConflictError, ImpossibleError
+from nnz_service.errors import ConflictError, ImpossibleError, OverloadedError
 from nnz_service.jobs import (
     MAX_ATTEMPTS,
     TRANSITIONS,
@@ -108,6 +108,38 @@ class TestSubmit:
 
         assert len(ids) == 8
         assert len(set(ids)) == 1
+
+
+class TestRoom:
+    """An owner may have so many queued jobs; how many run or have ended is all one."""
+
+    def test_full(self, store: JobStore) -> None:
+        ids = [store.submit("cg", {}, owner="ann", most=2).id for _ in range(2)]
+        store.submit("cg", {"n": 1}, None, "key", "bob", 2)
+
+        with pytest.raises(
+            OverloadedError, match="2 of your jobs are queued"
+        ) as caught:
+            store.submit("cg", {}, owner="ann", most=2)
+
+        assert caught.value.retry_after == 1  # nothing is before the first of them
+        assert {job.id for job in store.list(owner="ann")} == set(ids)
+        store.submit("cg", {}, owner="bob", most=2)
+
+    def test_a_job_that_begins_makes_room(self, store: JobStore) -> None:
+        store.submit("cg", {}, most=1)
+        store.claim("w", KINDS)
+
+        store.submit("cg", {}, most=1)
+
+        with pytest.raises(OverloadedError) as caught:
+            store.submit("cg", {}, most=1)
+        assert caught.value.retry_after == 10  # nobody knows what runs takes
+
+    def test_what_is_there_is_found(self, store: JobStore) -> None:
+        first = store.submit("cg", {}, None, "key", most=1)
+
+        assert store.submit("cg", {}, None, "key", most=1).id == first.id
 
 
 class TestClaim:

@@ -27,8 +27,9 @@ ABSENT = "m-00000000deadbeef"
 class House:
     """A server over the real worker, with two tenants and an admin."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, limits: Limits | None = None) -> None:
         self.home = home
+        self._limits = limits or Limits()
         algebra = frozenset({Scope.INFER, Scope.ALGEBRA})
         file = KeyFile(home)
         self.secrets = {
@@ -45,7 +46,7 @@ class House:
     def app(self) -> Any:
         toolbox = Toolbox(Backend.REFERENCE)
         host = Host(self.repository, self.jobs, toolbox, page=self.page)
-        limits = Limits()
+        limits = self._limits
         bounds = limits.max_inflight, limits.max_inflight_bytes
         return create_app(
             limits=limits,

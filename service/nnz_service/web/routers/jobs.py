@@ -11,7 +11,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from nnz_service import faults
-from nnz_service.errors import ConflictError, MalformedError
+from nnz_service.errors import (
+    ConflictError,
+    ImpossibleError,
+    MalformedError,
+    OverloadedError,
+)
 from nnz_service.gateway.ownership import owner_of
 from nnz_service.jobs import Job, Status
 from nnz_service.repository import bundles
@@ -269,7 +274,12 @@ def _write_down(
     owner: str,
 ) -> dict[str, Any]:
     inputs = bundles.save(parts.repository.blobs, asked.tensors)
-    job = parts.jobs.submit(kind, params, inputs.sha256, key, owner)
+    most = parts.limits.job_queue
+    try:
+        job = parts.jobs.submit(kind, params, inputs.sha256, key, owner, most)
+    except (OverloadedError, ImpossibleError):
+        parts.jobs.release((inputs.sha256,), _dropper(parts))
+        raise
     faults.point("job.after-commit")
     if job.inputs_sha is None:  # found by its key, it ended long ago
         parts.jobs.release((inputs.sha256,), _dropper(parts))
