@@ -157,7 +157,15 @@ class MemoryStore:
             if not waiting:
                 return None
             run = Counter(job.owner for job in jobs if job.status is Status.RUNNING)
-            job = min(waiting, key=lambda job: run[job.owner])  # the first of them
+            served: dict[str, float] = {}
+            for job in jobs:
+                last = max(served.get(job.owner, 0.0), job.started or 0.0)
+                served[job.owner] = last
+
+            def turn(job: Job) -> tuple[int, float]:
+                return run[job.owner], served[job.owner]
+
+            job = min(waiting, key=turn)  # the first of them
             return self._keep(changes.claim(job, worker, self._clock()))
 
     def progress(

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nnz_service.jobs.forecast import MEMORY, Outlook, crowded, left
+from nnz_service.jobs.forecast import MEMORY, Outlook, left
 from nnz_service.jobs.job import ENDED, Job, Status
 from nnz_service.jobs.retention import Ended, Usage
 from nnz_service.jobs.tables import JOB_TIMES, JOBS, job_of
@@ -107,22 +107,6 @@ class _Work:
             self.seconds += jobs * left(mean, spent)
 
 
-def check_room(connection: Connection, owner: str, most: int) -> None:
-    """Raise OverloadedError when an owner has as many queued jobs as allowed."""
-    mine = (
-        select(JOBS.c.number)
-        .where(JOBS.c.owner == owner, JOBS.c.status == Status.QUEUED.value)
-        .order_by(JOBS.c.number)
-        .limit(most)
-    )
-    found = connection.execute(mine).scalars().all()
-    if len(found) < most:
-        return
-    first = select(JOBS.c.id).where(JOBS.c.number == found[0])
-    job_id = str(connection.execute(first).scalar_one())
-    raise crowded(most, outlook(connection, [job_id])[job_id])
-
-
 def _active(connection: Connection, ids: Sequence[str]) -> Sequence[Row[int, str]]:
     active = JOBS.c.status.in_((Status.QUEUED.value, Status.RUNNING.value))
     query = select(JOBS.c.number, JOBS.c.status).where(JOBS.c.id.in_(ids), active)
@@ -175,27 +159,6 @@ def blobs(connection: Connection) -> set[str]:
     """Every blob that some job needs."""
     query = select(JOBS.c.inputs_sha, JOBS.c.result_sha, JOBS.c.checkpoint)
     return {sha for row in connection.execute(query) for sha in row if sha}
-
-
-def waiting(kinds: Sequence[str]) -> Select[Any]:
-    """Jobs of these kinds that wait."""
-    return select(JOBS).where(
-        JOBS.c.status == Status.QUEUED.value, JOBS.c.kind.in_(kinds)
-    )
-
-
-def fairly(jobs: Select[Any]) -> Select[Any]:
-    """Those of owners who have few running first, then the oldest."""
-    other = JOBS.alias()
-    running = (
-        select(other.c.owner, func.count().label("jobs"))
-        .where(other.c.status == Status.RUNNING.value)
-        .group_by(other.c.owner)
-        .subquery()
-    )
-    return jobs.outerjoin(running, running.c.owner == JOBS.c.owner).order_by(
-        func.coalesce(running.c.jobs, 0), JOBS.c.number
-    )
 
 
 def needed(connection: Connection, sha: str) -> bool:

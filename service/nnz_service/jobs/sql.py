@@ -15,7 +15,7 @@ from sqlalchemy.sql.functions import count
 
 from nnz_service.database import open_tables, reading, writing
 from nnz_service.errors import NotFoundError
-from nnz_service.jobs import changes, queries
+from nnz_service.jobs import changes, queries, turns
 from nnz_service.jobs.forecast import Outlook
 from nnz_service.jobs.job import Job, Status, fingerprint
 from nnz_service.jobs.keys import digest, reused
@@ -121,18 +121,19 @@ class SqlStore:
 
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """See `JobStore`."""
-        waiting = queries.waiting(kinds)
-        with reading(self._engine) as connection:
-            if connection.execute(waiting.limit(1)).first() is None:
+        passed: set[int] = set()
+        while True:
+            query = turns.next_number(kinds, passed)
+            with reading(self._engine) as connection:
+                number = connection.execute(query).scalar()
+            if number is None:
                 return None  # the usual case costs no write lock
-        query = queries.fairly(waiting).limit(1)
-        with writing(self._engine, beside=True) as connection:
-            row = connection.execute(
-                query.with_for_update(of=JOBS, skip_locked=True)
-            ).first()
-            if row is None:
-                return None
-            return _write(connection, changes.claim(job_of(row), worker, self._clock()))
+            with writing(self._engine, beside=True) as connection:
+                row = _queued(connection, number)
+                if row is not None:
+                    job = changes.claim(job_of(row), worker, self._clock())
+                    return _write(connection, job)
+            passed.add(number)  # another is at it, or was faster
 
     def progress(
         self,
@@ -238,7 +239,7 @@ class SqlStore:
                     raise reused(key, row.id)
                 return job_of(row)
             if most is not None:
-                queries.check_room(connection, job.owner, most)
+                turns.check_room(connection, job.owner, most)
             more = {
                 "idempotency_key": None if key is None else digest(job.owner, key),
                 "fingerprint": asked,
@@ -252,6 +253,14 @@ class SqlStore:
         with writing(self._engine, beside=True) as connection:
             row = _find(connection, job_id, owner, lock=True)
             return _write(connection, change(job_of(row)))
+
+
+def _queued(connection: Connection, number: int) -> Row[Any] | None:
+    """The job of a number if it is queued, and nobody else is at it."""
+    query = select(JOBS).where(
+        JOBS.c.number == number, JOBS.c.status == Status.QUEUED.value
+    )
+    return connection.execute(query.with_for_update(skip_locked=True)).first()
 
 
 def _find(

@@ -111,8 +111,8 @@ class JobStore(Protocol):
     def claim(self, worker: str, kinds: Sequence[str]) -> Job | None:
         """Take a queued job of these kinds, with a fresh token.
 
-        Of the owner who has the fewest running, the oldest: nobody waits for all that
-        somebody else has sent.
+        Of owners who have the fewest running, the oldest of the one who was served
+        longest ago: nobody waits for all that somebody else has sent.
         """
         ...
 

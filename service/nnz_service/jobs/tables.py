@@ -56,7 +56,9 @@ JOBS = Table(
     Index("ix_jobs_queue", "status", "number", "kind", "subject"),
     Index("ix_jobs_kind", "kind", "number"),
     Index("ix_jobs_owner", "owner", "number"),
-    Index("ix_jobs_waiting", "owner", "status", "number"),
+    # For owners who take turns: their queues, how many of theirs run, the last start.
+    Index("ix_jobs_turns", "status", "owner", "number", "kind"),
+    Index("ix_jobs_served", "owner", "started"),
     Index("ix_jobs_finished", "finished"),
     Index("ix_jobs_inputs", "inputs_sha"),
     Index("ix_jobs_result", "result_sha"),

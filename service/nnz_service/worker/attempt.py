@@ -42,9 +42,11 @@ FIRST_SAVE = 0.25  # seconds to the first checkpoint: a worker that dies often g
 SAVE = 2.0  # seconds between two checkpoints, at least
 SHARE = 0.1  # of the time at most goes into checkpoints
 _OWNER = "job"  # array in a checkpoint that makes its blob this job's alone
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: What a machine lacks for a while, and is no fault of a job.
-_LACKS = (*_NO_ROOM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: What a machine lacks for a while: room, descriptors, memory. No job is to blame.
+_LACKS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 #: Seconds that a job waits for it, as its end does; and between two tries.
 _PATIENCE, _RETRY = 600.0, 1.0
 
@@ -126,6 +128,10 @@ class Pace:
         self.pause = max(SAVE, (ended - began) * (1 - SHARE) / SHARE)
 
 
+class _CancelledError(Exception):
+    """Somebody has cancelled the job that waits."""
+
+
 class Attempt:
     """Carries a claimed job as far as it gets.
 
@@ -149,12 +155,15 @@ class Attempt:
             Exception: What its solver raised.
         """
         faults.point("job.after-claim")
-        solver = self._solver()
         try:
-            return self._carry(solver)
-        finally:
-            if isinstance(solver, Outside):
-                solver.close()
+            solver = self._solver()
+            try:
+                return self._carry(solver)
+            finally:
+                if isinstance(solver, Outside):
+                    solver.close()
+        except _CancelledError:
+            return End(self.job, Status.CANCELLED, seconds=self.seconds)
 
     def _carry(self, solver: Solver) -> End | None:
         pace = Pace(time.monotonic())
@@ -189,19 +198,21 @@ class Attempt:
 
         Raises:
             UnavailableError: The worker stops before; another one goes on.
-            OSError, StorageFullError: There was none for too long.
+            _CancelledError: Nobody wants it any more.
+            OSError, ServiceError: There was none for too long.
         """
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 return work()
-            except (OSError, StorageFullError) as error:
-                lacks = isinstance(error, StorageFullError) or error.errno in _LACKS
-                if not lacks or time.monotonic() > until:
+            except (OSError, ServiceError) as error:
+                if not _is_shortage(error) or time.monotonic() > until:
                     raise
                 reason = str(error)
             logs.logger().warning("job waits", job=self.job.id, reason=reason)
             time.sleep(_RETRY)
+            if self._cancelled():
+                raise _CancelledError
             if self._bench.stopping():
                 raise UnavailableError(reason)
 
@@ -268,7 +279,7 @@ class Attempt:
             faults.point("job.before-checkpoint")
             blob = bundles.save(self._bench.blobs, state)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _LACKS:
                 raise
             logs.logger().warning("no checkpoint", job=self.job.id, reason=str(error))
             return None
@@ -277,10 +288,9 @@ class Attempt:
 
     def _solver(self) -> Solver:
         job, bench = self.job, self._bench
-        inputs = self._load(job.inputs_sha)
-        return bench.toolbox.solver(
-            job.kind, job.params, inputs, bench.find_matrix, self._state()
-        )
+        inputs, state = self._load(job.inputs_sha), self._state()
+        given = job.kind, job.params, inputs, bench.find_matrix, state
+        return self._patiently(lambda: bench.toolbox.solver(*given))
 
     def _state(self) -> Arrays | None:
         """Where an earlier attempt came to; nowhere, when that cannot be read."""
@@ -289,6 +299,8 @@ class Attempt:
         try:
             state = self._load(self.job.checkpoint)
             state.pop(_OWNER)
+        except UnavailableError:
+            raise  # it is there, for the next worker
         except (ServiceError, KeyError) as error:
             log = logs.logger()
             log.error("checkpoint lost", job=self.job.id, reason=str(error))
@@ -299,3 +311,14 @@ class Attempt:
         if sha is None:
             return {}
         return self._patiently(lambda: bundles.load(self._bench.blobs.path(sha)))
+
+
+def _is_shortage(error: BaseException | None) -> bool:
+    """Whether the machine lacks something that it may have again."""
+    while error is not None:
+        if isinstance(error, StorageFullError):
+            return True
+        if isinstance(error, OSError) and error.errno in _LACKS:
+            return True
+        error = error.__cause__
+    return False

@@ -295,7 +295,9 @@ def _as_service_error(entry: Entry, error: Exception) -> ServiceError:
         return DeviceFullError(str(error))
     logs.logger().error("loading failed", name=entry.name, exc_info=error)
     message = f"loading {entry.name!r} failed: {type(error).__name__}: {error}"
-    return ServiceError(message)
+    found = ServiceError(message)
+    found.__cause__ = error  # a job looks whether it may pass
+    return found
 
 
 def metadata(entry: Entry, versions: list[str]) -> dict[str, Any]:

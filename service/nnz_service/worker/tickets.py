@@ -106,8 +106,12 @@ class Ticket:
 
     @property
     def known(self) -> int:
-        """Nanoseconds that it will take, where that is no guess; else 0."""
-        return self.counters.cost(self.rows) if self.servable.steady else self.cost
+        """Nanoseconds that it will take, where that is no guess; else 0.
+
+        What has never run may have to be compiled first.
+        """
+        measured = self.counters.cost(self.rows)
+        return measured if self.servable.steady else measured and self.cost
 
     @property
     def plans(self) -> bool:

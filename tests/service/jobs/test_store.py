@@ -191,6 +191,36 @@ class TestClaim:
 
         assert order == ["a", "b", "", "a", "b", "a", "a"]
 
+    def test_who_was_served_waits(self, store: JobStore) -> None:
+        """Where all have as many running, those who have sent more do not come first.
+
+        Here a long job of one takes a place, and two share the other.
+        """
+        store.submit("cg", {}, owner="long")
+        store.claim("w", KINDS)
+        for _ in range(5):
+            store.submit("cg", {}, owner="many")
+        for _ in range(2):
+            store.submit("cg", {}, owner="few")
+
+        order = []
+        while (job := store.claim("w", KINDS)) is not None:
+            order.append(job.owner)
+            store.finish(job.id, job.token, Status.SUCCEEDED)
+
+        assert order == ["many", "few", "many", "few", "many", "many", "many"]
+
+    def test_an_owner_of_other_kinds_is_passed_over(self, store: JobStore) -> None:
+        store.submit("other", {}, owner="a")
+        wanted = store.submit("cg", {}, owner="b")
+        store.submit("other", {}, owner="b")
+
+        job = store.claim("w", ["cg"])
+
+        assert job is not None
+        assert job.id == wanted.id
+        assert store.claim("w", ["cg"]) is None
+
 
 class TestProgress:
     def test_checkpoint_stays_until_replaced(self, store: JobStore) -> None:

@@ -208,7 +208,8 @@ class TestSizes:
         servable, counters = Sized(), Counters()
         for _ in range(3):
             rested(scheduler)
-            scheduler.submit(ticket(servable, {"x": rows(1)["x"]}, None, counters))
+            asked = ticket(servable, {"x": rows(1)["x"]}, None, counters)
+            scheduler.submit(asked).result(SOON)
         servable.size = 2 * QUICK
         rested(scheduler)
 
@@ -216,7 +217,8 @@ class TestSizes:
 
         large.result(SOON)
         me = threading.current_thread().name
-        assert servable.threads == [me, me, me, "device"]
+        # The first may have to be compiled: not where others wait.
+        assert servable.threads == ["device", me, me, "device"]
 
     def test_what_operations_say(self) -> None:
         """Of matrices they find out as they run; of vectors they know the bytes."""

@@ -15,7 +15,11 @@ from service.worker import counting
 from service.worker.counting import Bench, Counting
 
 from nnz_kernels.convert import csr_from_dense
-from nnz_service.errors import DatabaseAwayError, StorageFullError
+from nnz_service.errors import (
+    DatabaseAwayError,
+    InvalidMatrixError,
+    StorageFullError,
+)
 from nnz_service.jobs import Job, MemoryStore, SqlStore, Status
 from nnz_service.repository import BlobStore, bundles
 from nnz_service.worker import Toolbox, attempt, ends
@@ -23,15 +27,16 @@ from nnz_service.worker.solvers import Arrays
 
 
 class TestDiskIsFull:
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE])
     def test_of_a_checkpoint(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int
     ) -> None:
         """The work goes on without it."""
         save = bundles.save
 
         def full(blobs: BlobStore, arrays: Arrays) -> Any:
             if "job" in arrays:
-                raise OSError(errno.ENOSPC, "no room")
+                raise OSError(code, "no room")
             return save(blobs, arrays)
 
         monkeypatch.setattr(bundles, "save", full)
@@ -132,6 +137,80 @@ class TestDiskIsFull:
             Status.SUCCEEDED, {"count": 2, "matrix": {"id": "m-1"}},
         )  # fmt: skip
         assert kept == [eye]
+
+    def test_a_checkpoint_outlives_a_stop(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It cannot be read now, which does not mean that it is lost."""
+        monkeypatch.setattr(attempt, "_RETRY", 0.02)
+        job = bench.store.submit("count", {"steps": 9})
+        taken = bench.store.claim("earlier", ["count"])
+        assert taken is not None
+        state = {"count": np.array(6), "job": np.array(job.id)}
+        saved = bundles.save(bench.blobs, state).sha256
+        bench.store.progress(job.id, taken.token, {"count": 6}, saved, 1.0)
+        bench.store.requeue_lost("earlier", orderly=True)
+        load, tried = np.load, threading.Event()
+
+        def lacking(*given: Any, **named: Any) -> Any:
+            tried.set()
+            raise OSError(errno.EMFILE, "none left")
+
+        monkeypatch.setattr(np, "load", lacking)
+        bench.runner.start()
+        assert tried.wait(SOON)
+
+        bench.runner.close()
+
+        now = bench.store.get(job.id)
+        assert (now.status, now.checkpoint) == (Status.QUEUED, saved)
+        assert now.progress == {"count": 6}
+        monkeypatch.setattr(np, "load", load)
+        assert int(bundles.load(bench.blobs.path(saved))["count"]) == 6
+
+    def test_who_waits_can_be_cancelled(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attempt, "_RETRY", 0.02)
+        tried = threading.Event()
+
+        class Makes(Counting):
+            label, matrix = "made", csr_from_dense(np.eye(2))
+
+        def keep(*_: object) -> dict[str, Any]:
+            tried.set()
+            raise StorageFullError("full")
+
+        monkeypatch.setattr(counting, "no_keep", keep)
+        bench.toolbox = Toolbox(solvers={"count": Makes})
+        bench.runner = bench.another()
+        bench.runner.start()
+        job = bench.submit(steps=2)
+        assert tried.wait(SOON)
+
+        bench.store.request_cancel(job.id)
+        bench.runner.wake()
+
+        assert bench.ended(job).status is Status.CANCELLED
+
+    def test_a_matrix_that_cannot_be_opened_now(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attempt, "_RETRY", 0.02)
+        left = [errno.EMFILE, errno.ENOMEM]
+
+        def make(*given: Any) -> Counting:
+            if left:
+                lack = OSError(left.pop(), "none left")
+                raise InvalidMatrixError("the file cannot be read") from lack
+            return Counting(*given)
+
+        bench.toolbox = Toolbox(solvers={"count": make})
+        bench.runner = bench.another()
+        bench.runner.start()
+
+        assert bench.ended(bench.submit(steps=2)).status is Status.SUCCEEDED
+        assert not left
 
     def test_the_worker_stops_before_there_is_room(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
