@@ -45,8 +45,9 @@ LINE = 64
 #: time. Of whole lines only: parts of two lines would be sent one by one.
 PAST = 1 << 24
 
-#: Entries that take as long as it does to begin a row whose length was not foreseen.
-_ROW_WORK = 4
+#: Entries that take as long as it does to begin a row whose length was not foreseen,
+#: and columns of a block from which on it is not: an entry takes longer there.
+_ROW_WORK, _NARROW = 4, 16
 
 #: Entries from a row to what is asked for as it begins. Processors that foresee a
 #: stream stop at the end of a page of 4 KiB, and two streams of several gigabytes a
@@ -82,7 +83,8 @@ def spmm(
     elif chunks == 1:
         _spmm(*_arrays(a), readable(x), out, _is_past(out), 0, rows)
     else:
-        _spmm_chunks(*_arrays(a), readable(x), out, _is_past(out), chunks)
+        row_work = _ROW_WORK if x.shape[1] < _NARROW else 1
+        _spmm_chunks(*_arrays(a), readable(x), out, _is_past(out), chunks, row_work)
     return out
 
 
@@ -150,14 +152,14 @@ def _arrays(a: Csr[HostArray]) -> tuple[HostArray, HostArray, HostArray]:
 
 
 @numba.njit(**SERIAL)
-def _boundary(indptr, chunk, chunks):  # type: ignore[no-untyped-def]
+def _boundary(indptr, chunk, chunks, row_work=_ROW_WORK):  # type: ignore[no-untyped-def]
     """Return the first row of a chunk; work is entries plus rows (merge path)."""
     rows = indptr.size - 1
-    target = (indptr[rows] + _ROW_WORK * rows) * chunk // chunks
+    target = (indptr[rows] + row_work * rows) * chunk // chunks
     low, high = 0, rows
     while low < high:
         middle = (low + high) // 2
-        if indptr[middle] + _ROW_WORK * middle < target:
+        if indptr[middle] + row_work * middle < target:
             low = middle + 1
         else:
             high = middle
@@ -223,10 +225,10 @@ def _spmm(indptr, indices, data, x, out, past, start, stop):  # type: ignore[no-
 
 
 @numba.njit(**PARALLEL)
-def _spmm_chunks(indptr, indices, data, x, out, past, chunks):  # type: ignore[no-untyped-def]
+def _spmm_chunks(indptr, indices, data, x, out, past, chunks, row_work):  # type: ignore[no-untyped-def]
     for c in numba.prange(chunks):
-        start = _boundary(indptr, c, chunks)
-        stop = _boundary(indptr, c + 1, chunks)
+        start = _boundary(indptr, c, chunks, row_work)
+        stop = _boundary(indptr, c + 1, chunks, row_work)
         _spmm(indptr, indices, data, x, out, past, start, stop)
 
 
@@ -345,7 +347,7 @@ ENTRIES = (
     Entry(_spmv, _signatures("iivvvNN", complex_too=True)),
     Entry(_spmv_chunks, _signatures("iivvvN", complex_too=True)),
     Entry(_spmm, _signatures("iivmmBNN")),
-    Entry(_spmm_chunks, _signatures("iivmmBN")),
+    Entry(_spmm_chunks, _signatures("iivmmBNN")),
     Entry(_spmv_t, _signatures("iivvvNN", complex_too=True)),
     Entry(_fill, _signatures("iivvmNN", complex_too=True)),
     Entry(_add_up, _signatures("mvNN", complex_too=True)[::2]),
