@@ -123,6 +123,29 @@ class TestValues:
         assert values(np.complex64([1 + 2j, -3j]))[0].tolist() == [[1, 2], [0, -3]]
 
 
+class TestWholeNumbers:
+    """They go as float64, where that holds them."""
+
+    def test_held(self) -> None:
+        large = np.array([2**53, -(2**60), 7])
+
+        assert floats(large).tolist() == [2.0**53, -(2.0**60), 7.0]
+        assert floats(np.array([2**63], np.uint64)).tolist() == [2.0**63]
+
+    @pytest.mark.parametrize("value", [2**53 + 1, -(2**60) - 1, 2**64 - 1])
+    def test_not_held(self, value: int) -> None:
+        with pytest.raises(ValueError, match=f"does not hold {value}"):
+            floats(np.array([value], np.int64 if value < 2**63 else np.uint64))
+
+    def test_an_index_beyond_all(self) -> None:
+        beyond = np.array([2**63], np.uint64), [1.0]
+
+        with pytest.raises(
+            ValueError, match="indices of u go up to 922337203685477580"
+        ):
+            pairs(beyond, "u")
+
+
 class TestFloats:
     @pytest.mark.parametrize(
         ("given", "becomes"),

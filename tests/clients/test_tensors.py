@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ class TestEncode:
 
         assert len(chunks) == 4
         assert all(np.shares_memory(np.frombuffer(c, "u1"), array) for c in chunks)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_parameters_are_finite(self, value: float) -> None:
+        with pytest.raises(ValueError, match=f"rtol is {value}, but must be finite"):
+            encode({}, parameters={"matrix": "m", "rtol": value})
 
     def test_can_be_sent_twice(self) -> None:
         for size in (3, 1 << 19):

@@ -25,11 +25,12 @@ def facts(found: object, names: Iterable[str]) -> dict[str, Any]:
 
 
 def show_facts(told: Mapping[str, Any]) -> None:
-    """Print a line for each fact that says something."""
+    """Print a line for each fact that says something, one for each part of several."""
     for name, value in told.items():
-        if value not in (None, ""):
-            text = f"{value:.10g}" if isinstance(value, float) else value
-            typer.echo(f"{name.replace('_', ' '):<30}{text}")
+        for part in value if isinstance(value, tuple) else (value,):
+            if part not in (None, ""):
+                text = f"{part:.10g}" if isinstance(part, float) else part
+                typer.echo(f"{name.replace('_', ' '):<30}{text}")
 
 
 def print_facts(told: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ _SOLVED = (
 _PROGRAM = (
     "status", "method", "iterations", "seconds", "objective", "dual_objective",
     "relative_gap", "relative_primal_residual", "relative_dual_residual",
-    "max_primal_violation", "max_dual_violation", "message",
+    "max_primal_violation", "max_dual_violation", "message", "notes",
 )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def lp(
     """Solve a linear program on a server and show its objective and residuals.
 
     Infeasible and unbounded are answers too; exits with 1 when a limit came first.
-    Ctrl-C cancels the job.
+    Integer variables become continuous, which is noted. Ctrl-C cancels the job.
 
     Example: `nnz lp afiro.mps --method pdhg --eps-rel 1e-8`
     """

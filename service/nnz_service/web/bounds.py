@@ -132,6 +132,7 @@ def _content_length(scope: Scope) -> int | None:
 def too_large(found: str, limit: int) -> TooLargeError:
     """Say what of a body passes which limit, and what to do."""
     return TooLargeError(
-        f"the body has {found}, the limit here is {limit}; send it in parts, or raise "
-        "the limits of the server (NNZ_MAX_BODY, NNZ_MAX_JSON, NNZ_MAX_UPLOAD)"
+        f"the body has {found}, the limit here is {limit}; send less at once, or raise "
+        "the limits of the server (NNZ_MAX_BODY, NNZ_MAX_JSON; NNZ_MAX_UPLOAD for what "
+        "is put)"
     )

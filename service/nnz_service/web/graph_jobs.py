@@ -54,6 +54,8 @@ def check_graph(
         )
     known = ALGORITHMS[algorithm] | {"matrix", "algorithm", "time_limit"}
     n = _rows(algorithm, repository, params, known, tensors, owner)
+    if "source" in known and n == 0:
+        raise ImpossibleError(f"the matrix is 0 x 0: {algorithm} has nowhere to begin")
     if "source" in known:
         check_count(params, "source", 0, n - 1, needed=True)
     check_count(params, "maxiter", 1, 2**31 - 1)

@@ -47,7 +47,7 @@ def check(
         raise MalformedError(f"'kind' must name the job: one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise ImpossibleError(
-            f"there is no job {kind[:40]!r}; there are {', '.join(KINDS)}"
+            f"there is no kind of job {kind[:40]!r}; there are {', '.join(KINDS)}"
         )
     params = {k: v for k, v in asked.parameters.items() if k not in _ABOUT_THE_ANSWER}
     if kind == "chain":

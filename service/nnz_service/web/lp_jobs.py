@@ -24,6 +24,9 @@ _PARAMETERS = frozenset(
 #: Inputs, by what their length must be; bounds may be infinite.
 _ROWS, _COLUMNS = ("lc", "uc", "y0"), ("c", "lv", "uv", "x0")
 _BOUNDS = ("lc", "uc", "lv", "uv")
+_LOWER = ("lc", "lv")
+#: What counts as infinite in bounds.
+_INFINITE = 1e20
 _STARTS = ("x0", "y0")
 
 
@@ -156,6 +159,17 @@ def _check_vector(name: str, vector: NDArray[Any], size: int) -> None:
     if bad.any():
         right = "a NaN" if name in _BOUNDS else "a NaN or an infinity"
         raise InvalidInputError(f"{name} holds {right} at {int(np.argmax(bad))}")
+    if name in _BOUNDS:
+        _check_bound(name, vector)
+
+
+def _check_bound(name: str, bound: NDArray[Any]) -> None:
+    lower = name in _LOWER
+    shut = bound >= _INFINITE if lower else bound <= -_INFINITE
+    if shut.any():
+        at = int(np.argmax(shut))
+        right = "below infinity (1e20)" if lower else "above minus infinity (-1e20)"
+        raise InvalidInputError(f"{name}[{at}] is {bound[at]}; it must be {right}")
 
 
 def _check_order(low: str, lower: NDArray[Any], high: str, upper: NDArray[Any]) -> None:

@@ -208,6 +208,19 @@ class TestLp:
         assert late.exit_code == 1
         assert "iteration_limit" in late.output
 
+    def test_whole_numbers_are_relaxed(self, nnz: Any, tmp_path: Path) -> None:
+        """What the program was read as is told."""
+        marker = " M1 'MARKER' '{}'\n"
+        whole = WYNDOR_MPS.replace("COLUMNS\n", f"COLUMNS\n{marker.format('INTORG')}")
+        whole = whole.replace("RHS\n", f"{marker.format('INTEND')}RHS\n", 1)
+        (tmp_path / "w.mps").write_text(whole)
+
+        told = nnz.json("lp", tmp_path / "w.mps")
+        shown = nnz("lp", tmp_path / "w.mps")
+
+        assert told["notes"] == ["2 integer variables became continuous"]
+        assert "2 integer variables became continuous" in shown.stdout
+
 
 class TestGraph:
     @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class TestJobs:
         """Before the inputs, of which a kind says by itself what it needs."""
         asked = {"parameters": {"matrix": small}} | inputs
         for kind, code, text in (
-            ("qr", 422, "there is no job 'qr'; there are cg, solve, lp"),
+            ("qr", 422, "there is no kind of job 'qr'; there are cg, solve, lp"),
             (None, 400, "'kind' must name the job: one of cg, solve"),
             (["lp"], 400, "'kind' must name the job: one of cg, solve"),
             ("cg", 422, "cg takes the inputs b and"),

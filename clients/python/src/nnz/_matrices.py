@@ -144,6 +144,7 @@ def floats(values: ArrayLike) -> Array:
 
     Raises:
         TypeError: Complex numbers, objects or text.
+        ValueError: A whole number beyond 2**53 that neither holds.
     """
     array = np.asarray(values)
     if array.dtype in (np.float32, np.float64):
@@ -151,8 +152,19 @@ def floats(values: ArrayLike) -> Array:
     if array.dtype == np.float16:
         return array.astype(np.float32)
     if array.dtype.kind in "biu":
-        return array.astype(np.float64)
+        return _exact(array)
     raise TypeError(f"values are real numbers of up to 64 bits, not {array.dtype}")
+
+
+def _exact(array: Array) -> Array:
+    held = array.astype(np.float64)
+    for value in array[np.abs(held) >= 2.0**53].tolist():
+        if int(float(value)) != value:
+            raise ValueError(
+                f"values are sent as float64, which does not hold {value}; round them "
+                "first: array.astype(float)"
+            )
+    return held
 
 
 def pairs(source: VectorSource, name: str) -> SparseVector:
@@ -191,6 +203,10 @@ def _indices(indices: ArrayLike, name: str) -> Array:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"the indices of {name} are integers, not {array.dtype}")
+    if array.dtype == np.uint64 and array.max() >= 2**63:
+        raise ValueError(
+            f"the indices of {name} go up to {array.max()}, but must be below 2**53"
+        )
     return array if array.dtype == np.int32 else array.astype(np.int64)
 
 

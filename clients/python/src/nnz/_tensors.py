@@ -103,6 +103,9 @@ def encode(
         outputs: Names of the outputs wanted; None asks for all of them.
         fields: Further top-level JSON fields.
         entries: They are a matrix's arrays, so that complex ones may be among them.
+
+    Raises:
+        ValueError: A parameter is not finite.
     """
     make = as_entries if entries else as_tensor
     arrays = {name: make(value) for name, value in tensors.items()}
@@ -124,7 +127,8 @@ def encode(
     }
     if outputs is not None:
         head["outputs"] = [{"name": name} for name in outputs]
-    text = json.dumps(head, separators=(",", ":")).encode()
+    _check_finite(parameters or {})
+    text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % ALIGN)
     parts: list[Buffer] = [text, *(_bytes_of(array) for array in arrays.values())]
     headers = {
@@ -132,6 +136,12 @@ def encode(
         JSON_LENGTH: str(len(text)),
     }
     return headers, of_buffers(parts)
+
+
+def _check_finite(parameters: Mapping[str, Any]) -> None:
+    for name, value in parameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, but must be finite")
 
 
 def _bytes_of(array: Array) -> memoryview:

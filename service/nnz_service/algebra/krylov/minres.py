@@ -45,6 +45,8 @@ class MinRes(Method):
         v: Vector = self.y / self.beta
         product = yield Op.MULTIPLY, v
         q = product.copy()
+        # Of the tridiagonal matrix; the first one is what is to be solved for.
+        left = self.beta if self.beta_before else 0.0
         if self.beta_before:
             q -= (self.beta / self.beta_before) * self.before
         alpha = dot(v, q)
@@ -53,9 +55,9 @@ class MinRes(Method):
         z = yield Op.PRECONDITION, q
         self.y = z.copy()
         self.beta_before, self.beta = self.beta, _root(dot(q, z))
-        self._rotate(v, alpha)
+        self._rotate(v, alpha, left)
 
-    def _rotate(self, v: Vector, alpha: float) -> None:
+    def _rotate(self, v: Vector, alpha: float, left: float) -> None:
         """Turn the new column of the tridiagonal matrix and move x along it."""
         epsilon = self.epsilon
         delta = self.cosine * self.d_bar + self.sine * alpha
@@ -63,7 +65,7 @@ class MinRes(Method):
         self.epsilon = self.sine * self.beta
         self.d_bar = -self.cosine * self.beta
         gamma = math.hypot(g_bar, self.beta)
-        scale = max(abs(alpha), self.beta_before, abs(delta))
+        scale = max(abs(alpha), left, abs(delta))
         if gamma <= EPS * scale or gamma == 0:
             self._close()
             return

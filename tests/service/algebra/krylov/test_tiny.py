@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from service.algebra.krylov.systems import SUITED, dense, only, operator, right, solved
 
 from nnz_service.algebra.krylov import Done, Progress, Solve
@@ -96,3 +97,16 @@ def test_norm() -> None:
     assert norm(np.zeros(3)) == 0
     x = np.random.default_rng(1).standard_normal(100)
     assert norm(x) == float(np.sqrt(np.einsum("i,i->", x, x)))
+
+
+@pytest.mark.parametrize("size", [1e-100, 1e100])
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "bicgstab", "lsqr"])
+def test_entries_of_another_size_than_the_right_hand_side(
+    method: str, size: float
+) -> None:
+    a = scipy.sparse.diags_array(size * np.arange(1.0, 20)).tocsr()
+
+    found = solved(operator(a), np.ones(19), method=method, rtol=1e-9)
+
+    assert only(found).status == "converged"
+    np.testing.assert_allclose(found.x, 1 / (size * np.arange(1.0, 20)), rtol=1e-6)
