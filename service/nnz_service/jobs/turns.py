@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import CTE, Connection, Select, func, select
 
-from nnz_service.jobs.forecast import crowded
+from nnz_service.jobs.forecast import Outlook, crowded
 from nnz_service.jobs.job import Status
 from nnz_service.jobs.queries import outlook
 from nnz_service.jobs.tables import JOBS
@@ -74,5 +74,7 @@ def check_room(connection: Connection, owner: str, most: int) -> None:
     if count < most:
         return
     of_first = select(JOBS.c.id).where(JOBS.c.number == first)
-    job_id = str(connection.execute(of_first).scalar_one())
-    raise crowded(most, outlook(connection, [job_id])[job_id])
+    job_id = str(connection.execute(of_first).scalar())
+    # Others may have ended it since it was counted: there is room at once.
+    room = Outlook(0, 0.0, None)
+    raise crowded(most, outlook(connection, [job_id]).get(job_id, room))
