@@ -43,10 +43,9 @@ SAVE = 2.0  # seconds between two checkpoints, at least
 SHARE = 0.1  # of the time at most goes into checkpoints
 _OWNER = "job"  # array in a checkpoint that makes its blob this job's alone
 #: What a machine lacks for a while: room, descriptors, memory. No job is to blame.
-_LACKS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-)
+_LACKS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+}  # fmt: skip
 #: Seconds that a job waits for it, as its end does; and between two tries.
 _PATIENCE, _RETRY = 600.0, 1.0
 
