@@ -155,6 +155,7 @@ def replayed(network: torch.nn.Module, x: torch.Tensor, precision: str) -> Call:
             out = network(there)
         back = torch.empty(out.shape, dtype=kind, pin_memory=True)
 
+    @torch.inference_mode()
     def call() -> Any:
         there.copy_(pinned, non_blocking=True)
         graph.replay()

@@ -9,6 +9,8 @@ import cupy
 
 _INT32, _REAL = 2, {"float32": 0, "float64": 1}  # cusparseIndexType_t, cudaDataType
 _DEFAULT, _CSR_ALG2 = 0, 3
+#: Of products with several columns: cusparseSpMMAlg_t; the second is for row-major.
+_SPMM_CSR_ALG2 = 6
 _NO_TRANSPOSE, _TRANSPOSE, _ROW_ORDER = 0, 1, 2
 # cusparseSpMatAttribute_t, cusparseFillMode_t, cusparseDiagType_t
 _FILL_MODE, _DIAG_TYPE, _LOWER, _NON_UNIT = 0, 1, 0, 0
@@ -66,7 +68,7 @@ class Cusparse:
         one, zero = _scalars(x.dtype)
         common = (
             self._handle, _NO_TRANSPOSE, _NO_TRANSPOSE, one, matrix, dense[0], zero,
-            dense[1], kind, 5,  # CUSPARSE_SPMM_CSR_ALG2, the one for row-major
+            dense[1], kind, _SPMM_CSR_ALG2,
         )  # fmt: skip
         size = ctypes.c_size_t()
         self._ask("cusparseSpMM_bufferSize", *common, ctypes.byref(size))

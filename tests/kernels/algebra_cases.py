@@ -146,15 +146,19 @@ def sums_of_many(k: Any) -> Answers:
 
 
 def triangles(k: Any) -> Answers:
-    """Long chains of rows, rows of more entries than a warp, factors."""
-    for dtype, index in itertools.product(TYPES, INDICES):
-        a = _solid(75, dtype, index)
+    """Long chains of rows; rows that a thread has, and rows that a warp has."""
+    for n, dtype, index in itertools.product((75, 61), TYPES, INDICES):
+        a = _solid(n, dtype, index)
         for lower, unit in itertools.product((True, False), (True, False)):
             given = {"lower": lower, "unit_diagonal": unit}
-            for shape in ((75,), (75, 5), (75, 37)):
+            for shape in ((n,), (n, 5), (n, 37)):
                 b = numbers(shape, dtype)
                 right = reference.triangular_solve(a, b, **given)
                 yield k.triangular_solve(a, b, **given), right
+
+
+def incomplete_factors(k: Any) -> Answers:
+    """LU and Cholesky on the pattern, and triangles beside their diagonal."""
     for index in INDICES:
         a = _solid(75, np.float64, index)
         yield k.ilu0(a)[0], plain_factors.ilu0(a)[0]

@@ -150,14 +150,20 @@ MUTATIONS: dict[str, Change] = {
         "out[before[i]] = data[i];",
         "out[before[i + 1]] = data[i];",
     ),
-    "a row that does not wait": Change("triangle", "*flag == 0;", "*flag == 2;"),
+    "a row that does not wait": Change("factor", "*flag == 0;", "*flag == 2;"),
+    "a row of a thread that does not wait": Change(
+        "triangle", "if (is_clear(known)) break;", ""
+    ),
+    "a row of a warp that does not wait": Change(
+        "triangle", "is_clear(value); ++looks", "false; ++looks"
+    ),
     "blocks that take rows by their number": Change(
         "triangle",
         "ticket = atomicAdd(chain.ticket, 1u);",
         "ticket = blockIdx.x;",
     ),
     "a factor that is written before all have read": Change(
-        "triangle",
+        "factor",
         "fresh(inverse + k));\n    __syncwarp();\n"
         "    if (lane == 0) data[p] = factor;",
         "fresh(inverse + k));\n    if (lane == 0) data[p] = factor;",

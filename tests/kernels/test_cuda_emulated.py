@@ -18,6 +18,7 @@ from nnz_kernels.cuda import registry
 #: Modules whose every read is looked at.
 SANITIZED = (
     "sparse_conv", "dense_conv", "mma_conv", "pool", "attention", "sort", "triangle",
+    "factor",
     "saddle",
 )  # fmt: skip
 

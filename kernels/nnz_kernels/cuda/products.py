@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-from dataclasses import dataclass
-
 import numpy as np
 
 from nnz_kernels.api.conv import check_steady
 from nnz_kernels.api.products import check_product
 from nnz_kernels.arrays import FLOATS
 from nnz_kernels.cuda import registry
-from nnz_kernels.cuda.array import DeviceArray, Memory
-from nnz_kernels.cuda.device import Device, blocks_of
-from nnz_kernels.cuda.family import INDICES, VALUES, Family, types_of
-from nnz_kernels.cuda.sorting import check_count, launch_flat, sort_pairs
-from nnz_kernels.cuda.transposing import transposed
+from nnz_kernels.cuda.array import DeviceArray
+from nnz_kernels.cuda.device import blocks_of
+from nnz_kernels.cuda.family import VALUES, types_of
+from nnz_kernels.cuda.shapes import UNEVEN, Shapes
+from nnz_kernels.cuda.sorting import launch_flat
 from nnz_kernels.errors import DeviceLimitError
 from nnz_kernels.formats import Csr
 
-#: Rows of very different lengths are cut into equal pieces: from this ratio of the
-#: longest to the mean on, and from this length on.
-UNEVEN, LONG = 8.0, 256
+#: Rows that differ much are cut into equal pieces from this length on.
+LONG = 256
 
 #: Row ends and entries of one piece, as in products.cu.
 _ITEMS = 1024
@@ -33,33 +28,8 @@ _NARROW_ROWS, _WIDE_ROWS = 8, 4
 _BLOCK = (256, 1, 1)
 
 
-@dataclass(slots=True)
-class Shape:
-    """What is found out about a matrix once.
-
-    Attributes:
-        longest: Entries of its longest row.
-        order: Its rows, the longest first, where their lengths differ much.
-        transposed: Its transpose, from the first transposed product on.
-        matrix: Of which that is the transpose; its arrays stay where they are.
-    """
-
-    longest: int
-    order: DeviceArray | None = None
-    transposed: Csr[DeviceArray] | None = None
-    matrix: Csr[DeviceArray] | None = None
-
-
-class Products(Family):
-    """Products; what is found out about a matrix lives as long as its indices do."""
-
-    def __init__(self, device: Device, precision: str = "fp32") -> None:
-        super().__init__(device, precision)
-        # By the memory of indptr, then by where in it the pointers of a matrix lie.
-        self._shapes: weakref.WeakKeyDictionary[Memory, dict[object, Shape]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._lock = threading.Lock()
+class Products(Shapes):
+    """Products."""
 
     def spmv(
         self, a: Csr[DeviceArray], x: DeviceArray, /, *, threads: int | None = None
@@ -159,48 +129,8 @@ class Products(Family):
         )  # fmt: skip
         return y
 
-    # -- what is known of a matrix --------------------------------------------------
-
-    def _shape(self, a: Csr[DeviceArray]) -> Shape:
-        with self._lock:
-            there = self._shapes.setdefault(a.indptr.memory, {})
-            key = (a.indptr.offset, a.indptr.shape)
-            if key not in there:
-                there[key] = self._analyse(a)
-            return there[key]
-
-    def _analyse(self, a: Csr[DeviceArray]) -> Shape:
-        rows = a.shape[0]
-        longest = self.device.zeros((1,), np.uint64)
-        keys = self.device.empty((rows,), np.uint64)
-        numbers = self.device.empty((rows,), np.int32)
-        kernel = registry.find("row_lengths", INDICES[a.indices.dtype])
-        launch_flat(self.device, kernel, rows, rows, a.indptr, keys, numbers, longest)
-        found = Shape(int(self.device.to_host(longest)[0]))
-        if found.longest > UNEVEN * a.nnz / max(rows, 1):
-            check_count(rows, "a matrix with uneven rows")
-            found.order = sort_pairs(self.device, keys, numbers, 32)[1]
-        return found
-
-    def _transposed(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
-        shape = self._shape(a)
-        with self._lock:
-            if shape.transposed is None or not _is_same(shape.matrix, a):
-                shape.transposed, shape.matrix = transposed(self.device, a), a
-            return shape.transposed
-
 
 def _check_width(a: Csr[DeviceArray]) -> None:
     """Refuse counters of 32 bits that would pass their end."""
     if a.indices.dtype.itemsize == 4 and a.nnz > 2**31 - 1024:
         raise DeviceLimitError(f"{a.nnz} entries need indices of 64 bits")
-
-
-def _is_same(one: Csr[DeviceArray] | None, other: Csr[DeviceArray]) -> bool:
-    """Whether two matrices are the same arrays; *one* keeps its own alive."""
-    return (
-        one is not None
-        and one.shape == other.shape
-        and one.indices.address == other.indices.address
-        and one.data.address == other.data.address
-    )

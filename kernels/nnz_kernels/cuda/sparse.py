@@ -42,6 +42,9 @@ from nnz_kernels.formats import Csr
 #: Rows of a block, as in rows.cuh.
 _ROWS = 128
 
+#: Entries of a group of lanes, as in sparse.cu.
+_DOTS = 4
+
 #: Parts of a reduction at most.
 _PARTS = 1024
 
@@ -178,12 +181,12 @@ class Sparse(Semirings, Triangles):
         check_steady("x", x)
         check_steady("y", y)
         nnz, width = pattern.nnz, x.shape[1]
-        lanes = next((n for n in (4, 8, 16) if n >= width), 32)
+        lanes = next((n for n in (4, 8, 16) if 4 * n >= width), 32)
         data = self.device.empty((nnz,), x.dtype)
-        launch_flat(
-            self.device,
+        self.device.launch(
             registry.find("sampled_dots", *types_of(x, pattern.indices)),
-            nnz * lanes, pattern.shape[0], nnz, width, lanes,
+            (blocks_of(nnz, _DOTS * _BLOCK[0] // lanes), 1, 1), _BLOCK,
+            pattern.shape[0], nnz, width, lanes,
             pattern.indptr, pattern.indices, x, y, data,
         )  # fmt: skip
         return replace(pattern, data=data)

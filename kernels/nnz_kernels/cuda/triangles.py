@@ -1,6 +1,6 @@
-"""Triangular solves and incomplete factors on the device: a warp a row, no analysis.
+"""Triangular solves and incomplete factors on the device, without an analysis.
 
-Rows wait for each other on the device (triangle.cu), so one launch does it all.
+Rows wait for each other on the device (chain.cuh), so one launch does it all.
 """
 
 from __future__ import annotations
@@ -14,28 +14,37 @@ from nnz_kernels.api.conv import check_steady
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import blocks_of
-from nnz_kernels.cuda.family import INDICES, Family, as_int, types_of
+from nnz_kernels.cuda.family import INDICES, VALUES, types_of
+from nnz_kernels.cuda.shapes import Shapes
 from nnz_kernels.cuda.sorting import launch_flat
 from nnz_kernels.cuda.structs import Chain, Triangle
 from nnz_kernels.errors import DeviceError, StructureError
 from nnz_kernels.formats import Csr
 
-#: Rows of a block, as in triangle.cu.
-_WARPS = 8
+#: Rows of a block of warps, and threads of a block, as in triangle.cu.
+_WARPS, _THREADS = 8, 256
+
+#: Entries of the longest row up to which a row is a thread's, not a warp's.
+SHORT = 64
 
 #: Greater than the number of any row.
 _NONE = 2**64 - 1
 
 
 class Waiting(NamedTuple):
-    """What `Chain` points to."""
+    """What `Chain` points to.
+
+    Attributes:
+        told: Ticket, whether somebody waited too long, and the first bad row.
+        flags: Of rows; None where results tell by themselves that they are there.
+    """
 
     chain: Chain
-    flags: DeviceArray
-    bad: DeviceArray
+    told: DeviceArray
+    flags: DeviceArray | None
 
 
-class Triangles(Family):
+class Triangles(Shapes):
     """Ops in which each row needs the rows before it."""
 
     def triangular_solve(
@@ -48,7 +57,7 @@ class Triangles(Family):
         unit_diagonal: bool = False,
         threads: int | None = None,
     ) -> DeviceArray:
-        """Launch ``solve_rows`` on the named triangle."""
+        """Launch ``solve_short_rows`` or ``solve_rows`` on the named triangle."""
         sparse.check_triangle(a, b)
         x, bad = self._solve(a, None, b, lower=lower, unit=unit_diagonal)
         if bad is not None:
@@ -65,7 +74,7 @@ class Triangles(Family):
         *,
         upper: bool,
     ) -> DeviceArray:
-        """Launch ``solve_rows`` with a diagonal beside the matrix."""
+        """Launch the same with a diagonal beside the matrix."""
         factors.check_triangle(strict, diagonal, b)
         check_steady("the diagonal", diagonal)
         return self._solve(strict, diagonal, b, lower=not upper, unit=False)[0]
@@ -91,9 +100,11 @@ class Triangles(Family):
         n = a.shape[0]
         data = self.device.empty(a.data.shape, a.data.dtype)
         self.device.copy(a.data, data)
-        wait = self._waiting(n)
+        flags = self.device.zeros((n,), np.int32)
+        wait = self._waiting(flags)
         given = a.indptr, a.indices, *more, self.device.empty((n,), np.float64)
-        self._launch(kernel, n, n, wait.chain, *given, data)
+        grid, block = (blocks_of(n, _WARPS), 1, 1), (32, _WARPS, 1)
+        self.device.launch(kernel, grid, block, n, wait.chain, *given, data)
         bad = self._bad_row(wait)
         return data, -1 if bad is None else bad
 
@@ -110,24 +121,28 @@ class Triangles(Family):
         n = a.shape[0]
         x = self.device.empty(b.shape, b.dtype)
         width = 1 if b.ndim == 1 else b.shape[1]
-        triangle = Triangle(n, width, int(lower), int(unit))
-        wait = self._waiting(n)
-        self._launch(
-            registry.find("solve_rows", *types_of(a.data, a.indices)), n,
-            triangle, wait.chain, a.indptr, a.indices, a.data, diagonal, b, x,
+        if x.size == 0:
+            return x, None
+        clear = registry.find("clear_all", VALUES[b.dtype])
+        launch_flat(self.device, clear, x.size, x.size, x)
+        name, count, block = "solve_rows", blocks_of(n, _WARPS), (32, _WARPS, 1)
+        if self._shape(a).longest <= SHORT:
+            name, count = "solve_short_rows", blocks_of(n * width, _THREADS)
+            block = (_THREADS, 1, 1)
+        wait = self._waiting(None)
+        self.device.launch(
+            registry.find(name, *types_of(a.data, a.indices)), (count, 1, 1), block,
+            Triangle(n, width, int(lower), int(unit)), wait.chain,
+            a.indptr, a.indices, a.data, diagonal, b, x,
         )  # fmt: skip
         return x, self._bad_row(wait)
 
-    def _launch(self, kernel: registry.Kernel, n: int, *values: object) -> None:
-        grid = (blocks_of(n, _WARPS), 1, 1)
-        self.device.launch(kernel, grid, (32, _WARPS, 1), *values)
-
-    def _waiting(self, n: int) -> Waiting:
-        """Return flags for so many rows, none of them done."""
-        flags = self.device.zeros((n + 2,), np.int32)
-        bad = self.device.to_device(np.array([_NONE], np.uint64))
-        ticket, stopped = (flags.part(n + i, n + i + 1).address for i in range(2))
-        return Waiting(Chain(flags.address, ticket, bad.address, stopped), flags, bad)
+    def _waiting(self, flags: DeviceArray | None) -> Waiting:
+        """Return a chain in which nothing is done yet."""
+        told = self.device.to_device(np.array([0, 0, _NONE], np.uint64))
+        ticket, stopped, bad = (told.part(i, i + 1).address for i in range(3))
+        done = 0 if flags is None else flags.address
+        return Waiting(Chain(done, ticket, bad, stopped), told, flags)
 
     def _bad_row(self, wait: Waiting) -> int | None:
         """Return the first row, in the order of work, that has no pivot.
@@ -135,9 +150,7 @@ class Triangles(Family):
         Raises:
             DeviceError: Rows waited for seconds.
         """
-        if as_int(
-            self.device.to_host(wait.flags.part(-1 + wait.flags.size, wait.flags.size))
-        ):
+        _, stopped, bad = map(int, self.device.to_host(wait.told))
+        if stopped:
             raise DeviceError("rows of a triangle waited for others that did not end")
-        bad = as_int(self.device.to_host(wait.bad))
         return None if bad == _NONE else bad

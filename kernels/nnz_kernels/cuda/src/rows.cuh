@@ -30,9 +30,10 @@ __device__ __forceinline__ i64 place_of(const I* __restrict__ sorted, i64 low, i
 // ROWS of them. Neighbours that together fit are brought into shared memory, where a thread
 // adds up its row in stored order (CSR-Stream of Greathouse and Daga, "Efficient sparse
 // matrix-vector multiplication on GPUs using the CSR storage format", SC14). A row longer
-// than STAGED is added by the whole block, in a tree of fixed shape. `add` says what a sum
-// is, and where it begins.
-constexpr int ROWS = 128, STAGED = 1024;
+// than STAGED is added by the whole block, in a tree of fixed shape; a thread has AHEAD
+// entries under way, since neighbours of a long row are often long too and nobody else helps.
+// `add` says what a sum is, and where it begins.
+constexpr int ROWS = 128, STAGED = 1024, AHEAD = 4;
 
 template <typename S>
 struct Plus {
@@ -60,7 +61,15 @@ __device__ __forceinline__ void sum_rows(i64 rows, const I* __restrict__ indptr,
       if (row >= from && row < to)
         for (i64 p = begin; p < end; ++p) sum = add(sum, parts[p - start]);
     } else {
-      for (i64 p = start + threadIdx.x; p < last; p += ROWS) sum = add(sum, value(p));
+      for (i64 p = start + threadIdx.x; p < last; p += AHEAD * ROWS) {
+        S some[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+          if (p + k * ROWS < last) some[k] = value(p + k * ROWS);
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+          if (p + k * ROWS < last) sum = add(sum, some[k]);
+      }
       for (int step = 16; step > 0; step /= 2) sum = add(sum, of_partner(sum, step));
       if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
       __syncthreads();

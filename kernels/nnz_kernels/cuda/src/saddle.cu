@@ -32,7 +32,7 @@ __device__ __forceinline__ double averaged(const Steps* __restrict__ steps, i64 
 }
 
 template <typename I>
-__global__ void __launch_bounds__(ROWS)
+__global__ void __launch_bounds__(ROWS, 8)
     pdhg_primal(Side s, const Steps* __restrict__ steps, i64 number, int last) {
   const I* indices = static_cast<const I*>(s.indices);
   sum_rows<double>(
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(ROWS)
 }
 
 template <typename I>
-__global__ void __launch_bounds__(ROWS)
+__global__ void __launch_bounds__(ROWS, 8)
     pdhg_dual(Side s, const Steps* __restrict__ steps, i64 number, int last) {
   const I* indices = static_cast<const I*>(s.indices);
   sum_rows<double>(

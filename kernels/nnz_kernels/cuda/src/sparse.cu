@@ -1,6 +1,9 @@
 // Ops on the entries of sparse matrices, a thread an entry; rows are sorted.
 #include "rows.cuh"
 
+// Entries that a group of lanes takes one after the other.
+constexpr int DOTS = 4;
+
 // The type of numbers: row pointers of 32 bits become those of 64, or the other way.
 template <typename From, typename To>
 __global__ void __launch_bounds__(256)
@@ -106,22 +109,32 @@ __global__ void __launch_bounds__(256)
   out[p] = data[from];
 }
 
-// x[i] . y[j] at each entry (i, j): `lanes` threads an entry, sums in a tree.
+// x[i] . y[j] at each entry (i, j): `lanes` threads an entry, sums in a tree. A block has
+// entries that follow each other, so that it looks for the rows of two and each for its own
+// between these.
 template <typename T, typename I>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     sampled_dots(i64 rows, i64 nnz, i64 width, int lanes, const I* __restrict__ indptr,
                  const I* __restrict__ indices, const T* __restrict__ x,
                  const T* __restrict__ y, T* __restrict__ out) {
-  const i64 p = static_cast<i64>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
-  const int lane = threadIdx.x % lanes;
-  T sum = T{};
-  if (p < nnz) {
-    const T* left = x + owner(indptr, rows, p) * width;
-    const T* right = y + static_cast<i64>(indices[p]) * width;
-    for (i64 k = lane; k < width; k += lanes) sum = added(sum, multiplied(left[k], right[k]));
+  __shared__ i64 corner[2];
+  const int groups = blockDim.x / lanes, lane = threadIdx.x % lanes;
+  const i64 start = static_cast<i64>(blockIdx.x) * groups * DOTS;
+  const i64 stop = start + groups * DOTS < nnz ? start + groups * DOTS : nnz;
+  if (threadIdx.x < 2)
+    corner[threadIdx.x] = owner(indptr, rows, threadIdx.x == 0 ? start : stop - 1);
+  __syncthreads();
+  const i64 row0 = corner[0], count = corner[1] - row0 + 1;
+  for (i64 p = start + threadIdx.x / lanes; p - threadIdx.x / lanes < stop; p += groups) {
+    T sum = T{};
+    if (p < stop) {
+      const T* left = x + (row0 + owner(indptr + row0, count, p)) * width;
+      const T* right = y + static_cast<i64>(indices[p]) * width;
+      for (i64 k = lane; k < width; k += lanes) sum = added(sum, multiplied(left[k], right[k]));
+    }
+    sum = warp_sum(sum, lanes);
+    if (p < stop && lane == 0) out[p] = sum;
   }
-  sum = warp_sum(sum, lanes);
-  if (p < nnz && lane == 0) out[p] = sum;
 }
 
 // Sums of rows, in double precision.
