@@ -19,6 +19,7 @@ from nnz_kernels.hosted import HostedFactors, HostedSaddle, hosted
 if TYPE_CHECKING:  # never imported: these lines make mypy compare the twins
     from nnz_kernels import cpu, reference
     from nnz_kernels.api import Kernels
+    from nnz_kernels.api.dense import SolverOps
     from nnz_kernels.api.factors import FactorOps
     from nnz_kernels.api.graphs import GraphOps
     from nnz_kernels.api.saddle import SaddleOps
@@ -61,6 +62,9 @@ if TYPE_CHECKING:  # never imported: these lines make mypy compare the twins
         return made
 
     def _cuda_saddle(made: CudaKernels) -> SaddleOps[DeviceArray]:
+        return made
+
+    def _cuda_solver(made: CudaKernels) -> SolverOps[DeviceArray]:
         return made
 
 
@@ -306,6 +310,15 @@ def load_factors(backend: Backend) -> FactorOps[HostArray]:
     from nnz_kernels.cpu import factors as fast
 
     return fast
+
+
+def load_solver(backend: Backend) -> SolverOps[Any] | None:
+    """Import what iterative methods need to stay on a device; None is the host.
+
+    Raises:
+        BackendUnavailableError: Its library, driver or device is missing.
+    """
+    return _open_cuda() if backend is Backend.CUDA else None
 
 
 #: Held while the device is opened: two would each take all of its memory.

@@ -179,6 +179,23 @@ def incomplete_factors(k: Any) -> Answers:
         )
 
 
+def dense_vectors(k: Any) -> Answers:
+    """Sums and products, in place too; inner products of one block and of many."""
+    for n in (1, 700, 7001):
+        x, y = numbers((n,), np.float64), numbers((n,), np.float64)[::-1].copy()
+        for other in (y, None):
+            out = x.copy()
+            k.dense_axpby(2.5, out, -0.1, other, out)
+            yield out, 2.5 * x if other is None else 2.5 * x + -0.1 * y
+        out = np.empty(n)
+        k.dense_multiply(x, y, out)
+        yield out, x * y
+        k.dense_divide(x, 3.0, out)
+        yield out, x / 3.0
+        for _ in range(2):
+            yield np.array([k.dense_dot(x, y)]), np.array([x @ y])
+
+
 def uneven(lengths: Any, columns: int, dtype: Any, index: Any) -> Csr[Any]:
     """Return a canonical matrix of rows of these lengths."""
     rng = np.random.default_rng(5)

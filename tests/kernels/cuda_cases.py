@@ -348,6 +348,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "semiring": (algebra_cases.semirings,),
     "triangle": (algebra_cases.triangles,),
     "factor": (algebra_cases.incomplete_factors,),
+    "dense": (algebra_cases.dense_vectors,),
 }
 
 

@@ -170,3 +170,8 @@ def flat(x: DeviceArray) -> DeviceArray:
 def as_int(value: Any) -> int:
     """Return a number that was read from the device."""
     return int(np.asarray(value).reshape(-1)[0])
+
+
+def as_float(value: Any) -> float:
+    """Return a number that was read from the device."""
+    return float(np.asarray(value).reshape(-1)[0])

@@ -9,6 +9,7 @@ import numpy as np
 from nnz_kernels.api import FAMILIES
 from nnz_kernels.cuda.attention import Attention
 from nnz_kernels.cuda.conv import Convolutions
+from nnz_kernels.cuda.dense import Dense
 from nnz_kernels.cuda.device import Device
 from nnz_kernels.cuda.pointwise import Pointwise
 from nnz_kernels.cuda.pool import Pools
@@ -30,6 +31,7 @@ class CudaKernels(
     Attention,
     Sparse,
     Saddle,
+    Dense,
 ):
     """The ops of `nnz_kernels.api.Kernels` on arrays of one device, and the families of
     algebra that stand beside them.

@@ -178,6 +178,10 @@ def _products() -> list[Kernel]:
 def _algebra() -> list[Kernel]:
     side = "s112 p l i"
     return [
+        _kernel("dense", "dense_axpby", "l d p d p p"),
+        _kernel("dense", "dense_multiply", "l p p p"),
+        _kernel("dense", "dense_divide", "l p d p"),
+        _kernel("dense", "dense_dot", "l p p p p p"),
         *_typed("saddle", "pdhg_primal", side, "I"),
         *_typed("saddle", "pdhg_dual", side, "I"),
         *_typed("triangle", "clear_all", "l p", "E"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels.api import Kernels
+from nnz_kernels.api.device import DeviceMemory
 from nnz_kernels.arrays import FLOATS, HostArray
 from nnz_kernels.backends import Backend, load
 from nnz_kernels.copies import or_host
@@ -95,6 +96,11 @@ class MatrixOperator:
             "index_dtype": str(self.matrix.indices.dtype),
             "bytes": self.nbytes,
         }
+
+    @property
+    def there(self) -> tuple[Csr[Any], DeviceMemory[Any]] | None:
+        """The matrix on a device, and the device; None where the host computes."""
+        return None if self._device is None else (self._resident, self._device)
 
     def spmv(self, x: HostArray, *, transpose: bool = False) -> HostArray:
         """Return ``A @ x`` for x (n,), or ``A.T @ x`` for x (m,)."""

@@ -58,7 +58,7 @@ def test_preconditioners_are_made_and_applied_there(
         np.testing.assert_allclose(there.apply(each), here.apply(each), 1e-12)
     launches: dict[str, int] = emulated.device.launcher.launches
     assert launches[f"factor_{name}<int>"] > 0
-    assert launches["solve_rows<double, int>"] > 0
+    assert launches["solve_short_rows<double, int>"] > 0
 
 
 def test_operations_run_there() -> None:

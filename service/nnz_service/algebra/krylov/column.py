@@ -17,7 +17,7 @@ from nnz_service.algebra.krylov.method import Ended, Method, Steps
 from nnz_service.algebra.krylov.minres import MinRes
 from nnz_service.algebra.krylov.products import Norms
 from nnz_service.algebra.krylov.report import Outcome, finite, measure
-from nnz_service.algebra.krylov.vectors import Vector, safe_norm
+from nnz_service.algebra.krylov.vectors import Vector, on_host, safe_norm
 from nnz_service.solving import SolveSettings, Status
 
 #: The classes of the methods in `solving.METHODS`.
@@ -100,6 +100,10 @@ class Column:
         except Ended as end:
             yield from self.end(end.status, end.message, norms)
 
+    def begin_anew(self) -> None:
+        """Go back to the last iterate that was verified."""
+        self._method = None
+
     def end(self, status: Status, message: str, norms: Norms) -> Steps:
         """Take what was reached and measure it."""
         reached = False
@@ -148,7 +152,7 @@ class Column:
         kind = CLASSES[self.settings.method]
         norm_a = norms.scaled if kind is Lsqr else norms.frobenius
         b = self.b if self._unit == 1 else self.b / self._unit
-        return kind(b, self.x / self._unit, self.settings, norm_a)
+        return kind(b, self.x / self._unit, self.settings, norm_a, norms.space)
 
     @property
     def _goal(self) -> float:
@@ -158,6 +162,7 @@ class Column:
 
     def _take(self, x: Vector) -> None:
         """Take over an iterate of the method, if it is finite."""
+        x = on_host(x)
         if np.isfinite(x).all():
             self.x[:] = x * self._unit
             self._is_exact = self._unit == 1 or bool((self.x / self._unit == x).all())

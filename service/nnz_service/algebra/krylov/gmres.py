@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nnz_service.algebra.krylov.method import Method, Op, Steps
-from nnz_service.algebra.krylov.vectors import EPS, Vector, dot, norm
+from nnz_service.algebra.krylov.vectors import EPS, Vector, dot, norm, zeros_like
 
 #: What is smaller than this part of ``||A|| ||z||`` is the rounding error of ``A z``.
 NOISE = 10 * EPS
@@ -24,12 +24,14 @@ class Gmres(Method):
     KEPT: ClassVar[tuple[str, ...]] = (
         "basis", "upper", "rotations", "right", "used",
     )  # fmt: skip
+    ROWS: ClassVar[tuple[str, ...]] = ("basis",)
+    SMALL: ClassVar[tuple[str, ...]] = ("upper", "rotations", "right")
 
     def start(self) -> Steps:
         """See `Method`."""
         r = yield from self.true_residual()
         m = min(self.settings.restart, max(1, r.size))
-        self.basis = np.zeros((m + 1, r.size))
+        self.basis = self.space.rows(m + 1, r.size)
         self.upper = np.zeros((m, m))
         self.rotations = np.zeros((m, 2))
         self.right = np.zeros(m + 1)
@@ -71,7 +73,7 @@ class Gmres(Method):
             return
         y = self._coefficients(k)
         self.used = 0
-        update: Vector = np.zeros_like(self.x)
+        update = zeros_like(self.x)
         for i in range(k):
             update += y[i] * self.basis[i]
         step = yield Op.PRECONDITION, update

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from nnz_service.algebra.krylov.method import Ended, Method, Op, Steps
-from nnz_service.algebra.krylov.vectors import Vector, norm, over
+from nnz_service.algebra.krylov.vectors import Vector, norm, over, zeros_like
 
 _OPTIMAL = (
     "the least-squares solution is reached: the system has no exact one, "
@@ -32,7 +30,7 @@ class Lsqr(Method):
         self.u = yield from self.true_residual()
         self.phi_bar = self.residual
         if self.residual == 0 or not math.isfinite(self.residual):
-            self.v, self.w = np.zeros_like(self.x), np.zeros_like(self.x)
+            self.v, self.w = zeros_like(self.x), zeros_like(self.x)
             self.alpha = self.rho_bar = 0.0
             return
         self.u /= self.residual
@@ -43,7 +41,7 @@ class Lsqr(Method):
             raise Ended("numerical_error", "a number overflowed or became NaN")
         if self.alpha <= self.settings.rtol * self.norm_a < math.inf:
             raise Ended("converged", _OPTIMAL)
-        self.v = scaled / self.alpha if self.alpha else np.zeros_like(self.x)
+        self.v = scaled / self.alpha if self.alpha else zeros_like(self.x)
         d = yield Op.PRECONDITION, self.v
         self.w = d.copy()
 

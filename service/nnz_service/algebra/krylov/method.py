@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nnz_service.algebra.krylov.vectors import Vector, norm
+from nnz_service.algebra.krylov.vectors import HERE, Space, Vector, norm, on_host
 from nnz_service.solving import SolveSettings, Status
 
 
@@ -49,6 +49,7 @@ class Method:
         x: First iterate (n,); overwritten.
         settings: What was asked for.
         norm_a: Frobenius norm of the matrix; of the scaled one for `lsqr`.
+        space: Where its vectors lie; b and x are arrays of the host.
 
     Attributes:
         residual: Norm of ``b - A x`` as the recursion has it; true after `start`.
@@ -57,12 +58,21 @@ class Method:
 
     #: Names of attributes that make up the state, besides x; arrays and numbers.
     KEPT: ClassVar[tuple[str, ...]] = ()
+    #: Those of them that are rows of vectors, and small arrays that stay on the host.
+    ROWS: ClassVar[tuple[str, ...]] = ()
+    SMALL: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self, b: Vector, x: Vector, settings: SolveSettings, norm_a: float
+        self,
+        b: Vector,
+        x: Vector,
+        settings: SolveSettings,
+        norm_a: float,
+        space: Space = HERE,
     ) -> None:
-        self.b = b
-        self.x = x
+        self.space = space
+        self.b = space.take(b)
+        self.x = space.take(x)
         self.settings = settings
         self.norm_a = norm_a
         self.residual = float("inf")
@@ -82,7 +92,9 @@ class Method:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, copied."""
-        found = {name: getattr(self, name) for name in (*self.KEPT, "x", "residual")}
+        found = {
+            name: on_host(getattr(self, name)) for name in (*self.KEPT, "x", "residual")
+        }
         return {
             k: v.copy() if isinstance(v, np.ndarray) else v for k, v in found.items()
         }
@@ -90,7 +102,11 @@ class Method:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to where `state` was taken."""
         for name in (*self.KEPT, "x", "residual"):
-            setattr(self, name, state[name])
+            value = state[name]
+            if isinstance(value, np.ndarray) and name not in self.SMALL:
+                take = self.space.take_rows if name in self.ROWS else self.space.take
+                value = take(value)
+            setattr(self, name, value)
 
     def true_residual(self) -> Generator[Request, Vector, Vector]:
         """Return ``b - A x`` from the definition, fresh, and note its norm."""

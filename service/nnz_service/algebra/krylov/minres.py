@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from nnz_service.algebra.krylov.method import Ended, Method, Op, Steps
-from nnz_service.algebra.krylov.vectors import EPS, Vector, dot, norm
+from nnz_service.algebra.krylov.vectors import EPS, Vector, dot, norm, zeros_like
 
 
 class MinRes(Method):
@@ -27,15 +25,15 @@ class MinRes(Method):
         """See `Method`."""
         self.r = yield from self.true_residual()
         self.last = self.r.copy()
-        self.before = np.zeros_like(self.r)
+        self.before = zeros_like(self.r)
         z = yield Op.PRECONDITION, self.r
         self.y = z.copy()
         self.beta = _root(dot(self.r, z))
         self.phi_bar = self.beta
         self.beta_before = self.d_bar = self.epsilon = self.sine = 0.0
         self.cosine = -1.0
-        self.w: Vector = np.zeros_like(self.r)
-        self.w_before: Vector = np.zeros_like(self.r)
+        self.w: Vector = zeros_like(self.r)
+        self.w_before: Vector = zeros_like(self.r)
 
     def iterate(self) -> Steps:
         """See `Method`."""

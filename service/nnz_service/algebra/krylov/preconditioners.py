@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ import scipy.sparse
 
 from nnz_kernels.backends import Backend, load_factors
 from nnz_kernels.convert import csr_from_scipy, csr_to_scipy
+from nnz_kernels.copies import with_room
 from nnz_kernels.formats import Csr
 from nnz_service.algebra.krylov.errand import Errand
 from nnz_service.algebra.krylov.lu import factorize
 from nnz_service.algebra.krylov.method import Ended
+from nnz_service.algebra.krylov.there import DeviceVector, There
 from nnz_service.algebra.krylov.vectors import EPS, Vector
 from nnz_service.algebra.operator import MatrixOperator
 
@@ -32,11 +34,29 @@ DEGREE = 4
 SPAN = 30.0
 
 
+#: Turns a vector on a device into another, or returns it.
+Apply = Callable[[DeviceVector], DeviceVector]
+
+
 class Preconditioner(Protocol):
     """Applies ``M^-1``."""
 
     def apply(self, block: Block) -> Block:
         """Return ``M^-1 block``: (n, k) C order, or the block itself."""
+        ...
+
+
+@runtime_checkable
+class Movable(Preconditioner, Protocol):
+    """One that a device can apply as well."""
+
+    def moved(self, there: There, multiply: Apply) -> Apply:
+        """Move what it needs to a device.
+
+        Args:
+            there: The device.
+            multiply: Multiplies with the matrix on it.
+        """
         ...
 
 
@@ -46,6 +66,10 @@ class Identity:
     def apply(self, block: Block) -> Block:
         """See `Preconditioner`."""
         return block
+
+    def moved(self, there: There, multiply: Apply) -> Apply:
+        """See `Movable`."""
+        return lambda x: x
 
 
 class Scaling:
@@ -58,6 +82,11 @@ class Scaling:
         """See `Preconditioner`."""
         scaled: Block = block * self.factors[:, None]
         return scaled
+
+    def moved(self, there: There, multiply: Apply) -> Apply:
+        """See `Movable`."""
+        factors = there.take(self.factors)
+        return lambda x: x * factors
 
 
 class Triangles:
@@ -77,6 +106,24 @@ class Triangles:
         half = self._solve(*self._lower, block, upper=False)
         return self._solve(*self._upper, half, upper=True)
 
+    def moved(self, there: There, multiply: Apply) -> Apply:
+        """See `Movable`."""
+        move = there.device.to_device
+
+        def both() -> Any:
+            parts = self._lower, self._upper
+            return [(a.map(move), move(diagonal)) for a, diagonal in parts]
+
+        (low, left), (high, right) = with_room(both)
+        solve = there.ops.solve_triangle
+
+        def apply(x: DeviceVector) -> DeviceVector:
+            half = solve(low, left, x.array.reshape(x.size, 1), upper=False)
+            whole = solve(high, right, half, upper=True)
+            return DeviceVector(there, whole.reshape(x.size))
+
+        return apply
+
 
 class Chebyshev:
     """A few steps of Chebyshev iteration on ``D^-1 A`` (Saad 2003, algorithm 12.1).
@@ -93,13 +140,23 @@ class Chebyshev:
 
     def apply(self, block: Block) -> Block:
         """See `Preconditioner`."""
+        found: Block = self._steps(block, self._inverse, self._a.spmm)
+        return found
+
+    def moved(self, there: There, multiply: Apply) -> Apply:
+        """See `Movable`."""
+        inverse = there.take(self._inverse[:, 0].copy())
+        return lambda x: self._steps(x, inverse, multiply)
+
+    def _steps(self, x: Any, inverse: Any, multiply: Callable[[Any], Any]) -> Any:
+        """Go through the steps: on a block of the host, or a vector of a device."""
         sigma = self._theta / self._delta
         rho = 1 / sigma
-        r: Block = self._inverse * block
-        d: Block = r / self._theta
+        r = inverse * x
+        d = r / self._theta
         z = d.copy()
         for _ in range(DEGREE - 1):
-            r -= self._inverse * self._a.spmm(d)
+            r -= inverse * multiply(d)
             rho_before, rho = rho, 1 / (2 * sigma - rho)
             d = rho * rho_before * d + (2 * rho / self._delta) * r
             z += d

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels.arrays import HostArray
+from nnz_kernels.errors import DeviceMemoryError
 from nnz_service.algebra.krylov.column import Column
 from nnz_service.algebra.krylov.errand import Errand
 from nnz_service.algebra.krylov.method import Ended, Steps
@@ -25,7 +26,7 @@ from nnz_service.algebra.krylov.preconditioners import (
 )
 from nnz_service.algebra.krylov.products import Products
 from nnz_service.algebra.krylov.report import Done, Progress, finite
-from nnz_service.algebra.krylov.vectors import Vector, dot, norm, over, quiet
+from nnz_service.algebra.krylov.vectors import HERE, Vector, dot, norm, over, quiet
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.errors import InvalidInputError, InvalidMatrixError
 from nnz_service.solving import (
@@ -258,8 +259,17 @@ class Solve:
         return True
 
     def _run(self, courses: Iterable[Steps]) -> None:
-        with quiet():
-            self._ready.run(list(courses))
+        try:
+            with quiet():
+                self._ready.run(list(courses))
+        except DeviceMemoryError:
+            if self._products is None or self._products.norms.space is HERE:
+                raise
+            # Others took what was free: the host has room, and goes on from the last
+            # iterate that was verified.
+            self._products = self._products.stays
+            for column in self.columns:
+                column.begin_anew()
 
     def _late(self, seconds: float) -> bool:
         limit = self.settings.time_limit

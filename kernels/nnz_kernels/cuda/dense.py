@@ -1,0 +1,77 @@
+"""Dense vectors of iterative methods on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnz_kernels.api.conv import check_steady
+from nnz_kernels.api.dense import check_vectors
+from nnz_kernels.cuda import registry
+from nnz_kernels.cuda.array import DeviceArray
+from nnz_kernels.cuda.device import Device, blocks_of
+from nnz_kernels.cuda.family import Family, as_float
+from nnz_kernels.cuda.sorting import launch_flat
+
+#: Numbers of a block of an inner product at least, and its blocks at most.
+_EACH, _PARTS = 2048, 1024
+
+
+class Dense(Family):
+    """Ops on whole vectors: a launch each."""
+
+    def __init__(self, device: Device, precision: str = "fp32") -> None:
+        super().__init__(device, precision)
+        self._dots: DeviceArray | None = None
+
+    def dense_axpby(
+        self,
+        a: float,
+        x: DeviceArray,
+        b: float,
+        y: DeviceArray | None,
+        out: DeviceArray,
+        /,
+    ) -> None:
+        """Launch ``dense_axpby``."""
+        n = _checked(x, out) if y is None else _checked(x, y, out)
+        kernel = registry.find("dense_axpby")
+        launch_flat(self.device, kernel, n, n, a, x, b, y, out)
+
+    def dense_multiply(
+        self, x: DeviceArray, y: DeviceArray, out: DeviceArray, /
+    ) -> None:
+        """Launch ``dense_multiply``."""
+        n = _checked(x, y, out)
+        launch_flat(self.device, registry.find("dense_multiply"), n, n, x, y, out)
+
+    def dense_divide(self, x: DeviceArray, divisor: float, out: DeviceArray, /) -> None:
+        """Launch ``dense_divide``."""
+        n = _checked(x, out)
+        launch_flat(self.device, registry.find("dense_divide"), n, n, x, divisor, out)
+
+    def dense_dot(self, x: DeviceArray, y: DeviceArray, /) -> float:
+        """Launch ``dense_dot`` and wait for the number."""
+        n = _checked(x, y)
+        if n == 0:
+            return 0.0
+        blocks = min(blocks_of(n, _EACH), _PARTS)
+        # Parts, their count and the sum are the same for all calls, which take turns.
+        with self.device.turn:
+            if self._dots is None:
+                self._dots = self.device.zeros((_PARTS + 2,), np.float64)
+            parts, count, out = (
+                self._dots.part(0, _PARTS),
+                self._dots.part(_PARTS, _PARTS + 1),
+                self._dots.part(_PARTS + 1, _PARTS + 2),
+            )
+            self.device.launch(
+                registry.find("dense_dot"), (blocks, 1, 1), (256, 1, 1),
+                n, x, y, parts, count, out,
+            )  # fmt: skip
+            return as_float(self.device.to_host(out))
+
+
+def _checked(*vectors: DeviceArray) -> int:
+    for vector in vectors:
+        check_steady("a vector", vector)
+    return check_vectors(*vectors)

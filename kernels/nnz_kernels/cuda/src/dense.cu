@@ -1,0 +1,65 @@
+// Dense float64 vectors of iterative methods: what is not a sum has NumPy's bits. Bound: what
+// is read and written once, and for short vectors the launch.
+#include "reduce.cuh"
+
+// a x + b y, each rounded; a x alone where there is no y. `out` may be x or y.
+__global__ void __launch_bounds__(256)
+    dense_axpby(i64 n, double a, const double* x, double b, const double* y, double* out) {
+  const i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const double scaled = multiplied(a, x[i]);
+  out[i] = y == nullptr ? scaled : added(scaled, multiplied(b, y[i]));
+}
+
+// x y, element by element.
+__global__ void __launch_bounds__(256)
+    dense_multiply(i64 n, const double* x, const double* y, double* out) {
+  const i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = multiplied(x[i], y[i]);
+}
+
+// x / divisor.
+__global__ void __launch_bounds__(256)
+    dense_divide(i64 n, const double* x, double divisor, double* out) {
+  const i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = x[i] / divisor;
+}
+
+// The sum of a block's numbers, in a tree; the first thread gets it.
+__device__ __forceinline__ double block_sum(double mine) {
+  __shared__ double found[8];
+  mine = warp_sum(mine);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) found[threadIdx.x / 32] = mine;
+  __syncthreads();
+  if (threadIdx.x > 0) return 0.0;
+  for (int warp = 1; warp < 8; ++warp) mine = added(mine, found[warp]);
+  return mine;
+}
+
+// x . y: the block that is the last to be done adds up what all have left. How many there are
+// depends on n alone, so no bit depends on the device. `count` is zero, and is again.
+__global__ void __launch_bounds__(256)
+    dense_dot(i64 n, const double* __restrict__ x, const double* __restrict__ y, double* parts,
+          u32* count, double* out) {
+  __shared__ int is_last;
+  double mine = 0.0;
+  for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
+       i += static_cast<i64>(gridDim.x) * blockDim.x)
+    mine = fma(x[i], y[i], mine);
+  mine = block_sum(mine);
+  if (threadIdx.x == 0) {
+    parts[blockIdx.x] = mine;
+    __threadfence();
+    is_last = atomicAdd(count, 1u) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  mine = 0.0;
+  for (u32 i = threadIdx.x; i < gridDim.x; i += blockDim.x) mine = added(mine, __ldcg(parts + i));
+  mine = block_sum(mine);
+  if (threadIdx.x == 0) {
+    *out = mine;
+    *count = 0;
+  }
+}
