@@ -76,7 +76,7 @@ class CupyLauncher:
         self._number = number
         self._thread = threading.local()
         self._lock = threading.RLock()
-        self._compiling = threading.RLock()
+        self._compiling: dict[Kernel, threading.Lock] = {}
         self._functions: dict[Kernel, Any] = {}
         self._library = find()
         self._cublas: Cublas | None = None
@@ -223,7 +223,10 @@ class CupyLauncher:
 
     def _function(self, kernel: Kernel) -> Any:
         """Compile one instantiation at its first use; CuPy keeps it on disk."""
-        with self._compiling:
+        found = self._functions.get(kernel)
+        if found is not None:
+            return found
+        with self._compiling.setdefault(kernel, threading.Lock()):
             if kernel not in self._functions:
                 with self._guarded(f"compile {kernel.expression}"):
                     module = cupy.RawModule(
