@@ -364,7 +364,8 @@ def check_steady(name: str, array: AnyArray) -> None:
     Raises:
         ShapeError: There are gaps in it, or its elements are not aligned.
     """
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         raise ShapeError(
             f"{name} must be aligned and in C order, got shape {array.shape} with "
             f"strides {array.strides}"

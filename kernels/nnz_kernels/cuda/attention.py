@@ -22,6 +22,9 @@ from nnz_kernels.planes import LINE, Grid, token_grid
 #: Tokens of a block, and its warps.
 _TOKENS, _WARPS = 32, 8
 
+#: The same of a normalisation, with the threads of a token.
+_NORM_TOKENS, _NORM_LANES = 8, 128
+
 #: Largest grid along its third axis.
 _MOST_HEADS = 65535
 
@@ -47,8 +50,9 @@ class Attention(Family):
         check_layer_norm_planes(x, gamma, beta, y, grid, channels, self.planes)
         domain = grid.ld + grid.lead + LINE
         return self.device.prepare(
-            self.kernel("layer_norm_planes"), (blocks_of(domain, _TOKENS), 1, 1),
-            (_TOKENS, _WARPS, 1), self.plane(grid, channels), eps, gamma, beta, x, y,
+            self.kernel("layer_norm_planes"), (blocks_of(domain, _NORM_TOKENS), 1, 1),
+            (_NORM_TOKENS, _NORM_LANES, 1),
+            self.plane(grid, channels), eps, gamma, beta, x, y,
         )  # fmt: skip
 
     @attachable

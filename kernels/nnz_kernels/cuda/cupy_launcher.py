@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
@@ -267,24 +267,41 @@ class CupyLauncher:
         direction = getattr(runtime, f"memcpy{kind}")
         runtime.memcpyAsync(target, source, nbytes, direction, self._stream.ptr)
 
-    @contextlib.contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
+    def _guarded(self, what: str) -> Guarded:
         """Make the device this thread's, and tell its errors apart."""
-        try:
-            if runtime.getDevice() != self._number or not self._has_entered():
-                runtime.setDevice(self._number)
-            yield
-        except OutOfMemoryError as exc:
+        if runtime.getDevice() != self._number or not self._has_entered():
+            runtime.setDevice(self._number)
+        return Guarded(what)
+
+
+class Guarded:
+    """Tells errors of CUDA apart; a generator would take as long as a launch."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        """Raise what the error means."""
+        if isinstance(exc, OutOfMemoryError):
             raise DeviceMemoryError(str(exc)) from exc
-        except (runtime.CUDARuntimeError, driver.CUDADriverError) as exc:
-            status = int(cast("Any", exc).status)
-            if status == _OUT_OF_MEMORY:
-                raise DeviceMemoryError(f"{what}: {exc}") from exc
-            if status in STICKY:
-                raise DeviceLostError(
-                    f"{what}: {exc}; this process cannot use the device any more"
-                ) from exc
-            raise DeviceError(f"{what}: {exc}") from exc
+        if isinstance(exc, (runtime.CUDARuntimeError, driver.CUDADriverError)):
+            raise self._meaning(exc) from exc
+
+    def _meaning(self, exc: Exception) -> DeviceError:
+        status = int(cast("Any", exc).status)
+        told = f"{self._what}: {exc}"
+        if status == _OUT_OF_MEMORY:
+            return DeviceMemoryError(told)
+        if status in STICKY:
+            return DeviceLostError(
+                f"{told}; this process cannot use the device any more"
+            )
+        return DeviceError(told)
 
 
 def _uuid(raw: object) -> str:

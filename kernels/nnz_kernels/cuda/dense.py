@@ -15,13 +15,15 @@ from nnz_kernels.cuda.sorting import launch_flat
 #: Numbers of a block of an inner product at least, and its blocks at most.
 _EACH, _PARTS = 2048, 1024
 
+_BLOCK = (256, 1, 1)
+
 
 class Dense(Family):
     """Ops on whole vectors: a launch each."""
 
     def __init__(self, device: Device, precision: str = "fp32") -> None:
         super().__init__(device, precision)
-        self._dots: DeviceArray | None = None
+        self._dots: tuple[DeviceArray, ...] | None = None
 
     def dense_axpby(
         self,
@@ -58,17 +60,13 @@ class Dense(Family):
         # Parts, their count and the sum are the same for all calls, which take turns.
         with self.device.turn:
             if self._dots is None:
-                self._dots = self.device.zeros((_PARTS + 2,), np.float64)
-            parts, count, out = (
-                self._dots.part(0, _PARTS),
-                self._dots.part(_PARTS, _PARTS + 1),
-                self._dots.part(_PARTS + 1, _PARTS + 2),
-            )
+                whole = self.device.zeros((_PARTS + 2,), np.float64)
+                cuts = (0, _PARTS), (_PARTS, _PARTS + 1), (_PARTS + 1, _PARTS + 2)
+                self._dots = tuple(whole.part(*cut) for cut in cuts)
             self.device.launch(
-                registry.find("dense_dot"), (blocks, 1, 1), (256, 1, 1),
-                n, x, y, parts, count, out,
-            )  # fmt: skip
-            return as_float(self.device.to_host(out))
+                registry.find("dense_dot"), (blocks, 1, 1), _BLOCK, n, x, y, *self._dots
+            )
+            return as_float(self.device.to_host(self._dots[-1]))
 
 
 def _checked(*vectors: DeviceArray) -> int:

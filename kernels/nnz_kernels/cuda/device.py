@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class Device:
         """
         kind = np.dtype(dtype)
         strides = contiguous(shape, kind)
-        nbytes = int(np.prod(shape, dtype=object)) * kind.itemsize
+        nbytes = math.prod(shape) * kind.itemsize
         memory = self.launcher.allocate(nbytes) if nbytes else self._empty
         return DeviceArray(memory, 0, kind, shape, strides)
 
@@ -91,6 +92,10 @@ class Device:
             raise RuntimeError("what is being recorded cannot be read from the device")
         if not array.size:
             return np.empty(array.shape, array.dtype)
+        if array.is_contiguous:
+            found = np.empty(array.shape, array.dtype)
+            self.launcher.download(array.address, found)
+            return found
         low, high = array.extent
         raw = np.empty(high - low, np.uint8)
         self.launcher.download(array.address + low, raw)
@@ -120,9 +125,10 @@ class Device:
             values: A `DeviceArray`, None (a null pointer), a number or a
                 `ctypes.Structure` for each parameter.
         """
-        if min(grid) < 1:
+        across, down, deep = grid
+        if across < 1 or down < 1 or deep < 1:
             return _nothing
-        if max(grid[1:]) > MOST_ROWS or grid[0] >= 2**31:
+        if down > MOST_ROWS or deep > MOST_ROWS or across >= 2**31:
             raise DeviceLimitError(
                 f"{kernel.expression} would need {grid} blocks, more than a grid may "
                 "have: use a smaller batch"
@@ -131,7 +137,7 @@ class Device:
             _argument(kind, value)
             for kind, value in zip(kernel.signature, values, strict=True)
         ]
-        pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+        pointers = _pointers(len(held))(*map(ctypes.addressof, held))
         launch = self.launcher.prepare(kernel, grid, block, pointers)
         return functools.partial(_hold, launch, (held, values))
 
@@ -211,6 +217,12 @@ class Tables:
 def blocks_of(count: int, each: int) -> int:
     """Return how many runs of *each* hold *count*."""
     return -(-count // each)
+
+
+@functools.cache
+def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    """Return the type of so many pointers: to look it up takes as long as a launch."""
+    return ctypes.c_void_p * count
 
 
 def _argument(kind: str, value: Any) -> Any:

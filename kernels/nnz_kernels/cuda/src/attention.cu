@@ -2,13 +2,20 @@
 #include "planes.cuh"
 #include "reduce.cuh"
 
-// Normalise every token over its channels: 32 tokens a block, a warp every 8th channel.
-// Mean and variance in two passes, around the mean, as the definition says.
-constexpr int NORM_WARPS = 8;
+// Normalise every token over its channels: 8 tokens a block, each by 128 threads, since there
+// are few tokens and a thread should not wait for many channels. Mean and variance in two
+// passes, around the mean, as the definition says.
+constexpr int NORM_TOKENS = 8, NORM_LANES = 128, NORM_WARPS = NORM_TOKENS * NORM_LANES / 32;
+constexpr int NORM_AHEAD = 4;
 
-__device__ __forceinline__ float over_warps(float (&shared)[NORM_WARPS][32], float value) {
+// The sum over the threads of a token.
+__device__ __forceinline__ float over_lanes(float (&shared)[NORM_WARPS][NORM_TOKENS],
+                                            float value) {
+  for (int step = NORM_TOKENS; step < 32; step *= 2)
+    value += __shfl_xor_sync(WARP, value, step);
+  const int lanes = 32 / NORM_TOKENS;
   __syncthreads();
-  shared[threadIdx.y][threadIdx.x] = value;
+  if (threadIdx.y % lanes == 0) shared[threadIdx.y / lanes][threadIdx.x] = value;
   __syncthreads();
   float sum = 0.0f;
   for (int i = 0; i < NORM_WARPS; ++i) sum += shared[i][threadIdx.x];
@@ -16,28 +23,41 @@ __device__ __forceinline__ float over_warps(float (&shared)[NORM_WARPS][32], flo
 }
 
 template <typename T>
-__global__ void __launch_bounds__(32 * NORM_WARPS)
+__global__ void __launch_bounds__(NORM_TOKENS * NORM_LANES)
     layer_norm_planes(Plane plane, float eps, const float* __restrict__ gamma,
                       const float* __restrict__ beta, const T* x, T* y) {
-  __shared__ float shared[NORM_WARPS][32];
-  const int q = blockIdx.x * 32 + threadIdx.x, channels = plane.channels;
+  __shared__ float shared[NORM_WARPS][NORM_TOKENS];
+  const int q = blockIdx.x * NORM_TOKENS + threadIdx.x, channels = plane.channels;
   const bool is_token = q < plane.pixels;
   float mean = 0.0f, variance = 0.0f;
   if (is_token)
-    for (int c = threadIdx.y; c < channels; c += NORM_WARPS) mean += widened(x[place(plane, c, q)]);
-  mean = over_warps(shared, mean) / static_cast<float>(channels);
+#pragma unroll 4
+    for (int c = threadIdx.y; c < channels; c += NORM_LANES)
+      mean += widened(x[place(plane, c, q)]);
+  mean = over_lanes(shared, mean) / static_cast<float>(channels);
   if (is_token)
-    for (int c = threadIdx.y; c < channels; c += NORM_WARPS) {
+#pragma unroll 4
+    for (int c = threadIdx.y; c < channels; c += NORM_LANES) {
       const float centred = widened(x[place(plane, c, q)]) - mean;
       variance = fmaf(centred, centred, variance);
     }
-  variance = over_warps(shared, variance) / static_cast<float>(channels);
+  variance = over_lanes(shared, variance) / static_cast<float>(channels);
   const float scale = 1.0f / sqrtf(variance + eps);
-  for (int c = threadIdx.y; c < channels; c += NORM_WARPS) {
-    if (q >= places_of(plane, c)) continue;
-    const i64 at = place(plane, c, q);
-    const float value = fmaf((widened(x[at]) - mean) * scale, gamma[c], beta[c]);
-    y[at] = narrowed<T>(is_token ? value : 0.0f);
+  // y may be x: some are read before any of them is written.
+  for (int first = threadIdx.y; first < channels; first += NORM_AHEAD * NORM_LANES) {
+    float some[NORM_AHEAD];
+#pragma unroll
+    for (int k = 0; k < NORM_AHEAD; ++k) {
+      const int c = first + k * NORM_LANES;
+      if (c < channels && is_token)
+        some[k] = fmaf((widened(x[place(plane, c, q)]) - mean) * scale, gamma[c], beta[c]);
+    }
+#pragma unroll
+    for (int k = 0; k < NORM_AHEAD; ++k) {
+      const int c = first + k * NORM_LANES;
+      if (c < channels && q < places_of(plane, c))
+        y[place(plane, c, q)] = narrowed<T>(is_token ? some[k] : 0.0f);
+    }
   }
 }
 

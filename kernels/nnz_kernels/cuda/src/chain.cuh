@@ -23,14 +23,15 @@ __device__ __forceinline__ i64 next_block(const Chain& chain) {
   return ticket;
 }
 
-// Whether to look again, after so many times; others run meanwhile.
+// Whether to look again, after so many times; others run meanwhile, the longer the more often
+// that was in vain.
 __device__ __forceinline__ bool is_patient(const Chain& chain, int looks) {
   volatile int* stopped = chain.stopped;
   if (looks == PATIENCE || *stopped != 0) {
     *stopped = 1;
     return false;
   }
-  __nanosleep(32);
+  if (looks > 4) __nanosleep(looks < 64 ? 8 * looks : 512);
   return true;
 }
 
