@@ -145,8 +145,8 @@ def layers(kernels: CudaKernels, raw: Cusparse, scale: float) -> Iterator[Make]:
 #: Name, problems, and share of the time at most.
 PARTS = (
     ("algebra", bench_cuda_algebra.problems, 0.3),
-    ("products", products, 0.25),
-    ("layers", layers, 0.15),
+    ("products", products, 0.4),
+    ("layers", layers, 0.2),
 )
 
 
