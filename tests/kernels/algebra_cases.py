@@ -17,7 +17,6 @@ from nnz_kernels import reference as plain
 from nnz_kernels.api.semirings import SEMIRINGS
 from nnz_kernels.api.sparse import NORMS
 from nnz_kernels.formats import Csr
-from nnz_kernels.hosted import keep
 from nnz_kernels.reference import factors as plain_factors
 from nnz_kernels.reference import sparse as reference
 from nnz_kernels.saddle import SaddleProblem, SaddleState
@@ -150,7 +149,6 @@ def triangles(k: Any) -> Answers:
     """Long chains of rows; rows that a thread has, and rows that a warp has."""
     for n, dtype, index in itertools.product((75, 61), TYPES, INDICES):
         a = _solid(n, dtype, index)
-        keep(k, a.indptr, a.indices, a.data)  # from the second solve on by levels
         for lower, unit in itertools.product((True, False), (True, False)):
             given = {"lower": lower, "unit_diagonal": unit}
             for shape in ((n,), (n, 5), (n, 37)):

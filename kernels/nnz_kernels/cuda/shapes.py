@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,19 +21,6 @@ UNEVEN = 8.0
 
 
 @dataclass(slots=True)
-class Levels:
-    """Which rows of a triangle need which.
-
-    Attributes:
-        indices: Of the matrix; they stay where they are.
-        order: Its rows, each behind those that it needs, or None so far.
-    """
-
-    indices: DeviceArray
-    order: DeviceArray | None = None
-
-
-@dataclass(slots=True)
 class Shape:
     """What is found out about a matrix once.
 
@@ -42,14 +29,12 @@ class Shape:
         order: Its rows, the longest first, where their lengths differ much.
         transposed: Its transpose, from the first transposed product on.
         matrix: Of which that is the transpose; its arrays stay where they are.
-        levels: Of its lower and upper triangle, what is known from earlier solves.
     """
 
     longest: int
     order: DeviceArray | None = None
     transposed: Csr[DeviceArray] | None = None
     matrix: Csr[DeviceArray] | None = None
-    levels: dict[bool, Levels] = field(default_factory=dict)
 
 
 class Shapes(Family):

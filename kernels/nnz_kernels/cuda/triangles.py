@@ -15,8 +15,8 @@ from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import blocks_of
 from nnz_kernels.cuda.family import INDICES, VALUES, types_of
-from nnz_kernels.cuda.shapes import Levels, Shapes
-from nnz_kernels.cuda.sorting import bits_of, launch_flat, sort_pairs
+from nnz_kernels.cuda.shapes import Shapes
+from nnz_kernels.cuda.sorting import launch_flat
 from nnz_kernels.cuda.structs import Chain, Triangle
 from nnz_kernels.errors import DeviceError, StructureError
 from nnz_kernels.formats import Csr
@@ -129,11 +129,10 @@ class Triangles(Shapes):
         triangle = Triangle(n, width, int(lower), int(unit))
         given = a.indptr, a.indices, a.data, diagonal, b, x
         if self._shape(a).longest <= SHORT:
-            order = self._by_levels(a, lower=lower)
             self.device.launch(
                 registry.find("solve_short_rows", *types),
                 (blocks_of(n * width, _THREADS), 1, 1), (_THREADS, 1, 1),
-                triangle, wait.chain, order, *given,
+                triangle, wait.chain, *given,
             )  # fmt: skip
         else:
             self.device.launch(
@@ -142,30 +141,6 @@ class Triangles(Shapes):
                 triangle, wait.chain, *given,
             )  # fmt: skip
         return x, self._bad_row(wait)
-
-    def _by_levels(self, a: Csr[DeviceArray], *, lower: bool) -> DeviceArray | None:
-        """Return rows in an order in which neighbours do not wait for each other.
-
-        To find it takes as long as some solves: from the second solve of a matrix on.
-        """
-        levels, n = self._shape(a).levels, a.shape[0]
-        known = levels.get(lower)
-        if known is None or known.indices.address != a.indices.address:
-            levels[lower] = Levels(a.indices)
-            return None
-        if known.order is None and n < 2**31:
-            wait, count = self._waiting(None), (blocks_of(n, _THREADS), 1, 1)
-            found = self.device.zeros((n,), np.int32)
-            keys = self.device.empty((n,), np.uint64)
-            rows = self.device.empty((n,), np.int32)
-            self.device.launch(
-                registry.find("row_levels", INDICES[a.indices.dtype]), count,
-                (_THREADS, 1, 1), Triangle(n, 1, int(lower), 0), wait.chain,
-                a.indptr, a.indices, found, keys, rows,
-            )  # fmt: skip
-            self._bad_row(wait)
-            known.order = sort_pairs(self.device, keys, rows, bits_of(n + 1))[1]
-        return known.order
 
     def _waiting(self, flags: DeviceArray | None) -> Waiting:
         """Return a chain in which nothing is done yet."""

@@ -39,52 +39,20 @@ __device__ __forceinline__ void go_on(const Chain& chain, bool open, Step step) 
   }
 }
 
-// The level of each row: one more than the highest of the rows that it needs. `levels` are
-// zero at first; keys and rows, in the order of work, are sorted later.
-template <typename I>
-__global__ void __launch_bounds__(THREADS, 4)
-    row_levels(Triangle t, Chain chain, const I* __restrict__ indptr,
-               const I* __restrict__ indices, int* levels, u64* __restrict__ keys,
-               int* __restrict__ rows) {
-  const i64 line = next_block(chain) * THREADS + threadIdx.x;
-  const i64 row = t.lower ? line : t.n - 1 - line;
-  const bool open = line < t.n;
-  i64 p = open ? indptr[row] : 0;
-  const i64 end = open ? indptr[row + 1] : 0;
-  int level = 1;
-  go_on(chain, open, [&] {
-    Came came = NOWHERE;
-    for (; p < end; ++p) {
-      const i64 j = indices[p];
-      if (is_inside(t, row, j)) {
-        const int known = *static_cast<volatile int*>(levels + j);
-        if (known == 0) return came;
-        if (known >= level) level = known + 1;
-      }
-      came = FURTHER;
-    }
-    *static_cast<volatile int*>(levels + row) = level;
-    keys[line] = static_cast<u64>(level);
-    rows[line] = static_cast<int>(row);
-    return TO_THE_END;
-  });
-}
-
-// Short rows: a thread has a number of x. Where `order` is given rows come by their levels,
-// so that those which run together need not wait for each other.
+// Short rows: a thread has a number of x. Rows come as they are numbered: by their levels
+// neighbours need not wait for each other, but reads are scattered, and a mesh takes longer.
 template <typename T, typename I>
 __global__ void __launch_bounds__(THREADS, 4)
-    solve_short_rows(Triangle t, Chain chain, const int* __restrict__ order,
-                     const I* __restrict__ indptr, const I* __restrict__ indices,
-                     const T* __restrict__ data, const T* __restrict__ diagonal,
-                     const T* __restrict__ b, T* x) {
+    solve_short_rows(Triangle t, Chain chain, const I* __restrict__ indptr,
+                     const I* __restrict__ indices, const T* __restrict__ data,
+                     const T* __restrict__ diagonal, const T* __restrict__ b, T* x) {
   const i64 number = next_block(chain) * THREADS + threadIdx.x;
   const i64 line = number / t.width, c = number - line * t.width;
   const bool open = line < t.n;
   T sum = T{}, pivot = t.unit ? one<T>() : T{};
   i64 row = 0, p = 0, end = 0;
   if (open) {
-    row = order != nullptr ? order[line] : t.lower ? line : t.n - 1 - line;
+    row = t.lower ? line : t.n - 1 - line;
     sum = b[row * t.width + c];
     if (!t.unit && diagonal != nullptr) pivot = diagonal[row];
     p = indptr[row];
@@ -104,7 +72,7 @@ __global__ void __launch_bounds__(THREADS, 4)
       came = FURTHER;
     }
     tell(x + row * t.width + c, divided(sum, pivot));
-    if (is_zero(pivot)) atomicMin(chain.bad, static_cast<u64>(t.lower ? row : t.n - 1 - row));
+    if (is_zero(pivot)) atomicMin(chain.bad, static_cast<u64>(line));
     return TO_THE_END;
   });
 }
