@@ -52,11 +52,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[str]:
-    """Address of the least server."""
+def least() -> Iterator[dict[str, str]]:
+    """Addresses of the least server, and of what gives bytes back and no more."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(_running(name)) for name in ("bare", "echo")}
+
+
+@contextmanager
+def _running(name: str) -> Iterator[str]:
+    """Start a program of this folder on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    program = Path(__file__).with_name("bare.py")
+    program = Path(__file__).with_name(f"{name}.py")
     process = subprocess.Popen(
         [sys.executable, str(program), str(port)],
         stdout=subprocess.DEVNULL,
@@ -107,31 +114,34 @@ def _alternating(
     return [np.array(seconds) * 1e3 for seconds in found]
 
 
-def _addresses(server: Server, bare: str) -> list[str]:
-    return [server.url.removeprefix("http://"), bare]
+def _addresses(server: Server, least: dict[str, str]) -> dict[str, str]:
+    return {"nnz": server.url.removeprefix("http://"), **least}
 
 
-def test_latency(server: Server, bare: str) -> None:
+def test_latency(server: Server, least: dict[str, str]) -> None:
     x = np.random.default_rng(0).standard_normal((1, SMALL)).astype(np.float32)
-    calls = [_identity(address, x) for address in _addresses(server, bare)]
+    addresses = _addresses(server, least)
+    calls = [_identity(address, x) for address in addresses.values()]
 
-    ours, least = _alternating(calls, 1000)
+    found = dict(zip(addresses, _alternating(calls, 1000), strict=True))
 
-    for name, ms in (("nnz", ours), ("bare", least)):
+    for name, ms in found.items():
         p50, p90, p99 = np.percentile(ms, [50, 90, 99])
         print(
             f"\n{name}, 1 KiB: p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f} ms", end=""
         )
-    print(f"\n{np.median(ours) / np.median(least):.2f} times the least")
+    print(f"\n{np.median(found['nnz']) / np.median(found['bare']):.2f} times the least")
 
 
-def test_bandwidth(server: Server, bare: str) -> None:
+def test_bandwidth(server: Server, least: dict[str, str]) -> None:
+    """How much of it the client takes, that of `echo` tells."""
     x = np.random.default_rng(0).standard_normal((1, LARGE)).astype(np.float32)
-    calls = [_identity(address, x) for address in _addresses(server, bare)]
+    addresses = _addresses(server, least)
+    calls = [_identity(address, x) for address in addresses.values()]
 
-    ours, least = _alternating(calls, 40)
+    found = _alternating(calls, 40)
 
-    for name, ms in (("nnz", ours), ("bare", least)):
+    for name, ms in zip(addresses, found, strict=True):
         p50 = float(np.median(ms))
         rate = 2 * x.nbytes / p50 / 1e6
         print(f"\n{name}, 4 MiB and back: p50 {p50:.1f} ms, {rate:.2f} GB/s", end="")
