@@ -194,6 +194,15 @@ def dense_vectors(k: Any) -> Answers:
         yield out, x / 3.0
         for _ in range(2):
             yield np.array([k.dense_dot(x, y)]), np.array([x @ y])
+    rng = np.random.default_rng(6)
+    basis = np.linalg.qr(rng.standard_normal((5001, 4)))[0].T.copy()
+    for count in (1, 3):
+        w, along = rng.standard_normal(5001), np.empty(count)
+        right = basis[:count] @ w
+        rest = w - right @ basis[:count]
+        k.dense_project(basis, count, w, along)
+        yield along, right
+        yield w, rest
 
 
 def uneven(lengths: Any, columns: int, dtype: Any, index: Any) -> Csr[Any]:

@@ -45,9 +45,31 @@ class DenseOps(Protocol[Given]):
         """Return ``x . y``, in an order that depends on n alone."""
         ...
 
+    def dense_project(
+        self, basis: Given, count: int, w: Given, along: Given, /
+    ) -> None:
+        """Take out of w what lies along the first *count* rows of a basis (m, n).
+
+        By classical Gram-Schmidt, twice, which is enough (Giraud, Langou, Rozloznik
+        and van den Eshof 2005). How much there was is written to *along*, (count,).
+        """
+        ...
+
 
 class SolverOps(DenseOps[A], FactorOps[A], ProductOps[A], Protocol[A]):
     """What an iterative method needs of a device to stay there."""
+
+
+def check_basis(basis: Any, count: int, w: Any, along: Any) -> int:
+    """Return n, or raise ShapeError or DTypeError."""
+    n = check_vectors(w)
+    if basis.dtype != _FLOAT64:
+        raise DTypeError(f"the basis holds {basis.dtype}, but must hold float64")
+    if check_vectors(along) != count:
+        raise ShapeError(f"{along.shape} numbers do not fit {count} rows")
+    if basis.ndim != 2 or basis.shape[1] != n or not 1 <= count <= basis.shape[0]:
+        raise ShapeError(f"{count} rows of a basis {basis.shape} do not fit ({n},)")
+    return n
 
 
 def check_vectors(*vectors: Any) -> int:

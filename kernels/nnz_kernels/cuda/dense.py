@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnz_kernels.api.conv import check_steady
-from nnz_kernels.api.dense import check_vectors
+from nnz_kernels.api.dense import check_basis, check_vectors
 from nnz_kernels.cuda import registry
 from nnz_kernels.cuda.array import DeviceArray
 from nnz_kernels.cuda.device import Device, blocks_of
@@ -67,6 +67,26 @@ class Dense(Family):
                 registry.find("dense_dot"), (blocks, 1, 1), _BLOCK, n, x, y, *self._dots
             )
             return as_float(self.device.to_host(self._dots[-1]))
+
+    def dense_project(
+        self, basis: DeviceArray, count: int, w: DeviceArray, along: DeviceArray, /
+    ) -> None:
+        """Launch ``dense_dots`` and ``dense_subtract`` twice."""
+        n = check_basis(basis, count, w, along)
+        for array in (basis, w, along):
+            check_steady("an array", array)
+        blocks = max(min(blocks_of(n, _EACH), _PARTS), 1)
+        parts = self.device.empty((count * blocks,), np.float64)
+        counts = self.device.zeros((count,), np.int32)
+        rounds = [self.device.empty((count,), np.float64) for _ in range(2)]
+        subtract = registry.find("dense_subtract")
+        for found in rounds:
+            self.device.launch(
+                registry.find("dense_dots"), (blocks, count, 1), _BLOCK,
+                n, basis, w, parts, counts, found,
+            )  # fmt: skip
+            launch_flat(self.device, subtract, n, n, count, basis, found, w)
+        self.dense_axpby(1.0, rounds[0], 1.0, rounds[1], along)
 
 
 def _checked(*vectors: DeviceArray) -> int:

@@ -63,3 +63,43 @@ __global__ void __launch_bounds__(256)
     *count = 0;
   }
 }
+
+// Row y of the grid: the product of that row of a basis with w. The last block of a row adds
+// up what all of them have left; `counts` are zero, and are again.
+__global__ void __launch_bounds__(256)
+    dense_dots(i64 n, const double* __restrict__ basis, const double* __restrict__ w,
+               double* parts, u32* counts, double* out) {
+  __shared__ int is_last;
+  const double* row = basis + static_cast<i64>(blockIdx.y) * n;
+  double* mine = parts + static_cast<i64>(blockIdx.y) * gridDim.x;
+  double sum = 0.0;
+  for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
+       i += static_cast<i64>(gridDim.x) * blockDim.x)
+    sum = fma(row[i], w[i], sum);
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    mine[blockIdx.x] = sum;
+    __threadfence();
+    is_last = atomicAdd(counts + blockIdx.y, 1u) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  sum = 0.0;
+  for (u32 i = threadIdx.x; i < gridDim.x; i += blockDim.x) sum = added(sum, __ldcg(mine + i));
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    out[blockIdx.y] = sum;
+    counts[blockIdx.y] = 0;
+  }
+}
+
+// w minus what it has along the first rows of a basis.
+__global__ void __launch_bounds__(256)
+    dense_subtract(i64 n, int count, const double* __restrict__ basis,
+                   const double* __restrict__ along, double* __restrict__ w) {
+  const i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  double rest = w[i];
+  for (int k = 0; k < count; ++k) rest = fma(-along[k], basis[k * n + i], rest);
+  w[i] = rest;
+}

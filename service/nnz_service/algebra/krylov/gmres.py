@@ -8,14 +8,21 @@ from typing import ClassVar
 import numpy as np
 
 from nnz_service.algebra.krylov.method import Method, Op, Steps
-from nnz_service.algebra.krylov.vectors import EPS, Vector, dot, norm, zeros_like
+from nnz_service.algebra.krylov.vectors import (
+    EPS,
+    Vector,
+    dot,
+    norm,
+    project,
+    zeros_like,
+)
 
 #: What is smaller than this part of ``||A|| ||z||`` is the rounding error of ``A z``.
 NOISE = 10 * EPS
 
 
 class Gmres(Method):
-    """Saad and Schultz 1986 with modified Gram-Schmidt and Givens rotations, restarted.
+    """Saad and Schultz 1986 with Givens rotations, restarted.
 
     Preconditioned from the right, so that the residual that it minimises is that of the
     system; x moves only when a cycle ends.
@@ -48,9 +55,7 @@ class Gmres(Method):
         w = product.copy()
         rounding = NOISE * self.norm_a * norm(z)
         column = np.zeros(j + 2)
-        for i in range(j + 1):
-            column[i] = dot(self.basis[i], w)
-            w -= column[i] * self.basis[i]
+        column[: j + 1] = project(self.basis, j + 1, w)
         rest = norm(w)
         column[j + 1] = 0.0 if rest <= rounding else rest
         self._rotate(column, rounding)

@@ -147,6 +147,12 @@ class DeviceRows:
         """Return a copy in the memory of the host."""
         return self.there.host(self.array)
 
+    def project(self, count: int, w: DeviceVector) -> HostVector:
+        """Take out of w what lies along the first rows; return how much."""
+        along, project = self.there.empty(count), self.there.ops.dense_project
+        with_room(lambda: project(self.array, count, w.array, along.array))
+        return along.host()
+
 
 class There:
     """Where the vectors of a method lie: on a device.

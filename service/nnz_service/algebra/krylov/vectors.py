@@ -45,6 +45,24 @@ def safe_norm(x: Vector) -> float:
     return largest * norm(x / largest)
 
 
+def project(basis: Vector, count: int, w: Vector) -> Vector:
+    """Take out of w, in place, what lies along the first rows of a basis.
+
+    By modified Gram-Schmidt on the host, which goes through the basis once; on a device,
+    where each step would be waited for, by the classical one, twice.
+
+    Returns:
+        How much there was along each row, (count,).
+    """
+    if isinstance(basis, DeviceRows):
+        return basis.project(count, cast("DeviceVector", w))
+    along = np.zeros(count)
+    for i in range(count):
+        along[i] = dot(basis[i], w)
+        w -= along[i] * basis[i]
+    return along
+
+
 def zeros_like(x: Vector) -> Vector:
     """Return zeros where x lies."""
     if isinstance(x, DeviceVector):
