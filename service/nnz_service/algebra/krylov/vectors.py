@@ -48,8 +48,8 @@ def safe_norm(x: Vector) -> float:
 def project(basis: Vector, count: int, w: Vector) -> Vector:
     """Take out of w, in place, what lies along the first rows of a basis.
 
-    By modified Gram-Schmidt on the host, which goes through the basis once; on a device,
-    where each step would be waited for, by the classical one, twice.
+    By modified Gram-Schmidt on the host, which goes through the basis once; on a
+    device, where each step would be waited for, by the classical one, twice.
 
     Returns:
         How much there was along each row, (count,).
