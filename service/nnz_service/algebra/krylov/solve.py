@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ ASYMMETRY = 1e-6
 
 #: Seconds of a slice that wait for the preconditioner: who waits holds the device.
 PATIENCE = 0.005
+
+_log = logging.getLogger(__name__)
 
 Prepare = Callable[[str, MatrixOperator, str, Errand], Preconditioner]
 
@@ -210,6 +213,13 @@ class Solve:
         return solve
 
     def _restore(self, facts: list[Any], state: Mapping[str, Any]) -> None:
+        try:
+            self._take_up(facts, state)
+        except DeviceMemoryError as exc:
+            self._come_back(exc)
+            self._take_up(facts, state)
+
+    def _take_up(self, facts: list[Any], state: Mapping[str, Any]) -> None:
         for j, (column, own) in enumerate(zip(self.columns, facts, strict=True)):
             kept = {
                 name.rpartition(".")[0]: _plain(value)
@@ -262,14 +272,17 @@ class Solve:
         try:
             with quiet():
                 self._ready.run(list(courses))
-        except DeviceMemoryError:
-            if self._products is None or self._products.norms.space is HERE:
-                raise
-            # Others took what was free: the host has room, and goes on from the last
-            # iterate that was verified.
-            self._products = self._products.stays
+        except DeviceMemoryError as exc:
+            self._come_back(exc)
             for column in self.columns:
                 column.begin_anew()
+
+    def _come_back(self, why: DeviceMemoryError) -> None:
+        """Compute on the host, which has room, from now on."""
+        if self._products is None or self._products.norms.space is HERE:
+            raise why
+        _log.warning("the solve goes on on the CPU: %s", why)
+        self._products = self._products.stays
 
     def _late(self, seconds: float) -> bool:
         limit = self.settings.time_limit

@@ -14,6 +14,7 @@ from nnz_kernels.convert import csr_from_scipy
 from nnz_kernels.cuda.kernels import CudaKernels
 from nnz_kernels.errors import DeviceMemoryError
 from nnz_service.algebra.krylov import Done, Solve
+from nnz_service.algebra.krylov.there import There
 from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.solving import SolveSettings
 
@@ -94,14 +95,15 @@ def test_a_checkpoint_moves_between_both(method: str) -> None:
     assert gap(a, elsewhere.x, b) < 1e-7
 
 
+def full(self: Emulator, nbytes: int) -> HostMemory:
+    raise DeviceMemoryError(f"{nbytes} bytes are needed, 0 are free")
+
+
 def test_a_device_that_fills_up_leaves_the_rest_to_the_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     solve, a, b = begun("cg", "none", Backend.CUDA)
     solve.step(iterations=5)
-
-    def full(self: Emulator, nbytes: int) -> HostMemory:
-        raise DeviceMemoryError(f"{nbytes} bytes are needed, 0 are free")
 
     monkeypatch.setattr(Emulator, "allocate", full)
     found = ended(solve)
@@ -109,3 +111,28 @@ def test_a_device_that_fills_up_leaves_the_rest_to_the_host(
     assert found.status == "converged"
     assert found.outcomes[0].iterations > 5
     assert gap(a, found.x, b) < 1e-7
+
+
+def test_a_checkpoint_that_a_device_has_no_room_for_goes_on_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With all that it had, not from the last iterate that was verified."""
+    solve, a, b = begun("cg", "none", Backend.CUDA, columns=2)
+    solve.step(iterations=7)
+    state, there = solve.state(), MatrixOperator(csr_from_scipy(a), Backend.CUDA)
+    moved, take = [], There.take
+
+    def once(self: There, x: Any) -> Any:
+        moved.append(x)
+        if len(moved) > 3:
+            raise DeviceMemoryError(f"{x.nbytes} bytes are needed, 0 are free")
+        return take(self, x)
+
+    monkeypatch.setattr(There, "take", once)
+    again = Solve.restore(there, state)
+
+    kept = again.state()
+    assert {name: kept[name].tobytes() for name in ("r.1", "p.1", "x.1")} == {
+        name: state[name].tobytes() for name in ("r.1", "p.1", "x.1")
+    }
+    assert gap(a, ended(again).x, b) < 1e-7
