@@ -119,7 +119,9 @@ def _plain(address: str, x: NDArray[np.float32]) -> Iterator[Callable[[], float]
         sock.sendall(asked)
         answer = b""
         while not answer.endswith(x.tobytes()):
-            answer += sock.recv(1 << 16)
+            piece = sock.recv(1 << 16)
+            assert piece, answer
+            answer += piece
         return time.perf_counter() - began
 
     with socket.create_connection((host, int(port))) as sock:

@@ -155,6 +155,12 @@ def triangles(k: Any) -> Answers:
                 b = numbers(shape, dtype)
                 right = reference.triangular_solve(a, b, **given)
                 yield k.triangular_solve(a, b, **given), right
+        # Numbers that are none, and the one that stands where no result is yet.
+        strange = numbers((n, 3), dtype)
+        bits = np.array([0x7FF8A5A5A5A5A5A5], np.uint64).view(np.float64)
+        strange[n // 2] = [np.inf, np.nan, bits[0] if dtype != np.float32 else 1]
+        found = k.triangular_solve(a, strange)
+        yield found, reference.triangular_solve(a, strange)
 
 
 def incomplete_factors(k: Any) -> Answers:

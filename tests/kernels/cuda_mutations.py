@@ -151,6 +151,11 @@ MUTATIONS: dict[str, Change] = {
         "out[before[i + 1]] = data[i];",
     ),
     "a row that does not wait": Change("factor", "*flag == 0;", "*flag == 2;"),
+    "a result that looks as if it were not there": Change(
+        "triangle", "static_cast<volatile double*>(at) = is_clear(x) ? -x : x;",
+        "static_cast<volatile double*>(at) = x;",
+    ),
+    "a count of parts that is not set back": Change("dense", "    *count = 0;\n", ""),
     "a row of a thread that does not wait": Change(
         "triangle", "if (is_clear(known)) break;", ""
     ),

@@ -17,7 +17,12 @@ from nnz_kernels.cuda.device import Device
 from nnz_kernels.cuda.health import check_device
 from nnz_kernels.cuda.kernels import CudaKernels
 from nnz_kernels.cuda.warm import warm
-from nnz_kernels.errors import BackendUnavailableError, DTypeError, ShapeError
+from nnz_kernels.errors import (
+    BackendUnavailableError,
+    DTypeError,
+    ShapeError,
+    StructureError,
+)
 from nnz_kernels.formats import Csr
 from nnz_kernels.planes import Grid
 
@@ -123,6 +128,31 @@ def test_cuda_transposes_belong_to_their_matrix(kernels: CudaKernels) -> None:
         found.append(device.to_host(kernels.spmv_t(a, y)).tolist())
 
     assert found == [[30.0, 2.0], [70.0, 5.0]]
+
+
+def test_cuda_what_is_known_of_a_matrix_goes_with_it(kernels: CudaKernels) -> None:
+    """Its transpose too, which no cycle may keep on the device."""
+    device = kernels.device
+    parts = ([0, 1, 2], np.int32), ([1, 0], np.int32), ([2.0, 3.0], np.float64)
+    arrays = (device.to_device(np.array(values, kind)) for values, kind in parts)
+    a = Csr(*arrays, (2, 2))
+    kernels.spmv_t(a, device.to_device(np.ones(2)))
+    assert len(kernels._shapes) > 0
+
+    del a, arrays
+
+    assert len(kernels._shapes) == 0
+
+
+def test_cuda_no_right_hand_side_and_no_pivot(kernels: CudaKernels) -> None:
+    """The triangle is looked at all the same, as on the host."""
+    device = kernels.device
+    indptr = device.to_device(np.array([0, 1, 1], np.int32))
+    indices = device.to_device(np.array([0], np.int32))
+    a = Csr(indptr, indices, device.to_device(np.ones(1)), (2, 2))
+
+    with pytest.raises(StructureError, match="row 1 is zero or missing"):
+        kernels.triangular_solve(a, device.empty((2, 0), np.float64))
 
 
 class TestRecording:

@@ -269,21 +269,27 @@ class CupyLauncher:
 
     def _guarded(self, what: str) -> Guarded:
         """Make the device this thread's, and tell its errors apart."""
+        return Guarded(self._enter, what)
+
+    def _enter(self) -> None:
         if runtime.getDevice() != self._number or not self._has_entered():
             runtime.setDevice(self._number)
-        return Guarded(what)
 
 
 class Guarded:
     """Tells errors of CUDA apart; a generator would take as long as a launch."""
 
-    __slots__ = ("_what",)
+    __slots__ = ("_enter", "_what")
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, enter: Callable[[], None], what: str) -> None:
+        self._enter, self._what = enter, what
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Make the device this thread's."""
+        try:
+            self._enter()
+        except (runtime.CUDARuntimeError, driver.CUDADriverError) as exc:
+            raise self._meaning(exc) from exc
 
     def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         """Raise what the error means."""

@@ -28,13 +28,13 @@ class Shape:
         longest: Entries of its longest row.
         order: Its rows, the longest first, where their lengths differ much.
         transposed: Its transpose, from the first transposed product on.
-        matrix: Of which that is the transpose; its arrays stay where they are.
+        matrix: Of which that is the transpose, without keeping it.
     """
 
     longest: int
     order: DeviceArray | None = None
     transposed: Csr[DeviceArray] | None = None
-    matrix: Csr[DeviceArray] | None = None
+    matrix: tuple[object, ...] = ()
 
 
 class Shapes(Family):
@@ -72,16 +72,15 @@ class Shapes(Family):
     def _transposed(self, a: Csr[DeviceArray]) -> Csr[DeviceArray]:
         shape = self._shape(a)
         with self._lock:
-            if shape.transposed is None or not _is_same(shape.matrix, a):
-                shape.transposed, shape.matrix = transposed(self.device, a), a
+            if shape.transposed is None or shape.matrix != _identity(a):
+                shape.transposed, shape.matrix = (
+                    transposed(self.device, a),
+                    _identity(a),
+                )
             return shape.transposed
 
 
-def _is_same(one: Csr[DeviceArray] | None, other: Csr[DeviceArray]) -> bool:
-    """Whether two matrices are the same arrays; *one* keeps its own alive."""
-    return (
-        one is not None
-        and one.shape == other.shape
-        and one.indices.address == other.indices.address
-        and one.data.address == other.data.address
-    )
+def _identity(a: Csr[DeviceArray]) -> tuple[object, ...]:
+    """Return what is equal for the same arrays alone, as long as they are there."""
+    places = ((weakref.ref(x.memory), x.offset) for x in (a.indices, a.data))
+    return (a.shape, *places)

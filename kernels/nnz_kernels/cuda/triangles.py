@@ -121,8 +121,11 @@ class Triangles(Shapes):
         n = a.shape[0]
         x = self.device.empty(b.shape, b.dtype)
         width = 1 if b.ndim == 1 else b.shape[1]
-        if x.size == 0:
+        if n == 0:
             return x, None
+        if width == 0:  # the triangle is looked at all the same
+            column = self.device.zeros((n, 1), b.dtype)
+            return x, self._solve(a, diagonal, column, lower=lower, unit=unit)[1]
         clear = registry.find("clear_all", VALUES[b.dtype])
         launch_flat(self.device, clear, x.size, x.size, x)
         types, wait = types_of(a.data, a.indices), self._waiting(None)

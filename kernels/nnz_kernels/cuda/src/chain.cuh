@@ -13,7 +13,7 @@ struct Chain {
 };
 
 // Looks at one place before the launch is given up: seconds, where rows take microseconds.
-constexpr int PATIENCE = 1 << 28;
+constexpr int PATIENCE = 1 << 24;
 
 // The number of this block, in the order of work.
 __device__ __forceinline__ i64 next_block(const Chain& chain) {

@@ -35,7 +35,9 @@ __device__ __forceinline__ void go_on(const Chain& chain, bool open, Step step) 
     const Came came = open ? step() : NOWHERE;
     if (came == TO_THE_END) open = false;
     looks = __ballot_sync(WARP, came != NOWHERE) != 0 ? 0 : looks + 1;
-    if (looks > 0 && !is_patient(chain, looks)) break;
+    // All lanes leave together, whichever of them saw that somebody has given up.
+    const bool tired = looks > 0 && !is_patient(chain, looks);
+    if (__ballot_sync(WARP, tired) != 0) break;
   }
 }
 

@@ -118,8 +118,9 @@ class Triangles:
         solve = there.ops.solve_triangle
 
         def apply(x: DeviceVector) -> DeviceVector:
-            half = solve(low, left, x.array.reshape(x.size, 1), upper=False)
-            whole = solve(high, right, half, upper=True)
+            column = x.array.reshape(x.size, 1)
+            half = with_room(lambda: solve(low, left, column, upper=False))
+            whole = with_room(lambda: solve(high, right, half, upper=True))
             return DeviceVector(there, whole.reshape(x.size))
 
         return apply

@@ -1,4 +1,4 @@
-"""Answers what methods ask for, all that wait at one moment as one block."""
+"""Answers what methods ask for; on the host all that wait together as one block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nnz_kernels.backends import load_solver
 from nnz_kernels.copies import with_room
-from nnz_kernels.errors import DeviceMemoryError
+from nnz_kernels.errors import DeviceLimitError, DeviceMemoryError
 from nnz_service.algebra.krylov.method import Op, Request, Steps
 from nnz_service.algebra.krylov.preconditioners import (
     Apply,
@@ -22,6 +22,9 @@ from nnz_service.algebra.krylov.preconditioners import (
 from nnz_service.algebra.krylov.there import DeviceVector, There
 from nnz_service.algebra.krylov.vectors import HERE, Space, Vector, norm
 from nnz_service.algebra.operator import MatrixOperator
+
+#: What a device has no memory or no numbers for, the host has.
+NO_ROOM = (DeviceMemoryError, DeviceLimitError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,8 @@ class Norms:
 class Products:
     """A matrix, its preconditioner and its norms.
 
-    Where the matrix is on a device, vectors stay there too; blocks of them, and what is
-    measured in the end, are the host's.
+    Where the matrix is on a device, vectors stay there too, each multiplied by itself;
+    what is measured in the end is the host's.
 
     Args:
         a: In float64.
@@ -106,7 +109,7 @@ class Products:
                 Op.TRANSPOSE: back,
                 Op.PRECONDITION: preconditioner.moved(there, multiply),
             }
-        except DeviceMemoryError:
+        except NO_ROOM:
             return HERE
         return cast("Space", there)
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from nnz_kernels.arrays import HostArray
-from nnz_kernels.errors import DeviceMemoryError
 from nnz_service.algebra.krylov.column import Column
 from nnz_service.algebra.krylov.errand import Errand
 from nnz_service.algebra.krylov.method import Ended, Steps
@@ -25,7 +24,7 @@ from nnz_service.algebra.krylov.preconditioners import (
     Preconditioner,
     prepare,
 )
-from nnz_service.algebra.krylov.products import Products
+from nnz_service.algebra.krylov.products import NO_ROOM, Products
 from nnz_service.algebra.krylov.report import Done, Progress, finite
 from nnz_service.algebra.krylov.vectors import HERE, Vector, dot, norm, over, quiet
 from nnz_service.algebra.operator import MatrixOperator
@@ -215,7 +214,7 @@ class Solve:
     def _restore(self, facts: list[Any], state: Mapping[str, Any]) -> None:
         try:
             self._take_up(facts, state)
-        except DeviceMemoryError as exc:
+        except NO_ROOM as exc:
             self._come_back(exc)
             self._take_up(facts, state)
 
@@ -272,17 +271,20 @@ class Solve:
         try:
             with quiet():
                 self._ready.run(list(courses))
-        except DeviceMemoryError as exc:
+        except NO_ROOM as exc:
             self._come_back(exc)
             for column in self.columns:
                 column.begin_anew()
 
-    def _come_back(self, why: DeviceMemoryError) -> None:
+    def _come_back(self, why: Exception) -> None:
         """Compute on the host, which has room, from now on."""
         if self._products is None or self._products.norms.space is HERE:
             raise why
         _log.warning("the solve goes on on the CPU: %s", why)
         self._products = self._products.stays
+        # The first ones, with all that they have on the device, go.
+        self._making = Future()
+        self._making.set_result((self._products, None))
 
     def _late(self, seconds: float) -> bool:
         limit = self.settings.time_limit

@@ -12,7 +12,7 @@ from service.algebra.krylov.systems import PAIRS, SUITED
 from nnz_kernels.backends import Backend
 from nnz_kernels.convert import csr_from_scipy
 from nnz_kernels.cuda.kernels import CudaKernels
-from nnz_kernels.errors import DeviceMemoryError
+from nnz_kernels.errors import DeviceLimitError, DeviceMemoryError
 from nnz_service.algebra.krylov import Done, Solve
 from nnz_service.algebra.krylov.there import There
 from nnz_service.algebra.operator import MatrixOperator
@@ -99,10 +99,28 @@ def full(self: Emulator, nbytes: int) -> HostMemory:
     raise DeviceMemoryError(f"{nbytes} bytes are needed, 0 are free")
 
 
-def test_a_device_that_fills_up_leaves_the_rest_to_the_host(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_product_that_a_device_cannot_count_is_the_hosts(
+    emulated: CudaKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    solve, a, b = begun("cg", "none", Backend.CUDA)
+    solve, a, b = begun("lsqr", "jacobi", Backend.CUDA)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise DeviceLimitError("2147483648 entries need indices of 64 bits")
+
+    monkeypatch.setattr(emulated, "_transposed", refuse)
+    found = ended(solve)
+
+    assert found.status == "converged"
+    assert gap(a, found.x, b) < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("method", "preconditioner"), [("cg", "none"), ("cg", "ic0"), ("gmres", "none")]
+)
+def test_a_device_that_fills_up_leaves_the_rest_to_the_host(
+    method: str, preconditioner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve, a, b = begun(method, preconditioner, Backend.CUDA)
     solve.step(iterations=5)
 
     monkeypatch.setattr(Emulator, "allocate", full)
