@@ -2,8 +2,8 @@
 
 A method owns the vectors of one right-hand side and never sees the matrix. Where it
 needs a product it yields a `Request`, and is sent the answer. So the products of all
-right-hand sides that wait at the same moment are one product of a block, and a method
-reads like its paper. Between two iterations all that it knows is in `KEPT`.
+right-hand sides that wait at the same moment can be one product of a block, and a
+method reads like its paper. Between two iterations all that it knows is in `KEPT`.
 """
 
 from __future__ import annotations
