@@ -155,7 +155,9 @@ MUTATIONS: dict[str, Change] = {
         "triangle", "static_cast<volatile double*>(at) = is_clear(x) ? -x : x;",
         "static_cast<volatile double*>(at) = x;",
     ),
-    "a count of parts that is not set back": Change("dense", "    *count = 0;\n", ""),
+    "a count of parts that is not set back": Change(
+        "dense", "    counts[blockIdx.y] = 0;\n", ""
+    ),
     "a row of a thread that does not wait": Change(
         "triangle", "if (is_clear(known)) break;", ""
     ),

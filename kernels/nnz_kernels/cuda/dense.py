@@ -52,7 +52,7 @@ class Dense(Family):
         launch_flat(self.device, registry.find("dense_divide"), n, n, x, divisor, out)
 
     def dense_dot(self, x: DeviceArray, y: DeviceArray, /) -> float:
-        """Launch ``dense_dot`` and wait for the number."""
+        """Launch ``dense_dots`` and wait for the number."""
         n = _checked(x, y)
         if n == 0:
             return 0.0
@@ -64,7 +64,13 @@ class Dense(Family):
                 cuts = (0, _PARTS), (_PARTS, _PARTS + 1), (_PARTS + 1, _PARTS + 2)
                 self._dots = tuple(whole.part(*cut) for cut in cuts)
             self.device.launch(
-                registry.find("dense_dot"), (blocks, 1, 1), _BLOCK, n, x, y, *self._dots
+                registry.find("dense_dots"),
+                (blocks, 1, 1),
+                _BLOCK,
+                n,
+                x,
+                y,
+                *self._dots,
             )
             return as_float(self.device.to_host(self._dots[-1]))
 

@@ -181,7 +181,6 @@ def _algebra() -> list[Kernel]:
         _kernel("dense", "dense_axpby", "l d p d p p"),
         _kernel("dense", "dense_multiply", "l p p p"),
         _kernel("dense", "dense_divide", "l p d p"),
-        _kernel("dense", "dense_dot", "l p p p p p"),
         _kernel("dense", "dense_dots", "l p p p p p"),
         _kernel("dense", "dense_subtract", "l i p p p"),
         *_typed("saddle", "pdhg_primal", side, "I"),

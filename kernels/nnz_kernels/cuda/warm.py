@@ -40,7 +40,6 @@ def warm(kernels: CudaKernels, progress: Progress = lambda *_: None) -> int:
             for number, (kernel, one) in enumerate(zip(wanted, waiting, strict=True)):
                 progress(number, len(wanted), kernel.expression)
                 one.result()
-        except BaseException:
+        finally:  # of those that have not begun: nobody waits for them
             pool.shutdown(cancel_futures=True)
-            raise
     return len(wanted)

@@ -37,35 +37,9 @@ __device__ __forceinline__ double block_sum(double mine) {
   return mine;
 }
 
-// x . y: the block that is the last to be done adds up what all have left. How many there are
-// depends on n alone, so no bit depends on the device. `count` is zero, and is again.
-__global__ void __launch_bounds__(256)
-    dense_dot(i64 n, const double* __restrict__ x, const double* __restrict__ y, double* parts,
-          u32* count, double* out) {
-  __shared__ int is_last;
-  double mine = 0.0;
-  for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
-       i += static_cast<i64>(gridDim.x) * blockDim.x)
-    mine = fma(x[i], y[i], mine);
-  mine = block_sum(mine);
-  if (threadIdx.x == 0) {
-    parts[blockIdx.x] = mine;
-    __threadfence();
-    is_last = atomicAdd(count, 1u) == gridDim.x - 1;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  mine = 0.0;
-  for (u32 i = threadIdx.x; i < gridDim.x; i += blockDim.x) mine = added(mine, __ldcg(parts + i));
-  mine = block_sum(mine);
-  if (threadIdx.x == 0) {
-    *out = mine;
-    *count = 0;
-  }
-}
-
-// Row y of the grid: the product of that row of a basis with w. The last block of a row adds
-// up what all of them have left; `counts` are zero, and are again.
+// Row y of the grid: the product of that row of a basis, or of a lone vector, with w. The block
+// of a row that is the last to be done adds up what all of them have left; how many there are
+// depends on n alone, so no bit depends on the device. `counts` are zero, and are again.
 __global__ void __launch_bounds__(256)
     dense_dots(i64 n, const double* __restrict__ basis, const double* __restrict__ w,
                double* parts, u32* counts, double* out) {
