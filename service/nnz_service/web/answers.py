@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from nnz_service.web.lent import deliver
 _HEADER = b"inference-header-content-length"
 _BINARY, _TEXT = b"application/octet-stream", b"application/json"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+#: Texts before tensors.
+_REMEMBERED = 256
 #: Below this compression saves no packet.
 _WORTH_COMPRESSING = 256
 #: Larger tensors are not copied behind the JSON part once more.
@@ -74,32 +78,13 @@ async def tensor_answer(
         ImpossibleError: A tensor asked for as JSON has no JSON form, or there are too
             many numbers for it.
     """
-    outputs: list[dict[str, Any]] = []
-    tail: list[memoryview] = []
-    written = (n for n in tensors if not request.wants_binary(n, binary_default))
-    _check_count(sum(tensors[n].size for n in written if not request.place_of(n)))
-    for name, array in tensors.items():
-        binary = request.wants_binary(name, binary_default)
-        entry: dict[str, Any] = {
-            "name": name,
-            "datatype": datatype_of(array.dtype),
-            "shape": list(array.shape),
-        }
-        flat = np.ascontiguousarray(array).reshape(-1)
-        place = request.place_of(name)
-        if place is not None and regions is not None:
-            entry["parameters"] = await deliver(regions, place, flat, name)
-        elif binary:
-            entry["parameters"] = {"binary_data_size": flat.nbytes}
-            tail.append(flat.view(np.uint8).data)
-        else:
-            entry["data"] = await _json_numbers(flat, name)
-        outputs.append(entry)
-    text = orjson.dumps({**head, "outputs": outputs}, option=_NUMPY)
-    if tail:
-        # Spaces behind JSON mean nothing; with them the first tensor is aligned for
-        # whoever received the whole body into aligned memory.
-        text += b" " * (-len(text) % ALIGN)
+    plain = all(isinstance(value, str) for value in head.values())
+    if plain and _go_as_bytes(tensors, request, binary_default):
+        shapes = tuple((n, a.dtype, a.shape) for n, a in tensors.items())
+        text = _text_before(tuple(head.items()), shapes)
+        tail = [_bytes_of(array) for array in tensors.values()]
+    else:
+        text, tail = await _mixed(head, tensors, request, binary_default, regions)
     pieces, encoding = await _encoded([text, *tail], accept_encoding, bool(tail))
     headers = [(b"vary", b"Accept-Encoding")]
     if tail:
@@ -109,6 +94,80 @@ async def tensor_answer(
     if encoding != "identity":
         headers.append((b"content-encoding", encoding.encode()))
     return TensorAnswer(pieces, _BINARY if tail else _TEXT, headers)
+
+
+def _go_as_bytes(
+    tensors: Mapping[str, NDArray[Any]], request: TensorRequest, default: bool
+) -> bool:
+    """Whether all that goes out is bytes."""
+    every = (request.wants_bytes(name, default) for name in tensors)
+    return bool(tensors) and all(every)
+
+
+@lru_cache(_REMEMBERED)
+def _text_before(
+    head: tuple[tuple[str, str], ...],
+    shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
+) -> bytes:
+    """Return the JSON before tensors that all go out as bytes.
+
+    A busy client gets the same each time.
+    """
+    outputs = [
+        _entry(name, dtype, shape)
+        | {"parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize}}
+        for name, dtype, shape in shapes
+    ]
+    return _aligned(orjson.dumps({**dict(head), "outputs": outputs}))
+
+
+async def _mixed(
+    head: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    request: TensorRequest,
+    binary_default: bool,
+    regions: Regions | None,
+) -> tuple[bytes, list[memoryview]]:
+    """Return the JSON of an answer with numbers or places in it, and what follows.
+
+    Raises:
+        ImpossibleError: As `tensor_answer`.
+    """
+    outputs: list[dict[str, Any]] = []
+    tail: list[memoryview] = []
+    written = (n for n in tensors if not request.wants_binary(n, binary_default))
+    _check_count(sum(tensors[n].size for n in written if not request.place_of(n)))
+    for name, array in tensors.items():
+        entry = _entry(name, array.dtype, array.shape)
+        flat = np.ascontiguousarray(array).reshape(-1)
+        place = request.place_of(name)
+        if place is not None and regions is not None:
+            entry["parameters"] = await deliver(regions, place, flat, name)
+        elif request.wants_binary(name, binary_default):
+            entry["parameters"] = {"binary_data_size": flat.nbytes}
+            tail.append(flat.view(np.uint8).data)
+        else:
+            entry["data"] = await _json_numbers(flat, name)
+        outputs.append(entry)
+    text = orjson.dumps({**head, "outputs": outputs}, option=_NUMPY)
+    return _aligned(text) if tail else text, tail
+
+
+def _entry(name: str, dtype: np.dtype[Any], shape: Sequence[int]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype_of(dtype), "shape": list(shape)}
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _aligned(text: bytes) -> bytes:
+    """Add spaces, which mean nothing behind JSON.
+
+    With them the first tensor is aligned for whoever received the whole body into
+    aligned memory.
+    """
+    return text + b" " * (-len(text) % ALIGN)
 
 
 async def _encoded(

@@ -3,13 +3,17 @@
 A body is a JSON object, then the bytes of its binary tensors in the order of
 ``inputs``. Binary tensors become arrays over the body's own memory, not copies.
 Everything a caller can get wrong is found here, before an array exists.
+
+Who asks again and again sends the same JSON before other bytes. What a short one says
+is remembered, so that only the bytes are looked at.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,9 @@ from nnz_service.gateway.tensors import check_id, check_name, check_shape, view_
 from nnz_service.web.elements import from_json, kind_of
 
 _Array = NDArray[Any]
+
+#: Bytes of JSON that is worth remembering, and how many of these are.
+_SHORT, _REMEMBERED = 2048, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ class TensorRequest:
         lent: Inputs that lie in shared memory and are still to be read.
     """
 
-    fields: dict[str, Any]
-    parameters: dict[str, Any]
+    fields: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     tensors: dict[str, _Array]
     outputs: tuple[WantedOutput, ...]
     binary: bool
@@ -97,6 +104,10 @@ class TensorRequest:
             if wanted.name == name and wanted.binary is not None:
                 return wanted.binary
         return bool(self.parameters.get("binary_data_output", default))
+
+    def wants_bytes(self, name: str, default: bool) -> bool:
+        """Say whether output `name` follows the JSON, and goes nowhere else."""
+        return self.wants_binary(name, default) and self.place_of(name) is None
 
     def place_of(self, name: str) -> Place | None:
         """Return where output `name` is to be written in shared memory."""
@@ -145,19 +156,83 @@ def read_tensors(body: Body, max_json: int, *, least: int = 1) -> TensorRequest:
             f"but the body has {len(body.data)} bytes; it must be the length of the "
             "JSON part, at least 2 and at most the whole body"
         )
-    fields = read_object(body.data[:header], max_json)
+    text, tail = body.data[:header], body.data[header:]
+    if len(tail) and header <= min(_SHORT, max_json):
+        return _remembered(bytes(text), least).over(tail)
+    return _layout(text, max_json, least).over(tail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Follows:
+    """An input whose bytes follow the JSON."""
+
+    dtype: np.dtype[Any]
+    shape: list[int]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the JSON of a body says, checked; many bodies may begin with it."""
+
+    fields: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, _Array | LentInput | _Follows]
+    outputs: tuple[WantedOutput, ...]
+
+    def over(self, tail: memoryview) -> TensorRequest:
+        """Take the tensors that follow out of the bytes behind the JSON.
+
+        Raises:
+            MalformedError: There are too few or too many, or a BOOL is none.
+        """
+        tensors: dict[str, _Array] = {}
+        lent: dict[str, LentInput] = {}
+        at, binary = 0, False
+        for name, one in self.inputs.items():
+            if isinstance(one, _Follows):
+                end, binary, where = at + one.nbytes, True, f"input '{name}'"
+                if end > len(tail):
+                    raise MalformedError(
+                        f"{where} says binary_data_size {one.nbytes}, but only "
+                        f"{len(tail) - at} of the {len(tail)} bytes behind the JSON "
+                        "part are left"
+                    )
+                tensors[name] = view_bytes(tail[at:end], one.dtype, one.shape, where)
+                at = end
+            elif isinstance(one, LentInput):
+                lent[name] = one
+            else:
+                tensors[name] = one
+        if at != len(tail):
+            raise MalformedError(
+                f"{len(tail)} bytes follow the JSON part, but the inputs account for "
+                f"{at} (the sum of their binary_data_size)"
+            )
+        return TensorRequest(
+            self.fields, self.parameters, tensors, self.outputs, binary, lent
+        )
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(text: bytes, least: int) -> _Layout:
+    return _layout(memoryview(text), len(text), least)
+
+
+def _layout(text: memoryview, max_json: int, least: int) -> _Layout:
+    """Read the JSON part of a body.
+
+    Raises:
+        MalformedError, ImpossibleError, TooLargeError: As `read_tensors`.
+    """
+    fields = read_object(text, max_json)
     check_id(fields.get("id"))
     parameters = _object(fields, "parameters", "the request")
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise MalformedError("parameters.binary_data_output must be true or false")
-    reader = _Binary(body.data[header:])
-    given = fields.pop("inputs", None if least else [])
-    inputs = dict(_inputs(given, reader, least))
-    reader.finish()
+    inputs = dict(_inputs(fields.pop("inputs", None if least else []), least))
     outputs = tuple(_outputs(fields.pop("outputs", None)))
-    lent = {name: x for name, x in inputs.items() if isinstance(x, LentInput)}
-    tensors = {name: x for name, x in inputs.items() if not isinstance(x, LentInput)}
-    return TensorRequest(fields, parameters, tensors, outputs, reader.used, lent)
+    return _Layout(fields, parameters, inputs, outputs)
 
 
 def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRequest:
@@ -189,46 +264,19 @@ def read_raw(body: Body, name: str, datatype: str, shape: list[int]) -> TensorRe
     return TensorRequest({}, parameters, {name: array}, (), True)
 
 
-class _Binary:
-    """The tail of a body, handed out piece by piece."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._at = 0
-        self.used = False
-
-    def take(self, size: int, where: str) -> memoryview:
-        left = len(self._data) - self._at
-        if size > left:
-            raise MalformedError(
-                f"{where} says binary_data_size {size}, but only {left} of the "
-                f"{len(self._data)} bytes behind the JSON part are left"
-            )
-        self._at += size
-        self.used = True
-        return self._data[self._at - size : self._at]
-
-    def finish(self) -> None:
-        if self._at != len(self._data):
-            raise MalformedError(
-                f"{len(self._data)} bytes follow the JSON part, but the inputs "
-                f"account for {self._at} (the sum of their binary_data_size)"
-            )
-
-
 def _inputs(
-    entries: object, binary: _Binary, least: int
-) -> Iterator[tuple[str, _Array | LentInput]]:
+    entries: object, least: int
+) -> Iterator[tuple[str, _Array | LentInput | _Follows]]:
     if not isinstance(entries, list) or len(entries) < least:
         many = "at least one tensor" if least else "tensors"
         raise MalformedError(f"'inputs' must be a list of {many}")
     seen: set[str] = set()
     for position, entry in enumerate(entries):
         name = _name(entry, f"inputs[{position}]", seen)
-        yield name, _input(entry, f"input '{name}'", binary)
+        yield name, _input(entry, f"input '{name}'")
 
 
-def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array | LentInput:
+def _input(entry: dict[str, Any], where: str) -> _Array | LentInput | _Follows:
     dtype = dtype_of(entry.get("datatype"), where)
     shape = _shape(entry.get("shape"), dtype, where)
     parameters = _object(entry, "parameters", where)
@@ -253,7 +301,7 @@ def _input(entry: dict[str, Any], where: str, binary: _Binary) -> _Array | LentI
             f"{where} says binary_data_size {size!r}; shape {shape} of "
             f"{entry['datatype']} needs {expected}"
         )
-    return view_bytes(binary.take(size, where), dtype, shape, where)
+    return _Follows(dtype, shape, size)
 
 
 def _outputs(entries: object) -> Iterator[WantedOutput]:

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection: uvicorn's, with bounds on what comes before a request.
 
-Small requests of some kinds are answered here, without the application.
+Small requests of some kinds are answered here, without the application; those that
+begin with the same bytes as the one before are not parsed again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from nnz_service.web.direct import Direct
 from nnz_service.web.exchange import EXCHANGE, Exchange
+from nnz_service.web.heads import Head
 
 #: Bytes that may arrive without completing a head or bringing a piece of a body. The
 #: parser joins the parts of a header anew for each of them: without this bound a
@@ -48,6 +50,9 @@ class Connection(HttpToolsProtocol):
         state = getattr(self.app, "state", None)
         self._direct: Direct | None = getattr(state, "direct", None)
         self._held: RequestResponseCycle | None = None  # for `_direct`, incomplete
+        self._head: Head | None = None  # of the newest for `_direct`
+        self._inside = False  # the parser, a request
+        self._taken: RequestResponseCycle | None = None  # by `_direct`, the newest
 
     # uvicorn narrows the transport of asyncio's protocol
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,10 +74,17 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then look whether it came any further."""
+        idle = not self._inside and not self._answering()
+        if idle and self._head is not None and self._head.begins(data):
+            self._again(self._head, data)
+            return
         self._moved = False
+        self._taken = None
         super().data_received(data)
         if self.transport.is_closing():
             return
+        if idle and not self._inside and self._taken is self.cycle is not None:
+            self._head = Head.of(data, dict(self.scope), self.cycle.keep_alive)
         self._stalled = 0 if self._moved else self._stalled + len(data)
         if self._stalled > MAX_HEAD:
             self._refuse(431, f"the head of the request passes {MAX_HEAD} bytes")
@@ -82,6 +94,38 @@ class Connection(HttpToolsProtocol):
             self._stop_waiting()
         else:
             self._be_patient(HEAD_SECONDS)
+
+    def _again(self, head: Head, data: bytes) -> None:
+        """Begin to answer a request whose head is known; the parser hears nothing."""
+        self._unset_keepalive_if_required()
+        self._stop_waiting()
+        self._stalled = 0
+        self._exchange = Exchange(self._cut)
+        self._exchange.received = True
+        state = {**self.app_state, EXCHANGE: self._exchange}
+        scope: Any = {**head.scope, "state": state}
+        self.scope = scope
+        self.cycle = self._running = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=head.keeps,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.body, self.cycle.more_body = head.body_of(data), False
+        self.cycle.message_event.set()
+        self._begin(self.cycle, cast(Direct, self._direct))
+
+    def on_message_begin(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._inside = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
@@ -102,6 +146,7 @@ class Connection(HttpToolsProtocol):
             self._begin(cycle, self._direct)
 
     def _begin(self, cycle: RequestResponseCycle, direct: Direct) -> None:
+        self._taken = cycle
         task = self.loop.create_task(_answered(cycle, direct, self.app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -117,7 +162,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See `HttpToolsProtocol`."""
-        self._moved = True
+        self._moved, self._inside = True, False
         self._exchange.received = True
         super().on_message_complete()
         held, self._held = self._held, None

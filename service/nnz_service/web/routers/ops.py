@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -171,7 +172,7 @@ async def _computed(
         )
 
 
-def _parameters(op: str, given: dict[str, Any]) -> dict[str, Any]:
+def _parameters(op: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked without the matrix."""
     unknown = given.keys() - OPS[op] - _ALWAYS
     if unknown:
