@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_emulator.emulated import Emulator, HostMemory
-from service.algebra.krylov.systems import PAIRS, SUITED
+from service.algebra.krylov.systems import PAIRS, convection, indefinite, poisson
 
 from nnz_kernels.backends import Backend
 from nnz_kernels.convert import csr_from_scipy
@@ -19,6 +19,16 @@ from nnz_service.algebra.operator import MatrixOperator
 from nnz_service.solving import SolveSettings
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
+
+#: What each method is for; small, for each launch is a pass over emulated blocks.
+SUITED = {
+    "cg": poisson(13),
+    "minres": indefinite(13),
+    "bicgstab": convection(13),
+    "gmres": convection(11),
+    "lsqr": convection(9),
+    "direct": convection(13),
+}
 
 
 def begun(
