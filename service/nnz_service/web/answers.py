@@ -68,7 +68,7 @@ async def tensor_answer(
     Args:
         head: Members of the JSON object besides ``outputs``.
         tensors: Outputs in the order in which they go out.
-        request: Says which outputs go out as bytes.
+        request: Says which outputs go out, all where it names none, and how.
         accept_encoding: The header of that name.
         binary_default: For requests that do not say which form they want.
         batch: Rows of the run that it came from.
@@ -78,6 +78,9 @@ async def tensor_answer(
         ImpossibleError: A tensor asked for as JSON has no JSON form, or there are too
             many numbers for it.
     """
+    if request.outputs:
+        names = [one.name for one in request.outputs]
+        tensors = {name: tensors[name] for name in names if name in tensors}
     plain = all(isinstance(value, str) for value in head.values())
     if plain and _go_as_bytes(tensors, request, binary_default):
         shapes = tuple((n, a.dtype, a.shape) for n, a in tensors.items())

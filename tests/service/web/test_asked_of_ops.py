@@ -97,3 +97,18 @@ def test_outputs_of_sparse_vectors(real: httpx2.Client) -> None:
         assert [row["name"] for row in done.json()["outputs"]] == right
         assert wrong.status_code == 422
         assert f"there are {', '.join(right)}" in wrong.json()["error"]
+
+
+def test_one_of_two_outputs(real: httpx2.Client) -> None:
+    """What is not named does not go out."""
+    pair = [
+        tensor(f"{name}.{part}", [1], datatype)
+        for name in "uv"
+        for part, datatype in (("indices", "INT64"), ("values", "FP64"))
+    ]
+    body = {"parameters": {"r": 2.0}, "inputs": pair}
+    for names in (["w.values"], ["w.values", "w.indices"]):
+        rows = [{"name": name} for name in names]
+        done = real.post("/v1/ops/axpy", json={**body, "outputs": rows}).json()
+        assert [row["name"] for row in done["outputs"]] == names
+        assert done["outputs"][0]["data"] == [3.0]

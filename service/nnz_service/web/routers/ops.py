@@ -131,6 +131,7 @@ async def apply(
     many columns.
 
     Outputs are binary when an input was, unless `binary_data_output` says otherwise.
+    `outputs` may name some of them; the others do not go out.
     """
     if op not in OPS and op not in SPARSE_OPS:
         names = ", ".join([*OPS, *SPARSE_OPS])
