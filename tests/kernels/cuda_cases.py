@@ -206,16 +206,26 @@ def tokens(kernels: Kernels[Any]) -> Answers:
             laid, gamma, gamma, 1e-5, y, grid, 70, threads=1
         ),
     )
+    grid = token_grid(9)
+    wide = np.random.default_rng(8).standard_normal(grid.size(1100)).astype(np.float32)
+    gamma = np.linspace(0.5, 1.5, 1100, dtype=np.float32)
+    yield _written(
+        kernels,
+        wide.size,
+        lambda k, y: k.layer_norm_planes(
+            wide, gamma, gamma, 1e-5, y, grid, 1100, threads=1
+        ),
+    )
 
 
 def attention(kernels: Kernels[Any]) -> Answers:
     rng = np.random.default_rng(3)
-    for value_dim, keys in ((70, 67), (20, 5)):
-        spec = AttentionSpec(2, 35, keys, 2, 40, value_dim, 0.3)
+    for head_dim, value_dim, keys in ((40, 70, 67), (40, 20, 5), (70, 30, 35)):
+        spec = AttentionSpec(2, 35, keys, 2, head_dim, value_dim, 0.3)
         asked, seen = token_grid(70), token_grid(2 * keys)
         q, k, v = (
             rng.standard_normal(g.size(2 * dim)).astype(np.float32)
-            for g, dim in ((asked, 40), (seen, 40), (seen, value_dim))
+            for g, dim in ((asked, head_dim), (seen, head_dim), (seen, value_dim))
         )
         mask = rng.standard_normal((2, 1, 35, keys)).astype(np.float32)
         mask[0, 0, 3] = -np.inf

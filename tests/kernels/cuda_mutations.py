@@ -70,6 +70,19 @@ MUTATIONS: dict[str, Change] = {
     "keys that are not there": Change(
         "attention", "if (key >= a.keys) value = -INF;", ""
     ),
+    "queries of the last slice for all": Change(
+        "attention", "key0 == 0 || a.head_dim > SLICE", "key0 == 0"
+    ),
+    "a mean of the channels that are kept alone": Change(
+        "attention",
+        "c < channels; c += NORM_LANES) mean +=",
+        "c < 0; c += NORM_LANES) mean +=",
+    ),
+    "channels that are not kept are not written": Change(
+        "attention",
+        "c < channels; c += NORM_LANES)\n    write(",
+        "c < 0; c += NORM_LANES)\n    write(",
+    ),
     "a row too many": Change(
         "tensor",
         "if (row >= rows) return;\n  x += row * size;\n  float value",

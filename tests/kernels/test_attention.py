@@ -22,6 +22,8 @@ SIZES = [
     (2, 50, 9, 2, 11, 10),
     (1, 131, 70, 2, 6, 9),
     (2, 17, 33, 5, 4, 1),
+    (1, 33, 70, 2, 65, 65),
+    (1, 5, 34, 1, 130, 70),
 ]
 
 
@@ -216,7 +218,7 @@ class TestLayerNorm:
 
     @pytest.mark.parametrize("threads", [1, 2])
     @pytest.mark.parametrize(
-        "shape", [(1, 1), (1, 768), (20, 64), (129, 33), (1027, 40)], ids=str
+        "shape", [(1, 1), (1, 768), (20, 64), (129, 33), (1027, 40), (9, 1500)], ids=str
     )
     def test_equals_the_reference(
         self, kernels: Kernels[Any], shape: tuple[int, int], threads: int
@@ -241,16 +243,17 @@ class TestLayerNorm:
         y[[3, 9]] = clean[[3, 9]]
         np.testing.assert_array_equal(y, clean)
 
-    def test_in_place(self, kernels: Kernels[Any]) -> None:
-        x, grid = values(21, 30), token_grid(21)
-        gamma, beta = values(30, seed=5), values(30, seed=6)
+    @pytest.mark.parametrize("channels", [30, 1025])
+    def test_in_place(self, kernels: Kernels[Any], channels: int) -> None:
+        x, grid = values(21, channels), token_grid(21)
+        gamma, beta = values(channels, seed=5), values(channels, seed=6)
         buffer = tokens(x[None])
 
         kernels.layer_norm_planes(
-            buffer, gamma, beta, 1e-5, buffer, grid, 30, threads=1
+            buffer, gamma, beta, 1e-5, buffer, grid, channels, threads=1
         )
 
-        found = grid.view(buffer, 30).reshape(30, 21).T
+        found = grid.view(buffer, channels).reshape(channels, 21).T
         np.testing.assert_array_equal(found, normalise(kernels, x))
 
     @pytest.mark.parametrize("place", range(4))

@@ -26,8 +26,8 @@ from nnz_service.web.lent import deliver
 _HEADER = b"inference-header-content-length"
 _BINARY, _TEXT = b"application/octet-stream", b"application/json"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
-#: Texts before tensors.
-_REMEMBERED = 256
+#: Descriptions of outputs that are kept.
+_REMEMBERED = 64
 #: Below this compression saves no packet.
 _WORTH_COMPRESSING = 256
 #: Larger tensors are not copied behind the JSON part once more.
@@ -67,8 +67,8 @@ async def tensor_answer(
 
     Args:
         head: Members of the JSON object besides ``outputs``.
-        tensors: Outputs in the order in which they go out.
-        request: Says which outputs go out, all where it names none, and how.
+        tensors: Outputs, which go out in this order where the request names none.
+        request: Says which of them go out, in its order, and how.
         accept_encoding: The header of that name.
         binary_default: For requests that do not say which form they want.
         batch: Rows of the run that it came from.
@@ -81,10 +81,10 @@ async def tensor_answer(
     if request.outputs:
         names = [one.name for one in request.outputs]
         tensors = {name: tensors[name] for name in names if name in tensors}
-    plain = all(isinstance(value, str) for value in head.values())
-    if plain and _go_as_bytes(tensors, request, binary_default):
-        shapes = tuple((n, a.dtype, a.shape) for n, a in tensors.items())
-        text = _text_before(tuple(head.items()), shapes)
+    if _go_as_bytes(tensors, request, binary_default):
+        described = _described(tuple((n, a.dtype, a.shape) for n, a in tensors.items()))
+        whole = {**head, "outputs": orjson.Fragment(described)}
+        text = _aligned(orjson.dumps(whole, option=_NUMPY))
         tail = [_bytes_of(array) for array in tensors.values()]
     else:
         text, tail = await _mixed(head, tensors, request, binary_default, regions)
@@ -108,20 +108,17 @@ def _go_as_bytes(
 
 
 @lru_cache(_REMEMBERED)
-def _text_before(
-    head: tuple[tuple[str, str], ...],
+def _described(
     shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
 ) -> bytes:
-    """Return the JSON before tensors that all go out as bytes.
-
-    A busy client gets the same each time.
-    """
-    outputs = [
-        _entry(name, dtype, shape)
-        | {"parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize}}
-        for name, dtype, shape in shapes
-    ]
-    return _aligned(orjson.dumps({**dict(head), "outputs": outputs}))
+    """Return the JSON of outputs that go out as bytes; most answers have the same."""
+    return orjson.dumps(
+        [
+            _entry(name, dtype, shape)
+            | {"parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize}}
+            for name, dtype, shape in shapes
+        ]
+    )
 
 
 async def _mixed(

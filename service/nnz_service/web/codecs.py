@@ -30,8 +30,9 @@ from nnz_service.web.elements import from_json, kind_of
 
 _Array = NDArray[Any]
 
-#: Bytes of JSON that is worth remembering, and how many of these are.
-_SHORT, _REMEMBERED = 2048, 256
+#: Bytes of JSON that is worth remembering, and how many of these are: what is read in
+#: them may take twenty times as much memory.
+_SHORT, _REMEMBERED = 2048, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,11 @@ class _Layout:
 
 @lru_cache(_REMEMBERED)
 def _remembered(text: bytes, least: int) -> _Layout:
-    return _layout(memoryview(text), len(text), least)
+    found = _layout(memoryview(text), len(text), least)
+    for one in found.inputs.values():
+        if isinstance(one, np.ndarray):
+            one.flags.writeable = False  # many requests have it
+    return found
 
 
 def _layout(text: memoryview, max_json: int, least: int) -> _Layout:

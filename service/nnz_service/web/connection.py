@@ -50,8 +50,8 @@ class Connection(HttpToolsProtocol):
         state = getattr(self.app, "state", None)
         self._direct: Direct | None = getattr(state, "direct", None)
         self._held: RequestResponseCycle | None = None  # for `_direct`, incomplete
-        self._head: Head | None = None  # of the newest for `_direct`
-        self._inside = False  # the parser, a request
+        self._head: Head | None = None  # of the newest request, if `_direct` took it
+        self._inside = False  # whether the parser has begun a request, and not ended
         self._taken: RequestResponseCycle | None = None  # by `_direct`, the newest
 
     # uvicorn narrows the transport of asyncio's protocol
@@ -129,7 +129,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
-        self._moved = True
+        self._moved, self._head = True, None
         self._exchange = Exchange(self._cut)
         self.scope["state"][EXCHANGE] = self._exchange
         super().on_headers_complete()

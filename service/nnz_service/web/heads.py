@@ -8,8 +8,8 @@ from typing import Any, Self
 from nnz_service.web.fields import field
 
 _END = b"\r\n\r\n"
-#: Bytes of the longest that is kept: every idle connection has one.
-_LONGEST = 4096
+#: Bytes and fields of the longest that is kept: an idle connection may have one.
+_LONGEST, _FIELDS = 4096, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,15 @@ class Head:
 
         Returns:
             None where the head is long, or does not end where HTTP says, at the first
-            empty line of CRLF, and the parser was lenient.
+            empty line of CRLF, for the parser is lenient.
         """
         end = data.find(_END) + len(_END)
         length = int(field(scope, b"content-length") or -1)
         text = data[:end]
         strict = text.count(b"\n") == text.count(b"\r\n")
-        if end > _LONGEST or not strict or end + length != len(data):
+        if end > _LONGEST or len(scope["headers"]) > _FIELDS:
+            return None
+        if not strict or end + length != len(data):
             return None
         said = {name: value for name, value in scope.items() if name != "state"}
         return cls(text, len(data), said, keeps)

@@ -103,6 +103,18 @@ def test_a_step_that_fails_is_named(real: httpx2.Client, a: str) -> None:
     assert count(real) == before
 
 
+def test_one_of_two_that_are_kept(real: httpx2.Client, a: str) -> None:
+    """What is not named does not go out."""
+    steps = [
+        {"as": "size", "op": "norm", "matrix": a, "kind": "inf", "keep": True},
+        {"as": "last", "op": "norm", "matrix": a, "kind": "fro"},
+    ]
+    for names in (["last"], ["size"], ["last", "size"]):
+        rows = [{"name": name} for name in names]
+        done = real.post("/v1/ops", json={"steps": steps, "outputs": rows}).json()
+        assert [row["name"] for row in done["outputs"]] == names
+
+
 def test_outputs_that_no_step_gives(real: httpx2.Client, a: str) -> None:
     """Outputs are the tensors that are kept."""
     steps = [

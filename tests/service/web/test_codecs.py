@@ -123,6 +123,25 @@ class TestReadTensors:
         assert found.fields == {"kind": "cg", "id": "7"}
         assert found.id == "7"
 
+    def test_numbers_that_requests_share_cannot_change(self) -> None:
+        """What short JSON said is remembered, with the numbers in it."""
+        rows = [
+            {"name": "a", "shape": [2], "datatype": "FP32", "data": [1, 2]},
+            {
+                "name": "b", "shape": [1], "datatype": "INT8",
+                "parameters": {"binary_data_size": 1},
+            },
+        ]  # fmt: skip
+        text = json.dumps({"inputs": rows}).encode()
+        for last in (3, 4):
+            found = read_tensors(
+                Body(memoryview(text + bytes([last])), len(text)), MAX_JSON
+            )
+            assert found.tensors["a"].tolist() == [1, 2]
+            assert found.tensors["b"].tolist() == [last]
+            with pytest.raises(ValueError, match="read-only"):
+                found.tensors["a"][0] = 9
+
 
 class TestReadRaw:
     @pytest.mark.parametrize(

@@ -117,18 +117,23 @@ def test_another_head_is_parsed(sock: socket.socket, parsed: list[str]) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 60, -9])
-def test_in_two_parts(sock: socket.socket, parsed: list[str], cut: int) -> None:
+def test_in_two_parts(
+    server: str, parsed: list[str], monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
     """What does not come as one piece is put together by the parser."""
-    for n in range(4):
-        text = asking(f"[{n},0,0]")
-        if n % 2:
-            sock.sendall(text[:cut])
-            time.sleep(0.02)
-            sock.sendall(text[cut:])
-        else:
-            sock.sendall(text)
-        assert numbers(answers(sock)[0]) == [2 * n, 0, 0]
-    assert parsed == [INFER] * 3
+    whole, cutting = Connection.data_received, False
+
+    def received(self: Connection, data: bytes) -> None:
+        for part in (data[:cut], data[cut:]) if cutting else (data,):
+            whole(self, part)
+
+    monkeypatch.setattr(Connection, "data_received", received)
+    with closing(raw(server)) as sock:
+        for n in range(4):
+            cutting = n % 2 == 1
+            sock.sendall(asking(f"[{n},0,0]"))
+            assert numbers(answers(sock)[0]) == [2 * n, 0, 0]
+    assert parsed == [INFER] * 4
 
 
 def test_before_the_answer_of_the_last(sock: socket.socket) -> None:
@@ -187,8 +192,20 @@ def test_the_last_on_its_connection(server: str) -> None:
         assert not sock.recv(1)
 
 
-def scope(length: int) -> dict[str, Any]:
-    return {"headers": [(b"content-length", b"%d" % length)], "state": {}}
+def test_after_another_request_none_is_kept(server: str, parsed: list[str]) -> None:
+    """An idle connection holds the head of its last request at most."""
+    with closing(raw(server)) as sock:
+        for text in (asking("[1,2,3]"), b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            sock.sendall(text)
+            assert answers(sock)[0][0] == 200
+        sock.sendall(asking("[1,2,3]"))
+        assert answers(sock)[0][0] == 200
+    assert parsed == [INFER, "/v2", INFER]
+
+
+def scope(length: int, fields: int = 0) -> dict[str, Any]:
+    others = [(b"x", b"")] * fields
+    return {"headers": [*others, (b"content-length", b"%d" % length)], "state": {}}
 
 
 def test_what_a_head_is() -> None:
@@ -222,3 +239,8 @@ def test_what_a_head_is() -> None:
 def test_no_head_is_kept(data: bytes) -> None:
     """Where it ends must be beyond doubt, and idle connections hold little."""
     assert Head.of(data, scope(3), keeps=True) is None
+
+
+def test_no_head_of_many_fields_is_kept() -> None:
+    data = b"POST / HTTP/1.1\r\n%sContent-Length: 3\r\n\r\nabc" % (b"x:\r\n" * 40)
+    assert Head.of(data, scope(3, fields=40), keeps=True) is None
