@@ -10,7 +10,7 @@ from nnz_kernels import cpu, reference
 from nnz_kernels.api import Kernels
 from nnz_kernels.arrays import HostArray
 from nnz_kernels.convert import csr_from_dense, csr_to_scipy
-from nnz_kernels.cpu import products
+from nnz_kernels.cpu import products, spmv_rows
 from nnz_kernels.cpu.recycled import LEAST
 from nnz_kernels.errors import DTypeError, ShapeError
 from nnz_kernels.formats import Csr
@@ -195,6 +195,44 @@ class TestOrder:
         for op, dense in ((cpu.spmv, x[:, 0]), (cpu.spmv_t, y[:, 0])):
             vector = dense.copy()
             assert op(a, vector, threads=1).tobytes() == op(a, vector).tobytes()
+
+    @INDICES
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+    @pytest.mark.parametrize("most", [1, 2, 9])
+    def test_rows_of_uneven_length(self, dtype: Any, index: Any, most: int) -> None:
+        """The entry after an odd row is computed, and no part of its sum.
+
+        Not where the next row holds infinities, nor behind the last entry of all.
+        """
+        rng = np.random.default_rng(most)
+        lengths = rng.integers(0, most + 1, 2100)
+        lengths[-3:] = most, 0, 0
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(index)
+        indices = rng.integers(0, 40, indptr[-1]).astype(index)
+        data = rng.standard_normal(indptr[-1]).astype(dtype)
+        data[indptr[1000] : indptr[1040]] = np.inf
+        data[rng.integers(0, data.size, 50)] = -0.0
+        a = Csr(indptr, indices, data, (2100, 40))
+        x = operand((40,), np.float64).astype(dtype)
+        assert spmv_rows._is_uneven(indptr, 0, 2100)
+
+        with np.errstate(invalid="ignore"):
+            wanted = csr_to_scipy(a) @ x
+        found = [cpu.spmv(a, x, threads=threads) for threads in (1, 2)]
+
+        for y in found:
+            np.testing.assert_array_equal(y, wanted)
+            np.testing.assert_array_equal(np.signbit(y.real), np.signbit(wanted.real))
+
+    def test_which_rows_are_uneven(self) -> None:
+        even = np.arange(0, 6 * 3000 + 1, 6)
+        few = even.copy()
+        few[1000:] += 1  # one row is longer
+        assert not spmv_rows._is_uneven(even, 0, 3000)
+        assert not spmv_rows._is_uneven(few, 0, 3000)
+        mixed = np.cumsum(np.random.default_rng(0).integers(0, 9, 3001))
+        assert spmv_rows._is_uneven(mixed, 0, 3000)
+        assert not spmv_rows._is_uneven(mixed, 0, 1000)  # not worth a look
 
     def test_scipy_bits(self) -> None:
         """Stored order and separate roundings are what SciPy's C loops do."""

@@ -27,6 +27,13 @@ from nnz_kernels.cpu._runtime import (
     thread_count,
 )
 from nnz_kernels.cpu.recycled import RECYCLER
+from nnz_kernels.cpu.spmv_rows import (
+    AHEAD,
+    ROW_WORK,
+    boundary,
+    spmv_chunks,
+    spmv_rows,
+)
 from nnz_kernels.formats import Csr
 
 #: Entries a column that pay for one more accumulator: filling and adding one up moves
@@ -45,16 +52,8 @@ LINE = 64
 #: time. Of whole lines only: parts of two lines would be sent one by one.
 PAST = 1 << 24
 
-#: Entries that take as long as it does to begin a row whose length was not foreseen,
-#: and columns of a block from which on it is not: an entry takes longer there.
-_ROW_WORK, _NARROW = 4, 16
-
-#: Entries from a row to what is asked for as it begins. Processors that foresee a
-#: stream stop at the end of a page of 4 KiB, and two streams of several gigabytes a
-#: second end one every microsecond.
-_AHEAD = np.uint64(512)
-
-_ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+#: Columns of a block from which on an entry takes as long as it does to begin a row.
+_NARROW = 16
 
 
 def spmv(
@@ -64,9 +63,9 @@ def spmv(
     out = RECYCLER.empty(rows, x.dtype)
     chunks = thread_count(threads, a.nnz)
     if chunks == 1:
-        _spmv(*_arrays(a), readable(x), out, 0, rows)
+        spmv_rows(*_arrays(a), readable(x), out, 0, rows)
     else:
-        _spmv_chunks(*_arrays(a), readable(x), out, chunks)
+        spmv_chunks(*_arrays(a), readable(x), out, chunks)
     return out
 
 
@@ -83,7 +82,7 @@ def spmm(
     elif chunks == 1:
         _spmm(*_arrays(a), readable(x), out, _is_past(out), 0, rows)
     else:
-        row_work = _ROW_WORK if x.shape[1] < _NARROW else 1
+        row_work = ROW_WORK if x.shape[1] < _NARROW else 1
         _spmm_chunks(*_arrays(a), readable(x), out, _is_past(out), chunks, row_work)
     return out
 
@@ -152,62 +151,13 @@ def _arrays(a: Csr[HostArray]) -> tuple[HostArray, HostArray, HostArray]:
 
 
 @numba.njit(**SERIAL)
-def _boundary(indptr, chunk, chunks, row_work=_ROW_WORK):  # type: ignore[no-untyped-def]
-    """Return the first row of a chunk; work is entries plus rows (merge path)."""
-    rows = indptr.size - 1
-    target = (indptr[rows] + row_work * rows) * chunk // chunks
-    low, high = 0, rows
-    while low < high:
-        middle = (low + high) // 2
-        if indptr[middle] + row_work * middle < target:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@numba.njit(**SERIAL)
-def _spmv(indptr, indices, data, x, out, start, stop):  # type: ignore[no-untyped-def]
-    # Unsigned indices spare numba's test for negative ones, a third of the time; four
-    # entries a round spare most of the counting, another quarter.
-    p = np.uint64(indptr[start])
-    for i in range(start, stop):
-        end = np.uint64(indptr[i + 1])
-        prefetch(data, p + _AHEAD)
-        prefetch(indices, p + _AHEAD)
-        total = out.dtype.type(0)
-        while p + _FOUR <= end:
-            total += data[p] * x[np.uint64(indices[p])]
-            total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
-            total += data[p + _TWO] * x[np.uint64(indices[p + _TWO])]
-            total += data[p + _THREE] * x[np.uint64(indices[p + _THREE])]
-            p += _FOUR
-        if p + _TWO <= end:
-            total += data[p] * x[np.uint64(indices[p])]
-            total += data[p + _ONE] * x[np.uint64(indices[p + _ONE])]
-            p += _TWO
-        if p < end:
-            total += data[p] * x[np.uint64(indices[p])]
-            p += _ONE
-        out[i] = total
-
-
-@numba.njit(**PARALLEL)
-def _spmv_chunks(indptr, indices, data, x, out, chunks):  # type: ignore[no-untyped-def]
-    for c in numba.prange(chunks):
-        start = _boundary(indptr, c, chunks)
-        stop = _boundary(indptr, c + 1, chunks)
-        _spmv(indptr, indices, data, x, out, start, stop)
-
-
-@numba.njit(**SERIAL)
 def _spmm(indptr, indices, data, x, out, past, start, stop):  # type: ignore[no-untyped-def]
     width = out.shape[1]
     lanes = VECTOR_BYTES // out.itemsize
     for i in range(start, stop):
         first, last = np.int64(indptr[i]), np.int64(indptr[i + 1])
-        prefetch(data, np.uint64(first) + _AHEAD)
-        prefetch(indices, np.uint64(first) + _AHEAD)
+        prefetch(data, np.uint64(first) + AHEAD)
+        prefetch(indices, np.uint64(first) + AHEAD)
         j = 0
         while j + 4 * lanes <= width:
             gather_rows(indices, data, first, last, x, out, i, j, lanes, 4, past)
@@ -227,8 +177,8 @@ def _spmm(indptr, indices, data, x, out, past, start, stop):  # type: ignore[no-
 @numba.njit(**PARALLEL)
 def _spmm_chunks(indptr, indices, data, x, out, past, chunks, row_work):  # type: ignore[no-untyped-def]
     for c in numba.prange(chunks):
-        start = _boundary(indptr, c, chunks, row_work)
-        stop = _boundary(indptr, c + 1, chunks, row_work)
+        start = boundary(indptr, c, chunks, row_work)
+        stop = boundary(indptr, c + 1, chunks, row_work)
         _spmm(indptr, indices, data, x, out, past, start, stop)
 
 
@@ -250,8 +200,8 @@ def _fill(indptr, indices, data, y, sums, first, last):  # type: ignore[no-untyp
     for part in range(first, last):
         for k in range(sums.shape[1]):
             sums[part, k] = 0
-        start = _boundary(indptr, part, parts)
-        stop = _boundary(indptr, part + 1, parts)
+        start = boundary(indptr, part, parts)
+        stop = boundary(indptr, part + 1, parts)
         _spmv_t(indptr, indices, data, y, sums[part], start, stop)
 
 
@@ -307,8 +257,8 @@ def _spmm_t_chunks(indptr, indices, data, y, out, chunks):  # type: ignore[no-un
 def _spmm_complex(indptr, indices, data, x, out, chunks):  # type: ignore[no-untyped-def]
     """Multiply by a block of complex vectors, for which there are no intrinsics."""
     for c in numba.prange(chunks):
-        stop = _boundary(indptr, c + 1, chunks)
-        for i in range(_boundary(indptr, c, chunks), stop):
+        stop = boundary(indptr, c + 1, chunks)
+        for i in range(boundary(indptr, c, chunks), stop):
             out[i] = 0
             for p in range(indptr[i], indptr[i + 1]):
                 value, j = data[np.uint64(p)], np.uint64(indices[np.uint64(p)])
@@ -344,8 +294,8 @@ def _signatures(
 
 
 ENTRIES = (
-    Entry(_spmv, _signatures("iivvvNN", complex_too=True)),
-    Entry(_spmv_chunks, _signatures("iivvvN", complex_too=True)),
+    Entry(spmv_rows, _signatures("iivvvNN", complex_too=True)),
+    Entry(spmv_chunks, _signatures("iivvvN", complex_too=True)),
     Entry(_spmm, _signatures("iivmmBNN")),
     Entry(_spmm_chunks, _signatures("iivmmBNN")),
     Entry(_spmv_t, _signatures("iivvvNN", complex_too=True)),
