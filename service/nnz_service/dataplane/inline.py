@@ -67,15 +67,16 @@ async def answer(
 ) -> Reply:
     """Call a handler under a deadline; every failure becomes a ServiceError."""
     deadline = None if seconds is None else time.monotonic() + seconds
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit:
             return await handler.handle(kind, params, tensors, deadline)
     except ServiceError:
         raise
     except Exception as error:
-        # In time it is an OSError of that class, and the handler's own.
-        late = deadline is not None and time.monotonic() >= deadline
-        if late and isinstance(error, TimeoutError):
+        # In time it is an OSError of that class, and the handler's own. A clock would
+        # not tell them apart: timers fire some of its ticks early.
+        if limit.expired() and isinstance(error, TimeoutError):
             raise DeadlineError(f"{kind} took longer than {seconds:g} s") from error
         raise fault(kind, error) from error
 

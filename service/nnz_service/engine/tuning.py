@@ -162,7 +162,7 @@ class Tuner:
         least = min(expected.values())
         entries: list[tuple[int | None, Tiling, PreparedConv[Array]]] = []
         for block in sorted(expected, key=lambda b: expected[b]):
-            if not self._is_worth(block, expected[block] / least):
+            if not self._is_worth(block, expected[block], least):
                 continue
             first: PreparedConv[Array] | None = None
             for tiling in self.kernels.tilings(shape, problem.spec, block, pixels):
@@ -179,13 +179,13 @@ class Tuner:
                 entries.append((block, tiling, made))
         return entries
 
-    def _is_worth(self, block: int | None, times: float) -> bool:
-        """Whether to try what should take so many times as long as the best.
+    def _is_worth(self, block: int | None, share: float, least: float) -> bool:
+        """Whether to try what should take such a share of dense time.
 
         The model knows nothing of tensor cores, which multiply zeros at no cost.
         """
         cores = self.kernels.DEVICE is not None and self.kernels.PLANES.itemsize == 2
-        return times <= WORTH_A_TRY or (block is None and cores)
+        return share <= WORTH_A_TRY * least or (block is None and cores)
 
     def _attach(
         self, entries: list[PreparedConv[Array]], problem: Problem
