@@ -198,24 +198,18 @@ def tokens(kernels: Kernels[Any]) -> Answers:
         rows.size,
         lambda k, y: k.from_tokens(laid, grid, 70, y.reshape(45, 70)),
     )
-    gamma = np.linspace(0.5, 1.5, 70, dtype=np.float32)
-    yield _written(
-        kernels,
-        laid.size,
-        lambda k, y: k.layer_norm_planes(
-            laid, gamma, gamma, 1e-5, y, grid, 70, threads=1
-        ),
-    )
-    grid = token_grid(9)
-    wide = np.random.default_rng(8).standard_normal(grid.size(1100)).astype(np.float32)
-    gamma = np.linspace(0.5, 1.5, 1100, dtype=np.float32)
-    yield _written(
-        kernels,
-        wide.size,
-        lambda k, y: k.layer_norm_planes(
-            wide, gamma, gamma, 1e-5, y, grid, 1100, threads=1
-        ),
-    )
+    for count, channels in ((45, 70), (9, 1100)):
+        asked = token_grid(count)
+        x = np.random.default_rng(8).standard_normal(asked.size(channels))
+        gamma = np.linspace(0.5, 1.5, channels, dtype=np.float32)
+        given = x.astype(np.float32), gamma, gamma, 1e-5
+        yield _written(
+            kernels,
+            x.size,
+            lambda k, y, given=given, asked=asked, channels=channels: (
+                k.layer_norm_planes(*given, y, asked, channels, threads=1)
+            ),
+        )
 
 
 def attention(kernels: Kernels[Any]) -> Answers:

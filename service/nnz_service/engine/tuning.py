@@ -278,7 +278,7 @@ def _read(entry: object) -> Timed | None:
 
 def _take_turns(calls: list[Callable[[], None]], seconds: float) -> list[float]:
     """Return the least milliseconds of each call, infinity where time has run out."""
-    if len(calls) == 1:
+    if len(calls) == 1:  # whose first time may have had to read or record it
         return [min(_once(calls[0]), _once(calls[0]))]
     began = time.perf_counter()
     best = [np.inf] * len(calls)
