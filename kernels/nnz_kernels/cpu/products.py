@@ -50,7 +50,7 @@ LINE = 64
 #: Bytes of a block from which on it is written past the cache: little of it would stay
 #: near, and whoever writes into the cache reads first what was there, a quarter of the
 #: time. Of whole lines only: parts of two lines would be sent one by one.
-PAST = 1 << 24
+PAST = 1 << 23
 
 #: Columns of a block from which on an entry takes as long as it does to begin a row.
 _NARROW = 16
