@@ -23,7 +23,7 @@ from nnz_kernels.api.vectors import (
 from nnz_kernels.arrays import HostArray, Workspace, blank_stamps
 from nnz_kernels.cpu import bit_sums, sieve, stamps
 from nnz_kernels.cpu._runtime import readable, thread_count
-from nnz_kernels.cpu.recycled import LINE, RECYCLER
+from nnz_kernels.cpu.recycled import RECYCLER
 from nnz_kernels.formats import Ragged, SparseVector
 
 #: A dense table of any use is at most this long: 16 MiB. Measured on a core with 2 MiB
@@ -55,7 +55,8 @@ _MODES = {"sum": stamps.SUM, "error": stamps.ERROR, "last": stamps.LAST}
 class _Scratch(threading.local):
     """What each Python thread keeps: a workspace, and one a chunk for batches.
 
-    And bitmaps and lists of places, unless they are so long that pages cost little.
+    And bitmaps and lists of places, unless they are so long that pages cost little. The
+    last views are kept too: to make one takes as long as 300 entries do.
     """
 
     def __init__(self) -> None:
@@ -63,6 +64,8 @@ class _Scratch(threading.local):
         self.batch = np.zeros((0, 1), np.int64)
         self._bits = np.empty(KEPT, np.uint64)
         self._places = np.empty(KEPT, np.int64)
+        self._bitmaps = self._bits[:0].reshape(3, 0)
+        self._lists = self._places[:0].reshape(2, 0)
 
     def reserve(self, chunks: int, cells: int) -> HostArray:
         """Return stamps (chunks, 1 + cells or more)."""
@@ -73,15 +76,19 @@ class _Scratch(threading.local):
 
     def bitmaps(self, words: int) -> HostArray:
         """Return three, (3, words), uninitialised."""
-        fits = 3 * words <= KEPT
-        bits = self._bits if fits else np.empty(3 * words, np.uint64)
-        return bits[: 3 * words].reshape(3, words)
+        if 3 * words > KEPT:
+            return np.empty((3, words), np.uint64)
+        if self._bitmaps.shape[1] != words:
+            self._bitmaps = self._bits[: 3 * words].reshape(3, words)
+        return self._bitmaps
 
     def lists(self, length: int) -> HostArray:
         """Return two, (2, length), uninitialised."""
-        fits = 2 * length <= KEPT
-        places = self._places if fits else np.empty(2 * length, np.int64)
-        return places[: 2 * length].reshape(2, length)
+        if 2 * length > KEPT:
+            return np.empty((2, length), np.int64)
+        if self._lists.shape[1] != length:
+            self._lists = self._places[: 2 * length].reshape(2, length)
+        return self._lists
 
 
 _scratch = _Scratch()
@@ -100,9 +107,10 @@ def axpy(
     check_vectors(u, v)
     check_policies(zeros, duplicates)
     factor = check_factor(r, u.values.dtype)
-    mine, yours = u.nnz, v.nnz
+    mine, yours = u.indices.size, v.indices.size
     entries = mine + yours
-    indices, values = _room(entries + 1, u)
+    indices = RECYCLER.empty(entries + 1, u.indices.dtype)
+    values = RECYCLER.empty(entries + 1, u.values.dtype)
     drop = zeros == "drop_exact"
     given = *_pair(u), factor, *_pair(v), indices, values
     count, words = -1, u.size // 64 + 1
@@ -211,15 +219,6 @@ def combine(
     left, right = _pair(u0), _triple(vs)
     count = stamps.combine(*left, factors, *right, indices, values, cells, dense, drop)
     return SparseVector(indices[:count], values[:count], u0.size)
-
-
-def _room(count: int, like: SparseVector[HostArray]) -> tuple[HostArray, HostArray]:
-    """Return indices and values, uninitialised, which share one piece of memory."""
-    after = -(-count * like.values.itemsize // LINE) * LINE
-    memory = RECYCLER.empty(after + count * like.indices.itemsize, np.uint8)
-    indices: HostArray = np.ndarray(count, like.indices.dtype, memory, after)
-    values: HostArray = np.ndarray(count, like.values.dtype, memory)
-    return indices, values
 
 
 def _is_dense(size: int, entries: int) -> bool:
