@@ -9,6 +9,7 @@ request, and whoever is refused at the door, is left to the application.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import cast
@@ -27,6 +28,7 @@ from nnz_service.web.bounds import Bounds
 from nnz_service.web.deps import Parts
 from nnz_service.web.door import Door
 from nnz_service.web.handlers import failure_answer, own_headers
+from nnz_service.web.middleware.gate import too_late
 from nnz_service.web.routers import inference, ops
 from nnz_service.web.stages import Stages
 
@@ -109,12 +111,23 @@ class Direct:
         self, cycle: RequestResponseCycle, scope: Scope, stages: Stages
     ) -> tuple[int, int]:
         """Return the status of the answer that was sent, and the bytes of its body."""
+        seconds = self._bounds.limits.request_timeout
         try:
-            response = await self._respond(scope, stages, cycle.body)
-            if not cycle.disconnected:
-                return response.status_code, await self._send(cycle, response, stages)
+            async with asyncio.timeout(seconds) as clock:
+                response = await self._respond(scope, stages, cycle.body)
+                if not cycle.disconnected:
+                    size = await self._send(cycle, response, stages)
+                    return response.status_code, size
         except ClientDisconnect:
             pass
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            if not cycle.response_started:
+                late = failure_answer(too_late(seconds), stages)
+                return late.status_code, await self._send(cycle, late, stages)
+            # Its client may never read: what it has not taken would be held for ever.
+            cycle.transport.abort()
         finally:
             if stages.reservation is not None:
                 stages.reservation.release()

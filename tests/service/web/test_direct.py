@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx2
 import numpy as np
@@ -18,6 +19,7 @@ from service.web.doubler import Doubler, running
 from service.web.wire import LENGTH, send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from nnz_service.dataplane import Reply
 from nnz_service.gateway import Drain, Limits
 from nnz_service.web import connection
 from nnz_service.web.direct import Direct
@@ -274,38 +276,82 @@ def test_fault_is_told_without_its_text(
     assert taken == [INFER]
 
 
-def test_large_answer_is_held_until_it_is_taken(
-    make_app: Callable[..., FastAPI], doubler: Doubler
-) -> None:
-    """Who reads slowly keeps the slot: its answer is still in memory."""
-    wide = np.zeros((1, 3), "f4"), np.zeros((1 << 21, 3), "f4")
+@pytest.fixture
+def wide(doubler: Doubler) -> bytes:
+    """A request whose answer has 24 MiB."""
+    y = np.zeros((1 << 21, 3), "f4")
 
     async def grow(params: object, tensors: object) -> object:
-        from nnz_service.dataplane import Reply
+        return Reply({"name": "double", "version": "1"}, {"y": y}, {})
 
-        return Reply({"name": "double", "version": "1"}, {"y": wide[1]}, {})
-
-    with running(make_app(Limits(max_inflight=1))) as address:
-        # the one way to have the doubler answer something else
-        doubler._infer = grow
-        text = orjson.dumps({"inputs": [X], "parameters": {"binary_data_output": True}})
-        with closing(raw(address)) as slow:
-            slow.sendall(head(len(text)) + text)
-            slow.recv(100)
-            with httpx2.Client(base_url=f"http://{address}", timeout=30) as http:
-                assert http.post(INFER, content=text).status_code == 429
-                reading = threading.Thread(target=_read_all, args=(slow,))
-                reading.start()
-                limit = time.monotonic() + SOON
-                while http.post(INFER, content=text).status_code == 429:
-                    assert time.monotonic() < limit
-                slow.shutdown(socket.SHUT_RDWR)
-                reading.join(SOON)
+    # the one way to have the doubler answer something else
+    doubler._infer = grow
+    return orjson.dumps({"inputs": [X], "parameters": {"binary_data_output": True}})
 
 
-def _read_all(sock: socket.socket) -> None:
-    while sock.recv(1 << 20):
-        pass
+def test_large_answer_that_nobody_takes_is_cut(
+    make_app: Callable[..., FastAPI], wide: bytes
+) -> None:
+    """Its slot is free again after the time of a request."""
+    with (
+        running(make_app(Limits(max_inflight=1, request_timeout=0.5))) as address,
+        httpx2.Client(base_url=f"http://{address}", timeout=30) as http,
+        closing(raw(address)) as idle,
+    ):
+        idle.sendall(head(len(wide)) + wide)
+        assert idle.recv(100).startswith(b"HTTP/1.1 200")
+        limit = time.monotonic() + SOON
+        while http.post(INFER, content=wide).status_code == 429:
+            assert time.monotonic() < limit
+        assert _read_all(idle) < 24 << 20
+
+
+def test_no_answer_in_time_is_504(
+    make_app: Callable[..., FastAPI], doubler: Doubler
+) -> None:
+    """Whatever it is that takes so long: here it does not look at its deadline."""
+
+    async def sleep(params: object, tensors: object) -> object:
+        await asyncio.sleep(60)
+
+    doubler._infer = sleep
+    with (
+        running(make_app(Limits(request_timeout=0.3))) as address,
+        httpx2.Client(base_url=f"http://{address}", timeout=30) as http,
+    ):
+        found = http.post(INFER, content=BODY)
+        assert found.status_code == 504
+        assert "no answer within 0.3 s" in found.json()["error"]
+
+
+def test_large_answer_is_held_until_it_is_taken(
+    make_app: Callable[..., FastAPI], wide: bytes
+) -> None:
+    """Who reads slowly keeps the slot: its answer is still in memory."""
+    with (
+        running(make_app(Limits(max_inflight=1))) as address,
+        httpx2.Client(base_url=f"http://{address}", timeout=30) as http,
+        closing(raw(address)) as slow,
+    ):
+        slow.sendall(head(len(wide)) + wide)
+        slow.recv(100)
+        assert http.post(INFER, content=wide).status_code == 429
+        reading = threading.Thread(target=_read_all, args=(slow,))
+        reading.start()
+        limit = time.monotonic() + SOON
+        while http.post(INFER, content=wide).status_code == 429:
+            assert time.monotonic() < limit
+        slow.shutdown(socket.SHUT_RDWR)
+        reading.join(SOON)
+
+
+def _read_all(sock: socket.socket) -> int:
+    """Read until the other side ends it, somehow; return how many bytes came."""
+    size = 0
+    with suppress(ConnectionResetError):
+        while piece := sock.recv(1 << 20):
+            size += len(piece)
+    return size
 
 
 def test_idle_connections_keep_no_body(server: str) -> None:

@@ -55,13 +55,17 @@ class Gate:
         except TimeoutError:
             if not clock.expired():
                 raise
-            raise DeadlineError(
-                f"no answer within {rule.seconds:g} s; long work belongs into a job "
-                "(POST /v1/jobs)"
-            ) from None
+            raise too_late(rule.seconds or 0.0) from None
         finally:
             if stages.reservation is not None:
                 stages.reservation.release()
+
+
+def too_late(seconds: float) -> DeadlineError:
+    """Return the error of a request that was not answered in its time."""
+    return DeadlineError(
+        f"no answer within {seconds:g} s; long work belongs into a job (POST /v1/jobs)"
+    )
 
 
 class _Arrival:
