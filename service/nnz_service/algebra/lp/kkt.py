@@ -29,6 +29,9 @@ class Kkt:
         max_primal_violation: The largest violation of a row or a variable.
         max_dual_violation: The largest entry of ``c - A'y - r``.
         size: Of the objectives without the offset, which a gap is compared with.
+        drift: What the violations are worth at the prices of this pair,
+            ``|y'(Ax - rows) + r'(x - box)| + |x'(c - A'y - r)|``: the objective is off
+            by as much, to first order, though primal and dual may agree.
     """
 
     objective: float
@@ -42,11 +45,12 @@ class Kkt:
     max_primal_violation: float
     max_dual_violation: float
     size: float
+    drift: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is told of it, as JSON types."""
         found = asdict(self)
-        del found["size"]
+        del found["size"], found["drift"]
         return found
 
     @property
@@ -123,6 +127,7 @@ class Yardstick:
             max_primal_violation=max(_most(rows), _most(box)),
             max_dual_violation=max(_most(lost), _most(false)),
             size=abs(own[0]) + abs(own[1]),
+            drift=abs(dot(y, rows) + dot(r, box)) + abs(dot(x, lost)),
         )
 
     def primal(self, x: Vector, ax: Vector) -> float:

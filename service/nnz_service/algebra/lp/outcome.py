@@ -29,6 +29,9 @@ Status = Literal[
 #: Ends within the tolerances.
 SOLVED: tuple[Status, ...] = ("optimal", "optimal_relative_only")
 
+#: Times the tolerance of the gap that the objective may drift.
+_DRIFT = 5.0
+
 #: Instead of a tolerance of 0: what is 0 passes it, and nothing is divided by 0.
 _TINY = 1e-300
 
@@ -113,6 +116,11 @@ class Judge:
             kkt.gap / (absolute + relative * kkt.size or _TINY),
         )
         return max(over) if all(x >= 0 for x in over) else math.inf
+
+    def drifts(self, kkt: Kkt) -> bool:
+        """Whether the violations may move the objective by more than its tolerance."""
+        absolute, relative = self._settings.eps_abs, self._settings.eps_rel
+        return kkt.drift > _DRIFT * (absolute + relative * kkt.size)
 
     def measure(self, x: Vector, y: Vector, r: Vector) -> Kkt:
         """Return the residuals of a pair, from the matrix as it was given."""

@@ -30,8 +30,9 @@ RAY_CHECKS = 8
 
 _LIMIT = 2**62
 
-#: Iterations, at least, in which every row may come within its own tolerance.
-_GRACE = 400
+#: Iterations, at least, in which every row may come within its own tolerance; and the
+#: share of those before, also where the violations may move the objective.
+_GRACE, _SHARE, _SHARE_OF_DRIFT = 400, 0.25, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class Pdhg:
             return
         if self._judge.close_enough(kkt):
             status, _, why = self._judge.rule(x, y, r)
-            if status is not None and (status == "optimal" or not self._may_wait()):
+            if status is not None and (status == "optimal" or not self._may_wait(kkt)):
                 self._end(status, why, x, y, r)
                 return
         restarts = self._run.restarts
@@ -199,14 +200,15 @@ class Pdhg:
             residuals = kkt.relative_primal_residual, kkt.relative_dual_residual
             self._run.restart(residuals)
 
-    def _may_wait(self) -> bool:
+    def _may_wait(self, kkt: Kkt) -> bool:
         """Whether rows that are off may have some time to follow the norms."""
         limit, seconds = self.settings.max_iterations, self.settings.time_limit
         if self.iterations == limit or (seconds and self.seconds >= seconds):
             return False
         if not self._passed:
             self._passed = self.iterations
-        return self.iterations < self._passed + max(_GRACE, self._passed // 4)
+        share = _SHARE_OF_DRIFT if self._judge.drifts(kkt) else _SHARE
+        return self.iterations < self._passed + max(_GRACE, int(share * self._passed))
 
     def _pair(self) -> tuple[Vector, Vector, Vector, Kkt]:
         """Return x, y, reduced costs and residuals, in the units of the user.

@@ -22,7 +22,9 @@ SUFFICIENT, NECESSARY = 0.3, 0.8
 ARTIFICIAL = 0.36
 
 #: Share of the error, in logarithms, by which the weight moves; and share of the
-#: imbalance of the residuals, cut at a factor of e^5, where an anchor served its time.
+#: imbalance of the residuals, where an anchor served its time. Both are cut at a factor
+#: of e^5: while x waits at its bounds it does not move, and a weight made by that takes
+#: y in one leap to where no step brings it back from.
 GAIN, BALANCE, MOST = 0.7, 0.2, 5.0
 
 #: Movements and ratios beyond which the controller is not trusted.
@@ -89,16 +91,31 @@ class Restarts:
         """
         primal, dual = residuals
         ratio = dual / primal if primal > 0 else math.inf
-        fine = all(_MOVES[0] < move < _MOVES[1] for move in moved)
-        if fine and _RATIOS[0] < ratio < _RATIOS[1]:
-            change = GAIN * math.log(moved[1] / moved[0] / self.weight)
-            if self.stuck:
-                change -= BALANCE * max(-MOST, min(MOST, math.log(ratio)))
-            self.weight *= math.exp(change)
-        else:
+        change = self._change(moved)
+        if change is None:
             self.weight = self.best_weight
+        else:
+            if self.stuck and _RATIOS[0] < ratio < _RATIOS[1]:
+                change -= BALANCE * _cut(math.log(ratio))
+            self.weight *= math.exp(_cut(change))
         if 0 < ratio < math.inf and abs(math.log10(ratio)) < self.best_ratio:
             self.best_ratio = abs(math.log10(ratio))
             self.best_weight = self.weight
         self.inner, self.last = 0, math.inf
         self.count += 1
+
+    def _change(self, moved: tuple[float, float]) -> float | None:
+        """Return by how much the logarithm of the weight should move, if that is known.
+
+        Where x or y stood still it is the most that it may be.
+        """
+        x, y = moved
+        if not max(moved) < _MOVES[1] or max(moved) <= _MOVES[0]:
+            return None
+        if min(moved) <= _MOVES[0]:
+            return MOST if x < y else -MOST
+        return GAIN * math.log(y / x / self.weight)
+
+
+def _cut(change: float) -> float:
+    return max(-MOST, min(MOST, change))

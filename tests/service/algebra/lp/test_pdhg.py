@@ -15,7 +15,7 @@ from nnz_kernels.convert import csr_from_dense, csr_to_scipy
 from nnz_service.algebra.lp.halpern import CHECK
 from nnz_service.algebra.lp.model import LinearProgram, linear_program
 from nnz_service.algebra.lp.mps import read_mps
-from nnz_service.algebra.lp.outcome import Judge, LpOutcome
+from nnz_service.algebra.lp.outcome import SOLVED, Judge, LpOutcome
 from nnz_service.algebra.lp.pdhg import LpProgress, Pdhg
 from nnz_service.algebra.lp.settings import LpSettings
 from nnz_service.errors import InvalidInputError, InvalidMatrixError
@@ -197,6 +197,62 @@ class TestLimits:
         assert out.kkt is not None
         expected = "optimal" if abs(out.x[1] - 1) <= 4e-3 else "optimal_relative_only"
         assert out.status == expected
+
+    @pytest.mark.parametrize("large", [1e2, 1e3, 1e4, 1e5, 1e6])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_one_variable_is_large(self, large: float, seed: int) -> None:
+        """While the others wait at their bounds the weight must not run away."""
+        rng = np.random.default_rng(seed)
+        dense = (rng.random((12, 20)) < 0.4) * rng.integers(1, 9, (12, 20))
+        c = dense.T @ rng.random(12) + rng.random(20) * (rng.random(20) < 0.5)
+        x, rows = rng.random(20), np.pad(dense.astype(float), (0, 1))
+        rows[-1, -1] = 1
+        lp = program(
+            rows.tolist(), [*c, 0.0], [*(dense @ x), large], [INF] * 13,
+            uv=[3.0] * 20 + [2 * large],
+        )  # fmt: skip
+        wanted = scipy.optimize.linprog(
+            [*c, 0.0], -rows, -np.array([*(dense @ x), large]),
+            bounds=[(0, 3.0)] * 20 + [(0, 2 * large)],
+        )  # fmt: skip
+        out = solved(lp, 1e-6, max_iterations=10_000)
+        assert out.status in SOLVED
+        assert out.kkt is not None
+        assert out.kkt.objective == pytest.approx(wanted.fun, rel=1e-4)
+
+
+class TestDrift:
+    """Violations that the norms let pass, at the prices of the pair."""
+
+    def test_of_what_is_exact(self) -> None:
+        kkt = solved(WYNDOR, 1e-12).kkt
+        assert kkt is not None
+        assert kkt.drift < 1e-9
+
+    def test_of_a_row_and_of_a_price(self) -> None:
+        """min x with x >= 10, at x = 9 and y = 0.75: 0.75 * 1 and 9 * 0.25."""
+        lp = program([[1.0]], [1], [10], [INF], lv=[-INF])
+        x, y, r = np.array([9.0]), np.array([0.75]), np.array([0.0])
+        judge = Judge(lp, LpSettings(eps_rel=1e-2, eps_abs=0.0))
+        kkt = judge.measure(x, y, r)
+        assert kkt.drift == pytest.approx(0.75 * 1 + 9 * 0.25)
+        assert judge.drifts(kkt)
+        loose = LpSettings(eps_rel=0.1, eps_abs=0.0)
+        assert not Judge(lp, loose).drifts(kkt)  # 5 * 0.1 * (9 + 7.5)
+
+    def test_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Three times as long as it took to be within the norms, and no longer."""
+        lp = random_program(20, 30, 1)
+        settings = LpSettings(eps_rel=1e-13, eps_abs=0)
+        solve = Pdhg(lp, settings)
+        solve._run.restarts.total = 200 * CHECK
+        kkt = Judge(lp, settings).measure(*(np.zeros(n) for n in (30, 20, 30)))
+        for drifts, share in ((True, 3.0), (False, 0.25)):
+            monkeypatch.setattr(Judge, "drifts", lambda *_, found=drifts: found)
+            solve._passed = int(solve.iterations / (1 + share)) + CHECK
+            assert solve._may_wait(kkt)
+            solve._passed = int(solve.iterations / (1 + share)) - CHECK
+            assert not solve._may_wait(kkt)
 
 
 class TestWhatCountsAsError:
