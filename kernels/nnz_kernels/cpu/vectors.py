@@ -75,7 +75,7 @@ class _Scratch(threading.local):
         return self.batch
 
     def bitmaps(self, words: int) -> HostArray:
-        """Return three, (3, words), uninitialised."""
+        """Return three, (3, words), uninitialised; until the next call."""
         if 3 * words > KEPT:
             return np.empty((3, words), np.uint64)
         if self._bitmaps.shape[1] != words:
@@ -83,7 +83,7 @@ class _Scratch(threading.local):
         return self._bitmaps
 
     def lists(self, length: int) -> HostArray:
-        """Return two, (2, length), uninitialised."""
+        """Return two, (2, length), uninitialised; until the next call."""
         if 2 * length > KEPT:
             return np.empty((2, length), np.int64)
         if self._lists.shape[1] != length:

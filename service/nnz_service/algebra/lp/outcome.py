@@ -113,14 +113,13 @@ class Judge:
         over = (
             kkt.primal_residual / (absolute + relative * norms.b or _TINY),
             kkt.dual_residual / (absolute + relative * norms.c or _TINY),
-            kkt.gap / (absolute + relative * kkt.size or _TINY),
+            kkt.gap / (self._gap_tolerance(kkt) or _TINY),
         )
         return max(over) if all(x >= 0 for x in over) else math.inf
 
     def drifts(self, kkt: Kkt) -> bool:
         """Whether the violations may move the objective by more than its tolerance."""
-        absolute, relative = self._settings.eps_abs, self._settings.eps_rel
-        return kkt.drift > _DRIFT * (absolute + relative * kkt.size)
+        return kkt.drift > _DRIFT * self._gap_tolerance(kkt)
 
     def measure(self, x: Vector, y: Vector, r: Vector) -> Kkt:
         """Return the residuals of a pair, from the matrix as it was given."""
@@ -137,6 +136,9 @@ class Judge:
         if why := self._uneven(x, y, r):
             return "optimal_relative_only", kkt, why
         return "optimal", kkt, "all residuals are within the tolerances"
+
+    def _gap_tolerance(self, kkt: Kkt) -> float:
+        return self._settings.eps_abs + self._settings.eps_rel * kkt.size
 
     def _uneven(self, x: Vector, y: Vector, r: Vector) -> str:
         """Return what is too far off for its own size; empty when nothing is."""

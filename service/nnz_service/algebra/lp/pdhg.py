@@ -30,9 +30,11 @@ RAY_CHECKS = 8
 
 _LIMIT = 2**62
 
-#: Iterations, at least, in which every row may come within its own tolerance; and the
-#: share of those before, also where the violations may move the objective.
-_GRACE, _SHARE, _SHARE_OF_DRIFT = 400, 0.25, 3.0
+#: Iterations, at least, in which every row may come within its own tolerance.
+_GRACE = 400
+
+#: The same as a share of those before; and where the violations may move the objective.
+_SHARE, _SHARE_OF_DRIFT = 0.25, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class Pdhg:
             self._run.restart(residuals)
 
     def _may_wait(self, kkt: Kkt) -> bool:
-        """Whether rows that are off may have some time to follow the norms."""
+        """Whether rows, or the objective, may have time to follow the norms."""
         limit, seconds = self.settings.max_iterations, self.settings.time_limit
         if self.iterations == limit or (seconds and self.seconds >= seconds):
             return False

@@ -27,7 +27,8 @@ ARTIFICIAL = 0.36
 #: y in one leap to where no step brings it back from.
 GAIN, BALANCE, MOST = 0.7, 0.2, 5.0
 
-#: Movements and ratios beyond which the controller is not trusted.
+#: Movements that are none or too large to be trusted; ratios beyond which residuals are
+#: not balanced.
 _MOVES, _RATIOS = (1e-16, 1e12), (1e-8, 1e8)
 
 
