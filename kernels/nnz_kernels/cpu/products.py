@@ -49,8 +49,8 @@ LINE = 64
 
 #: Bytes of a block from which on it is written past the cache: little of it would stay
 #: near, and whoever writes into the cache reads first what was there: a tenth of the
-#: time at 8 MiB, a quarter of larger ones. Of whole lines only: parts of two lines would
-#: be sent one by one.
+#: time at 8 MiB, a quarter of larger ones. Of whole lines only: parts of two lines
+#: would be sent one by one.
 PAST = 1 << 23
 
 #: Columns of a block from which on an entry takes as long as it does to begin a row.
